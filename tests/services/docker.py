@@ -1,0 +1,116 @@
+"""
+A Docker engine of our own: its socket, images and containers in one directory, no bridge, no firewall rules, no network but `none`.
+
+Tests get `RUNNER_TEST_DOCKER` (its URL), `RUNNER_TEST_IMAGE_BUSYBOX` and `RUNNER_TEST_IMAGE_PYTHON` (image names). Where NVIDIA's own
+hook is not installed a stand-in takes its place, so that requests for GPUs are accepted; it writes what it was asked for to the file named
+by `RUNNER_TEST_GPU_HOOK_LOG`.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.services import rootfs
+from tests.services.daemon import Daemon, running
+from tests.services.engine import Engine
+from tests.services.service import SYSTEM_PATH, Service, find_program
+
+BUSYBOX_IMAGE = "runner-test-busybox:1"
+PYTHON_IMAGE = "runner-test-python:1"
+# Without these a second engine fights the first one over docker0 and its firewall chains.
+PRIVATE_FLAGS = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false")
+GPU_HOOK = "nvidia-container-runtime-hook"
+
+
+@contextmanager
+def start(directory: Path) -> Iterator[Mapping[str, str]]:
+    """Start an engine that keeps everything in `directory`, with both test images in it."""
+    socket = directory / "docker.sock"
+    engine = Engine(socket)
+    daemon = Daemon(
+        command=_command(directory, socket),
+        environment=_environment(directory),
+        log=directory / "dockerd.log",
+        ready=engine.answers,
+    )
+    try:
+        with running(daemon):
+            _import_images(engine, directory)
+            yield {
+                "RUNNER_TEST_DOCKER": f"unix://{socket}",
+                "RUNNER_TEST_IMAGE_BUSYBOX": BUSYBOX_IMAGE,
+                "RUNNER_TEST_IMAGE_PYTHON": PYTHON_IMAGE,
+                "RUNNER_TEST_GPU_HOOK_LOG": str(directory / "gpu-hook.log"),
+            }
+            with suppress(OSError):
+                engine.remove_all_containers()
+    finally:
+        _unmount_leftover(directory)
+
+
+def _command(directory: Path, socket: Path) -> list[str]:
+    return [
+        find_program("dockerd") or "dockerd",
+        f"--data-root={directory / 'data'}",
+        f"--exec-root={directory / 'exec'}",
+        f"--pidfile={directory / 'pid'}",
+        f"--config-file={_empty_configuration(directory)}",
+        f"--host=unix://{socket}",
+        *PRIVATE_FLAGS,
+    ]
+
+
+def _empty_configuration(directory: Path) -> Path:
+    """Keep the machine's own daemon.json out: a host named there would be listened on as well."""
+    path = directory / "daemon.json"
+    path.write_text("{}\n")
+    return path
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    hooks = directory / "hooks"
+    if find_program(GPU_HOOK) is None:
+        _write_gpu_hook(hooks, directory / "gpu-hook.log")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    return {**inherited, "PATH": f"{hooks}:{inherited.get('PATH', '')}:{SYSTEM_PATH}"}
+
+
+def _write_gpu_hook(hooks: Path, log: Path) -> None:
+    # The engine offers its GPU driver only if it finds a program of this name as it starts.
+    hooks.mkdir()
+    hook = hooks / GPU_HOOK
+    hook.write_text(
+        "#!/bin/sh\n"
+        "bundle=$(sed -E 's/.*\"bundle\":\"([^\"]*)\".*/\\1/')\n"
+        f"{{ echo \"$*\"; grep -oE '\"NVIDIA_[A-Z_]+=[^\"]*\"' \"$bundle/config.json\"; }} >> '{log}'\n"
+    )
+    hook.chmod(0o755)
+
+
+def _import_images(engine: Engine, directory: Path) -> None:
+    images = ((BUSYBOX_IMAGE, rootfs.write_busybox), (PYTHON_IMAGE, rootfs.write_host_python))
+    for tag, write in images:
+        tar = directory / "rootfs.tar"
+        write(tar)
+        with tar.open("rb") as stream:
+            engine.import_image(stream, tag, "/usr/bin:/bin")
+        tar.unlink()
+
+
+def _unmount_leftover(directory: Path) -> None:
+    """Take down the network namespace mount that outlives the engine and keeps its directory from being removed."""
+    for mount in ((directory / "exec/netns/default"),):
+        if mount.exists():
+            subprocess.run(["umount", str(mount)], stderr=subprocess.DEVNULL, check=False)
+
+
+SERVICE = Service(
+    name="docker",
+    purpose="containers: start, attach, limits, adoption",
+    programs=("dockerd", "containerd", "runc", "busybox"),
+    packages=("docker.io", "busybox-static"),
+    root_needed=True,
+    start=start,
+)

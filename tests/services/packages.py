@@ -1,0 +1,105 @@
+"""
+Debian packages for the services: what is missing, how large it is, and installing it without a daemon being started by it.
+
+The package manager asks `policy-rc.d` before it starts a daemon. While packages are installed that file says no; afterwards what stood
+there before stands there again, also after a failure.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.services.service import ServiceError
+
+POLICY_FILE = Path("/usr/sbin/policy-rc.d")
+POLICY_TEXT = "#!/bin/sh\n# Set for the time of a test installation: no daemon starts.\nexit 101\n"
+URI_LINE = re.compile(r"^'\S+' (?P<file>\S+) (?P<bytes>\d+) ", re.MULTILINE)
+DISK_LINE = re.compile(r"After this operation, (?P<size>[\d.,]+ \wB) of additional disk space")
+INSTALL_TIMEOUT_S = 900.0
+APT_OPTIONS = ("-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What installing would fetch: file names with their version, download in bytes, disk as the package manager words it."""
+
+    packages: tuple[str, ...]
+    files: tuple[str, ...]
+    download_bytes: int
+    disk: str
+
+
+def plan(packages: Sequence[str]) -> Plan:
+    """
+    Ask the package manager what installing `packages` means, without doing it.
+
+    Raises:
+        ServiceError: There is no apt here, or it does not know one of the packages.
+    """
+    if shutil.which("apt-get") is None:
+        raise ServiceError("no apt-get here: install these programs by the means of this system")
+    text = _apt("install", "--print-uris", *packages)
+    sizes = {match["file"]: int(match["bytes"]) for match in URI_LINE.finditer(text)}
+    disk = DISK_LINE.search(text)
+    return Plan(
+        packages=tuple(packages),
+        files=tuple(sizes),
+        download_bytes=sum(sizes.values()),
+        disk=disk["size"] if disk else "no",
+    )
+
+
+def refresh() -> None:
+    """Fetch the package lists; an image made for containers comes without any."""
+    _apt("update")
+
+
+def install(packages: Sequence[str]) -> None:
+    """Install `packages`; needs root. No daemon is started by it."""
+    with no_daemon_starts():
+        _apt("install", *packages)
+
+
+@contextmanager
+def no_daemon_starts(policy: Path = POLICY_FILE) -> Iterator[None]:
+    """Keep the package manager from starting daemons, and put `policy` back as it was."""
+    kept = policy.with_name(policy.name + ".kept-by-runner-tests")
+    # A kept file that is already there comes from a run that was killed: it is the true original.
+    if policy.exists() and not kept.exists() and policy.read_text() != POLICY_TEXT:
+        shutil.copy2(policy, kept)
+    new = policy.with_name(policy.name + ".new")
+    new.write_text(POLICY_TEXT)
+    new.chmod(0o755)
+    new.replace(policy)
+    try:
+        yield
+    finally:
+        if kept.exists():
+            kept.replace(policy)
+        else:
+            policy.unlink(missing_ok=True)
+
+
+def _apt(verb: str, *arguments: str) -> str:
+    command = ["apt-get", verb, *APT_OPTIONS, *arguments]
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as cause:
+        raise ServiceError(f"apt-get {verb} did not end within {INSTALL_TIMEOUT_S:.0f} s") from cause
+    if result.returncode != 0:
+        raise ServiceError(f"apt-get {verb} failed: {' | '.join(result.stderr.strip().splitlines()[-3:])}")
+    return result.stdout

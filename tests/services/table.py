@@ -1,0 +1,9 @@
+"""Every service that tests can use, in the order in which they are listed and started."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tests.services import docker
+from tests.services.service import Service
+
+SERVICES: Mapping[str, Service] = MappingProxyType({service.name: service for service in (docker.SERVICE,)})
