@@ -1,0 +1,1 @@
+"""One file, one actor, one closed union of messages. No SDK is imported here, and no actor imports another."""

@@ -1,0 +1,65 @@
+"""
+What a credential file says once it is read: a service, and the rights of the jobs that come from it.
+
+Nothing here holds a secret in the open; messages carry a credential's file name, and adapters look the current
+value up when they open.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from runner.secret import Secret
+from runner.units import Duration
+
+
+class Rights(msgspec.Struct, frozen=True):
+    """
+    What a queue's jobs may reach; nothing by default.
+
+    ``paths`` are directories that ``folder://`` URLs may name; ``stores`` are URL prefixes; ``own`` marks the box's own
+    queue (local, owner only), ``sole_reader`` a queue that no other box reads.
+    """
+
+    runtime: Literal["container", "process"] = "container"
+    paths: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    allow_endpoints: tuple[str, ...] = ()
+    weight: float = 1.0
+    dialect: str = "native"
+    results: str = ""
+    timeout_s: float | None = None
+    user_max_running: int | None = None
+    own: bool = False
+    sole_reader: bool = False
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """One typed credential: its kind, the service's URL without secrets, the secrets by name, and its rights."""
+
+    kind: str
+    url: str
+    rights: Rights = Rights()
+    secrets: dict[str, Secret] = {}
+    lease: Duration = Duration(60)
+
+
+class CredentialFile(msgspec.Struct, frozen=True):
+    """
+    One file of the watched directory as a scan found it.
+
+    ``credential`` is None where the file cannot be used; then ``reason`` says why, naming the file and never a value
+    of it. ``warning`` is about a usable one (loose modes). ``content`` is a digest: equal content, equal digest.
+    """
+
+    file: str
+    content: str
+    credential: Credential | None = None
+    reason: str = ""
+    warning: str = ""

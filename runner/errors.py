@@ -1,0 +1,98 @@
+"""
+Every error that crosses a room's wall, one tree.
+
+    RunnerError
+    ├── BadInput             somebody's job, message or file is wrong: an outcome, never a crash
+    │   ├── Refused          a service answered no, or the content is unacceptable
+    │   └── UsageError       a command line or configuration that cannot be used
+    ├── Unavailable          a service did not answer, or not in time
+    │   └── RuntimeMissing   no such runtime on this box
+    ├── LeaseLost            the claim belongs to another box now
+    ├── AlreadyStored        a receipt of this attempt stands already
+    ├── OutOfSpace           a disk or its inodes are full
+    └── ConfigurationError   the runner cannot start like this
+        └── StateLocked      another runner holds this state directory
+
+Decisions use ``code`` and ``retryable``, never the text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RunnerError(Exception):
+    """
+    Something that the runner knows by name went wrong.
+
+    The text says what was attempted, on what, and what to do; never a secret, never a job's environment.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        """Return the text, or the class's own first sentence where none was given."""
+        return super().__str__() or (self.__doc__ or "").strip().splitlines()[0]
+
+
+class BadInput(RunnerError):
+    """What somebody handed in cannot be used as it is."""
+
+    code = "bad_input"
+
+
+class Refused(BadInput):
+    """A service answered no (missing, forbidden, wrong digest), or the content is unacceptable."""
+
+    code = "refused"
+
+
+class UsageError(BadInput):
+    """The command line cannot be used as it stands."""
+
+    code = "usage"
+
+
+class Unavailable(RunnerError):
+    """A service did not answer, or not in time; the same call may succeed later."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class RuntimeMissing(Unavailable):
+    """This box does not have the runtime that the job needs."""
+
+    code = "runtime_missing"
+
+
+class LeaseLost(RunnerError):
+    """The claim on this message lapsed; another box may have it."""
+
+    code = "lease_lost"
+
+
+class AlreadyStored(RunnerError):
+    """A receipt of this attempt is stored already, by another box or an earlier life of this one."""
+
+    code = "already_stored"
+
+
+class OutOfSpace(RunnerError):
+    """A disk is full, or has no inode left."""
+
+    code = "out_of_space"
+    retryable = True
+
+
+class ConfigurationError(RunnerError):
+    """The configuration cannot be used."""
+
+    code = "configuration"
+
+
+class StateLocked(ConfigurationError):
+    """Another runner holds the lock of this state directory."""
+
+    code = "state_locked"

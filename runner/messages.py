@@ -1,0 +1,231 @@
+"""
+Every message of the ring, grouped by receiver; each says who sends it, in which lane, and how many may stand.
+
+Messages are past-tense facts or imperative requests. The normal lane may wait (back-pressure,
+forward only); the urgent lane never waits. The table in ARCHITECTURE.md is this file's index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from runner.credential import CredentialFile
+from runner.job import Decision, EndReason, Key
+from runner.kernel import Reply
+from runner.receipt import GpuTable, SourceRow
+from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
+
+# To inventory
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit."""
+
+    claim: ClaimedJob
+
+
+class Released(msgspec.Struct, frozen=True):
+    """executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``disk``). Given back; idempotent."""
+
+    key: Key
+    part: str
+
+
+class CreditReturned(msgspec.Struct, frozen=True):
+    """
+    poller ⇢ inventory: found nothing, or begins.
+
+    A new poller introduces itself by returning the credit that it never had; ``gone`` says that it fetches no more.
+    ``retry_after_s`` asks to be left alone for so long.
+    """
+
+    queue: str
+    weight: float = 1.0
+    retry_after_s: float = 0.0
+    gone: bool = False
+
+
+class GpusAsked(msgspec.Struct, frozen=True):
+    """control ⇢ inventory: the table of ``runner gpus``, answered at once."""
+
+    reply: Reply[GpuTable]
+
+
+class ProbeReported(msgspec.Struct, frozen=True):
+    """The probe's own task ⇢ inventory: what the devices look like now."""
+
+    table: GpuTable
+
+
+# To every stage
+
+
+class StopJob(msgspec.Struct, frozen=True):
+    """
+    control, poller, inventory, app ⇢ inventory, cache, executor, outputs: end it with this reason. One a reason.
+
+    The stage that holds the job ends it; one that does not keeps its key for an hour and ends it on arrival;
+    ``outputs`` ignores it once the job exited.
+    """
+
+    key: Key
+    reason: EndReason
+    message: str = ""
+
+
+class QuietChanged(msgspec.Struct, frozen=True):
+    """inventory ⇢ poller, cache, executor, outputs, logs: an exclusive job begins or ended. Latest wins."""
+
+    quiet: bool
+
+
+class JobAdopted(msgspec.Struct, frozen=True):
+    """
+    app ⇢ inventory, cache, executor, outputs: at start, a journaled job re-enters at its own stage.
+
+    inventory restores its grant, the stage that the entry stands at goes on with it; the others ignore it. Sent before
+    any credit.
+    """
+
+    entry: JournalEntry
+
+
+# To cache
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """inventory → cache: this box will run it; ``disk`` bytes are granted. One an attempt."""
+
+    claim: ClaimedJob
+    disk: int
+
+
+# To executor
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """inventory ⇢ executor: its GPUs, cores and memory. One an attempt."""
+
+    claim: ClaimedJob
+    grant: Grant
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """cache → executor: workspace and image digest. One an attempt."""
+
+    claim: ClaimedJob
+    staged: StagedJob
+
+
+# To outputs
+
+
+class Started(msgspec.Struct, frozen=True):
+    """executor → outputs: it runs, or was adopted; periodic outputs may begin. One a start."""
+
+    claim: ClaimedJob
+    staged: StagedJob
+    at: float
+
+
+class Exited(msgspec.Struct, frozen=True):
+    """executor → outputs: container gone, log drained, how it ended. One an attempt."""
+
+    claim: ClaimedJob
+    staged: StagedJob
+    grant: Grant
+    outcome: Outcome
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """poller, inventory, cache, executor → outputs: it ends here without having run, and why. One an attempt."""
+
+    claim: ClaimedJob
+    reason: EndReason
+    message: str
+    release_after_s: float | None = None
+    """Where set, the message is released, not settled: it leaves this box untried and burns nothing."""
+    refused_here: bool = False
+    """This box can never run it; the note says so to the next ones."""
+
+
+class LeaseChecked(msgspec.Struct, frozen=True):
+    """poller ⇢ outputs: the answer to ``LeaseCheck``: the claim is still ours, or another box has it."""
+
+    key: Key
+    held: bool
+
+
+# To poller
+
+
+class CreditGiven(msgspec.Struct, frozen=True):
+    """inventory ⇢ poller: may fetch one; ``ahead``: only where the queue is deeper than that one job. One a queue."""
+
+    ahead: bool = False
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """outputs ⇢ poller: the verdict; it stands in the journal. One a delivery."""
+
+    key: Key
+    decision: Decision | None
+
+
+class LeaseCheck(msgspec.Struct, frozen=True):
+    """outputs ⇢ poller: renew this claim now; nothing is stored before the answer. One an attempt stands at most."""
+
+    key: Key
+
+
+class CredentialChanged(msgspec.Struct, frozen=True):
+    """sources ⇢ poller: new content behind the same name. Latest wins."""
+
+    file: CredentialFile
+
+
+class StopFetching(msgspec.Struct, frozen=True):
+    """sources, app ⇢ poller: fetch no more; what runs is settled still. Idempotent."""
+
+
+# To logs
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """outputs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt."""
+
+    claim: ClaimedJob
+    reason: EndReason
+    exit_code: int | None
+    message: str
+    last: bool
+
+
+# To sources
+
+
+class SourcesAsked(msgspec.Struct, frozen=True):
+    """control ⇢ sources: the table of ``runner sources``."""
+
+    reply: Reply[tuple[SourceRow, ...]]
+
+
+class QueueStateTold(msgspec.Struct, frozen=True):
+    """poller ⇢ sources: how its queue is (``polling``, ``backing off: reason``), and its depth where known. Latest wins."""
+
+    source: str
+    queue: str
+    state: str
+    depth: int | None = None
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """app ⇢ any actor: answer when nothing of yours is on its way. Edges and tests only."""
+
+    reply: Reply[bool]
+
+
+Now = Callable[[], float]
+"""Wall time in UTC epoch seconds, injected; timers use the loop's clock."""
