@@ -1,0 +1,150 @@
+"""
+The configuration: one struct, and the one function that says which value wins.
+
+Every field is a key of ``runner.toml``, an option of ``runner run`` (dashes for underscores) and an environment variable
+(``RUNNER_`` and the name in upper case). Option, ``RUNNER_X``, bare ``X`` (a few), file, default: the first that is set wins.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from runner.errors import ConfigurationError
+from runner.units import Duration, Size, decode_hook
+
+BARE_NAMES = frozenset({"certs_dir", "cpu_only", "max_cores", "max_mem", "max_disk", "queue_match", "queue_mismatch",
+                        "cache_dir", "cache_size"})  # fmt: skip
+"""Read without the prefix too, since deployments of the systems that this one replaces set them."""
+
+
+def _key(about: str) -> Meta:
+    return Meta(description=about)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every key of ``runner.toml`` with its default. Zero and the empty text mean: find out by yourself."""
+
+    certs_dir: Annotated[str, _key("directory that is watched for credential files")] = ""
+    state_dir: Annotated[str, _key("journal, spools, workspaces, own queue; /var/lib/runner as root")] = ""
+    cache_dir: Annotated[str, _key("cache of inputs; <state_dir>/cache")] = ""
+    cache_size: Annotated[Size, _key("bytes the cache may hold")] = Size(20 << 30)
+    queue_match: Annotated[str, _key("regular expression; only queues that it finds are read")] = ""
+    queue_mismatch: Annotated[str, _key("regular expression; queues that it finds are left alone")] = ""
+    own_queue: Annotated[bool, _key("serve folder://<state_dir>/queue")] = True
+    max_jobs: Annotated[int, _key("jobs that run at once; 0: as many as fit")] = 0
+    max_cores: Annotated[int, _key("cores for jobs; 0: all")] = 0
+    max_mem: Annotated[Size, _key("memory for jobs; 0: all but 5 %")] = Size(0)
+    max_disk: Annotated[Size, _key("disk for workspaces; 0: what is free but 5 %")] = Size(0)
+    cpu_only: Annotated[bool, _key("hand out no GPU")] = False
+    gpus: Annotated[str, _key('"auto" (NVML), "none", or "simulated:2"')] = "auto"
+    job_memory: Annotated[Size, _key("memory of a job that names none")] = Size(1 << 30)
+    job_disk: Annotated[Size, _key("disk of a job that names none")] = Size(1 << 30)
+    job_shm: Annotated[Size, _key("shared memory of a container that names none")] = Size(64 << 20)
+    timeout: Annotated[Duration, _key("wall time of an attempt that names none")] = Duration(86400)
+    default_image: Annotated[str, _key("image of a job that names none, where its queue has no process runtime")] = ""
+    docker_host: Annotated[str, _key("the Docker engine")] = "unix:///var/run/docker.sock"
+    job_uids: Annotated[str, _key("first uid and how many, for process jobs of a runner that is root")] = "210000:4096"
+    gpu_locks: Annotated[str, _key("directory of one lock file a GPU, shared by all runners of a machine")] = "/run/lock/runner-gpus"
+    max_waiting: Annotated[int, _key("jobs of one queue that wait on this box")] = 4
+    patience: Annotated[Duration, _key("a job waits so long on a box before it is given back")] = Duration(60)
+    ahead: Annotated[int, _key("jobs staged ahead of their grant")] = 1
+    lease: Annotated[Duration, _key("a claim on a folder queue lapses after so long without a sign of life")] = Duration(60)
+    port_timeout: Annotated[Duration, _key("limit on one call to a service")] = Duration(60)
+    transfer_timeout: Annotated[Duration, _key("limit on moving one input or output")] = Duration(14400)
+    output_patience: Annotated[Duration, _key("uploads are retried so long before the job ends as output_failed")] = Duration(3600)
+    on_stop: Annotated[Literal["drain", "leave"], _key("what SIGTERM means")] = "drain"
+    drain_grace: Annotated[Duration, _key("a drain waits so long for what runs")] = Duration(600)
+    keep_workspaces: Annotated[Duration, _key("workspaces of failed jobs")] = Duration(7 * 86400)
+    keep_spools: Annotated[Duration, _key("logs on this box after the end")] = Duration(14 * 86400)
+    keep_results: Annotated[Duration, _key("receipts, log archives and uploads in folder result backends")] = Duration(90 * 86400)
+    keep_dead: Annotated[Duration, _key("rejected messages in folder queues")] = Duration(90 * 86400)
+    keep_journal: Annotated[Duration, _key("rows of ended jobs in ps --all and show")] = Duration(90 * 86400)
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _key("how much the runner itself says")] = "info"
+
+
+FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a value came from: an option, a variable, the file, or the default; ``text`` is what was found there."""
+
+    name: str
+    value: object
+    source: str
+
+
+def resolve(
+    options: Mapping[str, object], environ: Mapping[str, str], file: Mapping[str, object], file_name: str
+) -> tuple[Config, tuple[Origin, ...]]:
+    """
+    Return the configuration and the origin of each value, in the order of the fields.
+
+    ``options`` holds only what was given on the command line; ``file`` the decoded ``runner.toml``.
+
+    Raises:
+        ConfigurationError: an unknown key (naming the nearest one), or a value that does not fit, with its origin.
+    """
+    for key in file:
+        if key not in FIELDS:
+            raise ConfigurationError(f"{file_name}: no such key {key!r}{_nearest(key)}")
+    origins = tuple(_origin(name, options, environ, file, file_name) for name in FIELDS)
+    values = {origin.name: _convert(origin) for origin in origins if origin.source != "default"}
+    return Config(**values), origins  # type: ignore[arg-type]  # each value was converted to its field's type
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, FIELDS, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _origin(
+    name: str, options: Mapping[str, object], environ: Mapping[str, str], file: Mapping[str, object], file_name: str
+) -> Origin:
+    if name in options:
+        return Origin(name, options[name], f"option --{name.replace('_', '-')}")
+    prefixed, bare = f"RUNNER_{name.upper()}", name.upper()
+    if prefixed in environ:
+        return Origin(name, environ[prefixed], f"environment {prefixed}")
+    if name in BARE_NAMES and bare in environ:
+        return Origin(name, environ[bare], f"environment {bare}")
+    if name in file:
+        return Origin(name, file[name], file_name)
+    return Origin(name, FIELDS[name].default, "default")
+
+
+def _convert(origin: Origin) -> object:
+    kind = FIELDS[origin.name].type
+    from_text = isinstance(origin.value, str) and not origin.source.endswith(".toml")
+    try:
+        return msgspec.convert(_plain(origin.value, from_text=from_text), kind, strict=not from_text, dec_hook=decode_hook)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ConfigurationError(f"{origin.source}: {origin.name}: {error}") from error
+
+
+def _plain(value: object, *, from_text: bool) -> object:
+    """Let variables and options say plain numbers for durations and sizes, as deployments do (``MAX_MEM=0``)."""
+    if from_text and cast("str", value).strip().isdigit():
+        return int(cast("str", value))
+    return value
+
+
+def load_file(path: Path | None) -> tuple[dict[str, object], str]:
+    """
+    Read a ``runner.toml``; no path gives an empty one.
+
+    Raises:
+        ConfigurationError: it is not there, not readable, or not TOML (with the line).
+    """
+    if path is None:
+        return {}, ""
+    try:
+        return tomllib.loads(path.read_text("utf-8")), str(path)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as TOML: {error}; see runner.toml for every key") from error
