@@ -7,8 +7,6 @@ forward only); the urgent lane never waits. The table in ARCHITECTURE.md is this
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from runner.credential import CredentialFile
@@ -71,6 +69,7 @@ class StopJob(msgspec.Struct, frozen=True):
     """
 
     key: Key
+    attempt: int
     reason: EndReason
     message: str = ""
 
@@ -186,6 +185,13 @@ class CredentialChanged(msgspec.Struct, frozen=True):
     file: CredentialFile
 
 
+class WithdrawAsked(msgspec.Struct, frozen=True):
+    """control ⇢ poller: remove a waiting message of this job id, or set a stop mark; answers what was done, "" if nothing."""
+
+    job_id: str
+    reply: Reply[str]
+
+
 class StopFetching(msgspec.Struct, frozen=True):
     """sources, app ⇢ poller: fetch no more; what runs is settled still. Idempotent."""
 
@@ -221,11 +227,8 @@ class QueueStateTold(msgspec.Struct, frozen=True):
     depth: int | None = None
 
 
-class Idle(msgspec.Struct, frozen=True):
-    """app ⇢ any actor: answer when nothing of yours is on its way. Edges and tests only."""
+class QueueClosed(msgspec.Struct, frozen=True):
+    """poller ⇢ sources: it was told to stop fetching, and the last claim is settled."""
 
-    reply: Reply[bool]
-
-
-Now = Callable[[], float]
-"""Wall time in UTC epoch seconds, injected; timers use the loop's clock."""
+    source: str
+    queue: str

@@ -16,7 +16,7 @@ import msgspec
 
 from runner.credential import Credential, CredentialFile, Rights
 from runner.job import Input, Job, Key, Note, Output, Verdict
-from runner.receipt import BoxBeat, Event, GpuTable, InputAccount, Isolation, JobRow, OutputAccount, Receipt, Usage
+from runner.receipt import BoxBeat, Event, GpuTable, InputAccount, Isolation, JobRow, Receipt, SourceRow, Usage
 from runner.records import Grant, JournalEntry, JournalRecord
 
 # Queues
@@ -202,6 +202,10 @@ class Results(Protocol):
         Raises:
             Refused: there is no such upload.
         """
+        ...
+
+    async def clear_stop(self, job_id: str) -> None:
+        """Take a stop mark away; no error where there is none."""
         ...
 
     async def request_stop(self, job_id: str) -> None:
@@ -478,7 +482,8 @@ class Spool(Protocol):
 
     async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
         """
-        Add bytes to a stream (``stdout``, ``stderr``, ``runner``) and wake whoever awaits ``flag``.
+        Add bytes to a stream (``stdout``, ``stderr``, ``runner``; ``event`` holds state changes as JSON) and wake whoever
+        awaits ``flag`` or ``news``.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -495,6 +500,10 @@ class Spool(Protocol):
 
     async def flag(self, key: Key) -> None:
         """Return when something was appended to any attempt of this key, or one was sealed, after this call began."""
+        ...
+
+    async def news(self) -> frozenset[Key]:
+        """Wait until something was appended or sealed since the last call, and return the keys; one caller at a time."""
         ...
 
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:
@@ -558,8 +567,8 @@ class Journal(Protocol):
 
     async def append(self, key: Key, record: JournalRecord) -> None:
         """
-        Write a record; the newest of each kind counts. A ``ClaimRecord`` of a later attempt clears all but the fault count;
-        of the same attempt only renews token and claim.
+        Write a record; the newest of each kind counts. A ``ClaimRecord`` of a later attempt, or after the entry was settled,
+        clears all but the fault count; of the same attempt in flight it only renews token and claim.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -671,6 +680,26 @@ class Blobs(Protocol):
 
     async def evict(self, limit_bytes: int, pinned: frozenset[str]) -> int:
         """Delete least recently used blobs until at most ``limit_bytes`` are left, never a pinned digest; return bytes."""
+        ...
+
+
+class Control(Protocol):
+    """What the control socket may ask of a running runner."""
+
+    async def cancel(self, job_id: str) -> str:
+        """End a job wherever it is; return one sentence that says which of the ways it took. Twice is no error."""
+        ...
+
+    async def sources(self) -> tuple[SourceRow, ...]:
+        """Return the rows of ``runner sources``."""
+        ...
+
+    async def gpus(self) -> GpuTable:
+        """Return the table of ``runner gpus``."""
+        ...
+
+    def stop(self, *, leave: bool, grace_s: float | None) -> None:
+        """Begin a drain, or leave; again hurries."""
         ...
 
 

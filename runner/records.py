@@ -136,7 +136,11 @@ class ExitRecord(msgspec.Struct, frozen=True):
 
 
 class StoreRecord(msgspec.Struct, frozen=True):
-    """Journal: outputs and receipt are stored; ``decision`` is None where another box has the job."""
+    """
+    Journal: outputs and receipt are stored; ``decision`` is None where another box has the job.
+
+    A release stores nothing: its receipt only says ``waiting``.
+    """
 
     receipt: Receipt
     decision: Decision | None
@@ -178,7 +182,8 @@ class JournalEntry(msgspec.Struct, frozen=True):
     """
     Everything the journal knows of one key: the newest record of each kind.
 
-    A new ``ClaimRecord`` of a later attempt clears all others except ``faulted``.
+    A ``ClaimRecord`` of a later attempt, or after the last one was settled, clears all others except ``faulted``; one of
+    the same attempt in flight only renews token and claim.
     """
 
     key: Key
@@ -196,9 +201,9 @@ class JournalEntry(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """The job's state as ``ps`` says it: waiting, staging, running, storing or ended."""
+        """The job's state as ``ps`` says it: waiting, staging, running, storing or ended; waiting again after a retry."""
         if self.stored is not None:
-            return "ended"
+            return self.stored.receipt.state
         if self.exited is not None:
             return "storing"
         if self.starting is not None:
