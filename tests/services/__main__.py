@@ -20,13 +20,17 @@ EXIT_UNAVAILABLE = 69
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command with the services' variables in its environment, and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.services", description="Run a command beside private services.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.services", description="Run a command beside private services."
+    )
     parser.add_argument("services", nargs="+", choices=sorted(SERVICES))
     before, _, command = _split(arguments)
     wanted = parser.parse_args(before).services
     with ExitStack() as stack:
         try:
-            variables = {key: value for name in wanted for key, value in stack.enter_context(started(SERVICES[name])).items()}
+            variables = {
+                key: value for name in wanted for key, value in stack.enter_context(started(SERVICES[name])).items()
+            }
         except ServiceError as error:
             print(error, file=sys.stderr)
             return EXIT_UNAVAILABLE

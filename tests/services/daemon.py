@@ -1,4 +1,4 @@
-"""One foreground daemon as a child process: started with its output in a file, awaited until ready, stopped within bounds."""
+"""One daemon as a child: started with its output in a file, awaited until ready, stopped within bounds."""
 
 import os
 import shutil
@@ -58,9 +58,13 @@ def _await_ready(daemon: Daemon, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + daemon.start_timeout_s
     while not daemon.ready():
         if process.poll() is not None:
-            raise ServiceError(f"{daemon.command[0]} ended with {process.returncode} at start: {_last_lines(daemon.log)}")
+            raise ServiceError(
+                f"{daemon.command[0]} ended with {process.returncode} at start: {_last_lines(daemon.log)}"
+            )
         if time.monotonic() > deadline:
-            raise ServiceError(f"{daemon.command[0]} not ready in {daemon.start_timeout_s:.0f} s: {_last_lines(daemon.log)}")
+            raise ServiceError(
+                f"{daemon.command[0]} not ready in {daemon.start_timeout_s:.0f} s: {_last_lines(daemon.log)}"
+            )
         time.sleep(POLL_INTERVAL_S)
 
 

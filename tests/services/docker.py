@@ -1,9 +1,9 @@
 """
-A Docker engine of our own: its socket, images and containers in one directory, no bridge, no firewall rules, no network but `none`.
+A Docker engine of our own: all in one directory, no bridge, no firewall rules, no network but `none`.
 
-Tests get `RUNNER_TEST_DOCKER` (its URL), `RUNNER_TEST_IMAGE_BUSYBOX` and `RUNNER_TEST_IMAGE_PYTHON` (image names). Where NVIDIA's own
-hook is not installed a stand-in takes its place, so that requests for GPUs are accepted; it writes what it was asked for to the file named
-by `RUNNER_TEST_GPU_HOOK_LOG`.
+Tests get `RUNNER_TEST_DOCKER` (its URL), `RUNNER_TEST_IMAGE_BUSYBOX` and `RUNNER_TEST_IMAGE_PYTHON` (image names).
+Where NVIDIA's own hook is not installed a stand-in takes its place, so that requests for GPUs are accepted; it writes
+what it was asked for to the file named by `RUNNER_TEST_GPU_HOOK_LOG`.
 """
 
 import os
@@ -20,7 +20,14 @@ from tests.services.service import SYSTEM_PATH, Service, find_program
 BUSYBOX_IMAGE = "runner-test-busybox:1"
 PYTHON_IMAGE = "runner-test-python:1"
 # Without these a second engine fights the first one over docker0 and its firewall chains.
-PRIVATE_FLAGS = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false")
+PRIVATE_FLAGS = (
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--ip-masq=false",
+    "--userland-proxy=false",
+)
 GPU_HOOK = "nvidia-container-runtime-hook"
 
 
@@ -83,8 +90,8 @@ def _write_gpu_hook(hooks: Path, log: Path) -> None:
     hook = hooks / GPU_HOOK
     hook.write_text(
         "#!/bin/sh\n"
-        "bundle=$(sed -E 's/.*\"bundle\":\"([^\"]*)\".*/\\1/')\n"
-        f"{{ echo \"$*\"; grep -oE '\"NVIDIA_[A-Z_]+=[^\"]*\"' \"$bundle/config.json\"; }} >> '{log}'\n"
+        'bundle=$(sed -E \'s/.*"bundle":"([^"]*)".*/\\1/\')\n'
+        f'{{ echo "$*"; grep -oE \'"NVIDIA_[A-Z_]+=[^"]*"\' "$bundle/config.json"; }} >> \'{log}\'\n'
     )
     hook.chmod(0o755)
 

@@ -60,5 +60,7 @@ class Engine:
         finally:
             connection.close()
         if response.status >= HTTP_ERROR_FROM:
-            raise ServiceError(f"{method} {target} answered {response.status}: {answer.decode(errors='replace').strip()}")
+            raise ServiceError(
+                f"{method} {target} answered {response.status}: {answer.decode(errors='replace').strip()}"
+            )
         return answer

@@ -1,8 +1,8 @@
 """
-Debian packages for the services: what is missing, how large it is, and installing it without a daemon being started by it.
+Debian packages for the services: what is missing, how large it is, installing it without starting daemons.
 
-The package manager asks `policy-rc.d` before it starts a daemon. While packages are installed that file says no; afterwards what stood
-there before stands there again, also after a failure.
+The package manager asks `policy-rc.d` before it starts a daemon. While packages are installed that file says no;
+afterwards what stood there before stands there again, also after a failure.
 """
 
 import os
@@ -26,7 +26,7 @@ APT_OPTIONS = ("-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120",
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What installing would fetch: file names with their version, download in bytes, disk as the package manager words it."""
+    """What installing would fetch: files, bytes to download, disk space as the package manager words it."""
 
     packages: tuple[str, ...]
     files: tuple[str, ...]

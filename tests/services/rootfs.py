@@ -1,8 +1,8 @@
 """
 Root filesystems for test images, made of the host's own files, so that no registry is needed.
 
-`busybox` holds the static busybox with its applets (2 MB). `host_python` adds the system's Python, its standard library and the shared
-libraries that these load (about 37 MB).
+`busybox` holds the static busybox with its applets (2 MB). `host_python` adds the system's Python, its standard library
+and the shared libraries that these load (about 37 MB).
 """
 
 import io
@@ -23,9 +23,29 @@ ACCOUNTS = {
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 # Loaded by name at run time, so the dynamic linker's list does not show them.
-EXTRA_LIBRARIES = ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libm.so.6", "libgcc_s.so.1", "libz.so.1")
+EXTRA_LIBRARIES = (
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libutil.so.1",
+    "libm.so.6",
+    "libgcc_s.so.1",
+    "libz.so.1",
+)
 STDLIB_LEFT_OUT = frozenset(
-    {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages", "dist-packages", "pydoc_data", "__pycache__"}
+    {
+        "test",
+        "tests",
+        "idlelib",
+        "tkinter",
+        "turtledemo",
+        "lib2to3",
+        "ensurepip",
+        "site-packages",
+        "dist-packages",
+        "pydoc_data",
+        "__pycache__",
+    }
 )
 LINKER_LINE = re.compile(r"(/\S+) \(0x")
 
@@ -86,7 +106,7 @@ def write_busybox(target: Path) -> None:
 
 
 def write_host_python(target: Path) -> None:
-    """Write busybox and the host's Python to `target` as a tar; `python3` is in /usr/bin whatever its place on the host."""
+    """Write busybox and the host's Python to `target` as a tar; `python3` is in /usr/bin there."""
     rootfs = _Rootfs(target)
     _add_busybox(rootfs)
     python, stdlib = _host_python()
@@ -137,8 +157,10 @@ def _linker_output(program: str) -> str:
 
 def _stdlib_files(stdlib: str) -> Iterator[str]:
     for root, directories, files in os.walk(stdlib):
-        directories[:] = sorted(name for name in directories if name not in STDLIB_LEFT_OUT and not name.startswith("config-"))
-        yield from (os.path.join(root, name) for name in sorted(files) if not name.endswith(".a"))
+        directories[:] = sorted(
+            name for name in directories if name not in STDLIB_LEFT_OUT and not name.startswith("config-")
+        )
+        yield from (str(Path(root, name)) for name in sorted(files) if not name.endswith(".a"))
 
 
 def _merged(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What a service is to the tests: where it comes from, how one private instance is started, what tests are told of it."""
+"""What a service is to the tests: where it comes from, how an instance is started, what tests are told."""
 
 import os
 import shutil
@@ -19,8 +19,8 @@ class Service:
     """
     One kind of service.
 
-    `start` takes an empty directory and yields the variables that tests read. It is ready when the context is entered, and stopped when
-    the context is left. It raises `ServiceError` when the instance does not come up.
+    `start` takes an empty directory and yields the variables that tests read. It is ready when the context is entered,
+    and stopped when the context is left. It raises `ServiceError` when the instance does not come up.
     """
 
     name: str
