@@ -646,13 +646,19 @@ class Workspaces(Protocol):
 
 
 class CollectedFile(msgspec.Struct, frozen=True):
-    """One file of an output: ``local`` to read from, ``name`` relative to the output's path; or a problem."""
+    """
+    One file of an output, to read from ``local`` until the workspace is removed; or a problem.
+
+    ``path`` is the output's own; ``name`` is relative to it (``a/b.txt``), for a single or packed file its last part
+    (``model.bin``, ``model.tar.gz``). ``digest`` is ``sha256:…``.
+    """
 
     path: str
     name: str
     local: str
     bytes: int = 0
     problem: str = ""
+    digest: str = ""
 
 
 class Blob(msgspec.Struct, frozen=True):
