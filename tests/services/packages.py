@@ -43,7 +43,7 @@ def plan(packages: Sequence[str]) -> Plan:
     """
     if shutil.which("apt-get") is None:
         raise ServiceError("no apt-get here: install these programs by the means of this system")
-    text = _apt("install", "--print-uris", *packages)
+    text = _with_fresh_lists("install", "--print-uris", *packages)
     sizes = {match["file"]: int(match["bytes"]) for match in URI_LINE.finditer(text)}
     disk = DISK_LINE.search(text)
     return Plan(
@@ -54,15 +54,10 @@ def plan(packages: Sequence[str]) -> Plan:
     )
 
 
-def refresh() -> None:
-    """Fetch the package lists; an image made for containers comes without any."""
-    _apt("update")
-
-
 def install(packages: Sequence[str]) -> None:
     """Install `packages`; needs root. No daemon is started by it."""
     with no_daemon_starts():
-        _apt("install", *packages)
+        _with_fresh_lists("install", *packages)
 
 
 @contextmanager
@@ -83,6 +78,17 @@ def no_daemon_starts(policy: Path = POLICY_FILE) -> Iterator[None]:
             kept.replace(policy)
         else:
             policy.unlink(missing_ok=True)
+
+
+def _with_fresh_lists(verb: str, *arguments: str) -> str:
+    """Call apt, and once more after an update if it fails: new machines have no package lists, old ones stale ones."""
+    try:
+        return _apt(verb, *arguments)
+    except ServiceError:
+        if os.geteuid() != 0:
+            raise
+    _apt("update")
+    return _apt(verb, *arguments)
 
 
 def _apt(verb: str, *arguments: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
 GRACE_S = 5.0
 POLL_INTERVAL_S = 0.05
+EMPTY_LOOKS = 2
 
 
 def kept(work: Callable[[int], int]) -> int:
@@ -49,9 +50,15 @@ def descendants(keeper: int, without: frozenset[int] = frozenset()) -> dict[int,
 def await_none(keeper: int, without: frozenset[int] = frozenset(), grace_s: float = GRACE_S) -> dict[int, str]:
     """Give processes that are ending a moment, then return those that still run."""
     deadline = time.monotonic() + grace_s
-    while (left := descendants(keeper, without)) and time.monotonic() < deadline:
+    empty = 0
+    # Twice, since a process that forks and exits during one look can hide from that look.
+    while empty < EMPTY_LOOKS:
+        left = descendants(keeper, without)
+        if left and time.monotonic() >= deadline:
+            return left
+        empty = 0 if left else empty + 1
         time.sleep(POLL_INTERVAL_S)
-    return left
+    return {}
 
 
 def end_all(keeper: int, without: frozenset[int] = frozenset()) -> None:
