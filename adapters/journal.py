@@ -1,0 +1,215 @@
+"""
+The journal in one SQLite file: written before the world is touched, read after a restart, and by others at any time.
+
+Every record is committed to the write-ahead log before ``append`` returns, which survives the end of the process at
+any instant. The commit of a ``StoreRecord`` also waits for the disk, and with it for all before it: once the broker
+is told a verdict, the journal must still know it after a power cut. All else may be lost with the power, because the
+processes that it speaks of are lost with it, and their messages still stand in their queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from adapters.body_cipher import BodyCipher
+from adapters.journal_rows import SELECT, JournalWriter, read_entry, with_message
+from adapters.journal_schema import explained, open_reader, open_writer, set_synchronous
+from runner.errors import RunnerError
+from runner.job import Key
+from runner.records import ClaimRecord, JournalEntry, JournalRecord, SettleRecord, StoreRecord
+
+T = TypeVar("T")
+PRUNE_AT_ONCE = 500
+BATCH_MAX = 256
+_SEVERAL = (ClaimRecord, StoreRecord, SettleRecord)
+
+_ONE = SELECT + "WHERE key = ?"
+_IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at"
+_FIND = SELECT + "WHERE id = ?1 OR key = ?1 ORDER BY claimed_at DESC LIMIT 1"
+_LIST = SELECT + "ORDER BY claimed_at DESC LIMIT ?"
+_LIST_IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at DESC LIMIT ?"
+
+
+class JournalReader:
+    """
+    The reading half of the journal, for any process, whether a runner is up or not. Never holds the writer up.
+
+    Bodies, values of ``env`` and texts of inputs are left out, since only the runner decrypts them. A journal that was
+    never written reads as empty.
+    """
+
+    def __init__(self, path: str, cipher: BodyCipher | None = None) -> None:
+        self._path = path
+        self._cipher = cipher
+        # One thread, so that the connection is used by one caller at a time.
+        self._thread = ThreadPoolExecutor(1, "journal-read")
+        self._connection: sqlite3.Connection | None = None
+
+    async def entry(self, key: Key) -> JournalEntry | None:
+        return await self._one(_ONE, key)
+
+    async def in_flight(self) -> tuple[JournalEntry, ...]:
+        return await self._in_thread(lambda: tuple(self._restored(entry) for entry in self._select(_IN_FLIGHT)))
+
+    async def find(self, job_id: str) -> JournalEntry | None:
+        return await self._one(_FIND, job_id)
+
+    async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]:
+        return await self._in_thread(lambda: self._select(_LIST if ended else _LIST_IN_FLIGHT, limit))
+
+    async def close(self) -> None:
+        """Close the file; idempotent."""
+        await asyncio.to_thread(self._thread.shutdown)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _one(self, sql: str, name: str) -> JournalEntry | None:
+        found = await self._in_thread(lambda: tuple(self._restored(entry) for entry in self._select(sql, name)))
+        return found[0] if found else None
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _select(self, sql: str, *values: object) -> tuple[JournalEntry, ...]:
+        connection = self._opened()
+        if connection is None:
+            return ()
+        with explained(self._path):
+            return tuple(read_entry(row, self._path) for row in connection.execute(sql, values))
+
+    def _restored(self, entry: JournalEntry) -> JournalEntry:
+        if self._cipher is None or self._connection is None:
+            return entry
+        with explained(self._path):
+            row = self._connection.execute("SELECT sealed FROM message WHERE key = ?", (entry.key,)).fetchone()
+        return entry if row is None else with_message(entry, row[0], self._cipher)
+
+    def _opened(self) -> sqlite3.Connection | None:
+        if self._connection is None:
+            self._connection = open_reader(self._path)
+        return self._connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """How a change is committed: its commit waits for the disk; it takes several statements."""
+
+    to_disk: bool = False
+    transaction: bool = True
+
+
+@dataclass(slots=True)
+class _Work:
+    """One change that waits for its commit."""
+
+    run: Callable[[JournalWriter], int]
+    done: asyncio.Future[int]
+    needs: _Needs
+
+
+class SqliteJournal(JournalReader):
+    """
+    The one writer. Changes that come while a commit runs share the next one.
+
+    Bodies are encrypted by the key at ``key_path``, which is made when the first message comes.
+
+    Raises:
+        ConfigurationError: the file is damaged, was written by a newer version, or cannot be written; says what to do.
+    """
+
+    def __init__(self, path: str, key_path: str) -> None:
+        self._writing = open_writer(path)
+        cipher = BodyCipher(key_path)
+        super().__init__(path, cipher)
+        self._writer = JournalWriter(self._writing, cipher)
+        self._write_thread = ThreadPoolExecutor(1, "journal-write")
+        self._waiting: list[_Work] = []
+        # The commit that runs now; the next begins when it is done.
+        self._commit: asyncio.Future[list[int | RunnerError]] | None = None
+
+    async def append(self, key: Key, record: JournalRecord) -> None:
+        def write(writer: JournalWriter) -> int:
+            writer.write(key, record)
+            return 1
+
+        await self._committed(
+            write, _Needs(to_disk=isinstance(record, StoreRecord), transaction=isinstance(record, _SEVERAL))
+        )
+
+    async def prune(self, before: float) -> int:
+        pruned = 0
+        while more := await self._committed(lambda writer: writer.prune(before, PRUNE_AT_ONCE), _Needs()):
+            pruned += more
+        return pruned
+
+    async def close(self) -> None:
+        """Write out what waits, and close; idempotent."""
+        while self._commit is not None:
+            await asyncio.wait([self._commit])
+            await asyncio.sleep(0)
+        await asyncio.to_thread(self._write_thread.shutdown)
+        await super().close()
+        self._writing.close()
+
+    async def _committed(self, run: Callable[[JournalWriter], int], needs: _Needs) -> int:
+        work = _Work(run, asyncio.get_running_loop().create_future(), needs)
+        self._waiting.append(work)
+        if self._commit is None:
+            self._begin_commit()
+        return await work.done
+
+    def _begin_commit(self) -> None:
+        batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+        self._commit = asyncio.get_running_loop().run_in_executor(self._write_thread, self._carry_out, batch)
+        self._commit.add_done_callback(lambda commit: self._end_commit(batch, commit))
+
+    def _end_commit(self, batch: list[_Work], commit: asyncio.Future[list[int | RunnerError]]) -> None:
+        self._commit = None
+        broken = commit.exception()
+        results = [broken] * len(batch) if broken else commit.result()
+        for work, result in zip(batch, results, strict=True):
+            if work.done.cancelled():
+                continue
+            if isinstance(result, BaseException):
+                work.done.set_exception(result)
+            else:
+                work.done.set_result(result)
+        if self._waiting:
+            self._begin_commit()
+
+    def _carry_out(self, batch: list[_Work]) -> list[int | RunnerError]:
+        try:
+            return self._transact(batch)
+        except RunnerError as error:
+            if len(batch) == 1:
+                return [error]
+        # One of them cannot be written; the others must not suffer for it.
+        return [result for work in batch for result in self._carry_out([work])]
+
+    def _transact(self, batch: list[_Work]) -> list[int | RunnerError]:
+        to_disk = any(work.needs.to_disk for work in batch)
+        with explained(self._path):
+            if to_disk:
+                set_synchronous(self._writing, full=True)
+            try:
+                return self._run_all(batch)
+            finally:
+                if self._writing.in_transaction:
+                    self._writing.execute("ROLLBACK")
+                if to_disk:
+                    set_synchronous(self._writing, full=False)
+
+    def _run_all(self, batch: list[_Work]) -> list[int | RunnerError]:
+        # A statement alone is its own transaction, at half the cost: each call hands the interpreter lock to and fro.
+        if len(batch) == 1 and not batch[0].needs.transaction:
+            return [batch[0].run(self._writer)]
+        self._writing.execute("BEGIN IMMEDIATE")
+        results: list[int | RunnerError] = [work.run(self._writer) for work in batch]
+        self._writing.execute("COMMIT")
+        return results

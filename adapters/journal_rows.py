@@ -1,0 +1,169 @@
+"""
+Rows of the journal and what they mean: records to columns, columns to entries. Runs in the journal's threads.
+
+The plain columns never hold what a message kept secret: values of ``env`` and texts of inputs are blanked there, and
+the claim stands whole, with the body, in an encrypted column of its own until the message is settled.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from adapters.body_cipher import BodyCipher
+from runner.errors import ConfigurationError, RunnerError
+from runner.job import Key, Verdict
+from runner.records import (
+    ClaimRecord,
+    ExitRecord,
+    FaultRecord,
+    GrantRecord,
+    JournalEntry,
+    JournalRecord,
+    PlaceRecord,
+    SettleRecord,
+    StageRecord,
+    StartRecord,
+    StoreRecord,
+    UploadRecord,
+    WaitRecord,
+)
+from runner.units import decode_hook, encode_hook
+
+BLANK = "***"
+COLUMNS: dict[str, type] = {
+    "claimed": ClaimRecord,
+    "placed": PlaceRecord,
+    "granted": GrantRecord,
+    "staged": StageRecord,
+    "starting": StartRecord,
+    "exited": ExitRecord,
+    "uploaded": UploadRecord,
+    "stored": StoreRecord,
+    "settled": SettleRecord,
+    "waiting": WaitRecord,
+    "faulted": FaultRecord,
+}
+SELECT = f"SELECT key, {', '.join(COLUMNS)} FROM entry "  # noqa: S608 - constants
+
+_ENCODE = msgspec.json.Encoder(enc_hook=encode_hook).encode
+_DECODE: dict[str, Callable[[bytes], Any]] = {
+    name: msgspec.json.Decoder(kind, dec_hook=decode_hook).decode for name, kind in COLUMNS.items()
+}
+_ENCODE_WHOLE = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
+_DECODE_WHOLE = msgspec.msgpack.Decoder(ClaimRecord, dec_hook=decode_hook).decode
+
+_CLAIM_AFRESH = """
+INSERT INTO entry (key, id, attempt, claimed_at, in_flight, claimed) VALUES (?, ?, ?, ?, 1, ?)
+ON CONFLICT (key) DO UPDATE SET
+    id = excluded.id, attempt = excluded.attempt, claimed_at = excluded.claimed_at, in_flight = 1, ended_at = NULL,
+    claimed = excluded.claimed, placed = NULL, granted = NULL, staged = NULL, starting = NULL, exited = NULL,
+    uploaded = NULL, stored = NULL, settled = NULL, waiting = NULL
+"""
+_RENEW = "UPDATE entry SET claimed_at = ?, claimed = ? WHERE key = ?"
+_PLAIN = {kind: f"UPDATE entry SET {name} = ? WHERE key = ?" for name, kind in COLUMNS.items()}  # noqa: S608 - constants
+_EXITED = "UPDATE entry SET exited = ?, ended_at = ? WHERE key = ?"
+_STORED = "UPDATE entry SET stored = ?, ended_at = coalesce(ended_at, ?), in_flight = in_flight AND ? WHERE key = ?"
+_SETTLED = "UPDATE entry SET settled = ?, ended_at = coalesce(ended_at, ?), in_flight = 0 WHERE key = ?"
+_KEEP_MESSAGE = """
+INSERT OR REPLACE INTO message (key, sealed) SELECT ?, ? WHERE EXISTS (SELECT 1 FROM entry WHERE key = ? AND in_flight)
+"""
+_PRUNE = "SELECT key FROM entry WHERE NOT in_flight AND ended_at < ? LIMIT ?"
+
+
+class JournalWriter:
+    """Carries out records on a connection, inside of a transaction that the caller begins and commits."""
+
+    def __init__(self, connection: sqlite3.Connection, cipher: BodyCipher) -> None:
+        self._connection = connection
+        self._cipher = cipher
+
+    def write(self, key: Key, record: JournalRecord) -> None:
+        """
+        Write one record.
+
+        Raises:
+            RunnerError: the key was never claimed.
+        """
+        if isinstance(record, ClaimRecord):
+            self._claim(key, record)
+            return
+        sql, values = _statement(record)
+        if self._connection.execute(sql, (*values, key)).rowcount == 0:
+            raise RunnerError(f"cannot journal {type(record).__name__} of job {key}: the journal has no claim of it")
+        if isinstance(record, SettleRecord) or (isinstance(record, StoreRecord) and record.decision is None):
+            self._connection.execute("DELETE FROM message WHERE key = ?", (key,))
+
+    def prune(self, before: float, at_most: int) -> int:
+        """Delete entries that ended before this epoch second; return how many."""
+        keys = self._connection.execute(_PRUNE, (before, at_most)).fetchall()
+        self._connection.executemany("DELETE FROM entry WHERE key = ?", keys)
+        self._connection.executemany("DELETE FROM message WHERE key = ?", keys)
+        return len(keys)
+
+    def _claim(self, key: Key, record: ClaimRecord) -> None:
+        shown = _ENCODE(_blanked(record))
+        if self._begins_afresh(key, record.claim.attempt):
+            values = (key, record.claim.id, record.claim.attempt, record.at, shown)
+            self._connection.execute(_CLAIM_AFRESH, values)
+        else:
+            self._connection.execute(_RENEW, (record.at, shown, key))
+        sealed = self._cipher.encrypt(_ENCODE_WHOLE(record), key)
+        self._connection.execute(_KEEP_MESSAGE, (key, sealed, key))
+
+    def _begins_afresh(self, key: Key, attempt: int) -> bool:
+        """Tell a new go from one more delivery: what was lost, given back or taken from the dead may come again."""
+        row = self._connection.execute("SELECT attempt, stored, settled FROM entry WHERE key = ?", (key,)).fetchone()
+        if row is None or attempt > row[0]:
+            return True
+        stored: StoreRecord | None = _DECODE["stored"](row[1]) if row[1] else None
+        decision = stored.decision if stored else None
+        if row[2] is None or decision is None:
+            return stored is not None and decision is None
+        return attempt != row[0] or decision.verdict in (Verdict.RELEASE, Verdict.REJECT)
+
+
+def _statement(record: JournalRecord) -> tuple[str, tuple[object, ...]]:
+    """Return the statement of a record and its values but for the key, which comes last."""
+    text = _ENCODE(record)
+    match record:
+        case ExitRecord():
+            return _EXITED, (text, record.at)
+        case StoreRecord():
+            return _STORED, (text, record.at, record.decision is not None)
+        case SettleRecord():
+            return _SETTLED, (text, record.at)
+        case _:
+            return _PLAIN[type(record)], (text,)
+
+
+def read_entry(row: tuple[Any, ...], path: str) -> JournalEntry:
+    """
+    Read one row of ``SELECT``.
+
+    Raises:
+        ConfigurationError: a column cannot be read.
+    """
+    try:
+        records = {name: _DECODE[name](text) for name, text in zip(COLUMNS, row[1:], strict=True) if text is not None}
+        return JournalEntry(key=Key(row[0]), **records)
+    except (msgspec.DecodeError, TypeError, ValueError) as cause:
+        raise ConfigurationError(
+            f"the journal {path} cannot be read at job {row[0]} ({cause}): another version wrote it, or it is damaged; "
+            "start that version, or move the file away"
+        ) from cause
+
+
+def with_message(entry: JournalEntry, sealed: bytes, cipher: BodyCipher) -> JournalEntry:
+    """Put back the claim as it was, secrets and body included."""
+    return msgspec.structs.replace(entry, claimed=_DECODE_WHOLE(cipher.decrypt(sealed, entry.key)))
+
+
+def _blanked(record: ClaimRecord) -> ClaimRecord:
+    job = record.claim.job
+    inputs = tuple(item if item.text is None else msgspec.structs.replace(item, text=BLANK) for item in job.inputs)
+    shown = msgspec.structs.replace(job, env=dict.fromkeys(job.env, BLANK), inputs=inputs)
+    return msgspec.structs.replace(record, body=b"", claim=msgspec.structs.replace(record.claim, job=shown))
