@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+from tests.services import orphans
 from tests.services.instances import started
 from tests.services.service import ServiceError
 from tests.services.table import SERVICES
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("services", nargs="+", choices=sorted(SERVICES))
     before, _, command = _split(arguments)
     wanted = parser.parse_args(before).services
+    return orphans.kept(lambda _: _beside(wanted, command or [os.environ.get("SHELL", "sh")]))
+
+
+def _beside(wanted: Sequence[str], command: Sequence[str]) -> int:
     with ExitStack() as stack:
         try:
             variables = {
@@ -34,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         except ServiceError as error:
             print(error, file=sys.stderr)
             return EXIT_UNAVAILABLE
-        return _run(command or [os.environ.get("SHELL", "sh")], variables)
+        return _run(command, variables)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:

@@ -7,7 +7,6 @@ what it was asked for to the file named by `RUNNER_TEST_GPU_HOOK_LOG`.
 """
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +27,8 @@ PRIVATE_FLAGS = (
     "--ip-masq=false",
     "--userland-proxy=false",
 )
+# The one place outside its own directory that the engine's containerd writes to.
+PLUGINS = Path("/opt/containerd")
 GPU_HOOK = "nvidia-container-runtime-hook"
 
 
@@ -35,6 +36,7 @@ GPU_HOOK = "nvidia-container-runtime-hook"
 def start(directory: Path) -> Iterator[Mapping[str, str]]:
     """Start an engine that keeps everything in `directory`, with both test images in it."""
     socket = directory / "docker.sock"
+    plugins_stood = PLUGINS.exists()
     engine = Engine(socket)
     daemon = Daemon(
         command=_command(directory, socket),
@@ -54,11 +56,14 @@ def start(directory: Path) -> Iterator[Mapping[str, str]]:
             with suppress(OSError):
                 engine.remove_all_containers()
     finally:
-        _unmount_leftover(directory)
+        if not plugins_stood:
+            _remove_plugin_directory()
 
 
 def _command(directory: Path, socket: Path) -> list[str]:
+    # In a mount namespace of its own: no mount of the engine outlives it, even if it is killed.
     return [
+        *(["unshare", "--mount", "--propagation=slave", "--"] if find_program("unshare") else []),
         find_program("dockerd") or "dockerd",
         f"--data-root={directory / 'data'}",
         f"--exec-root={directory / 'exec'}",
@@ -106,11 +111,11 @@ def _import_images(engine: Engine, directory: Path) -> None:
         tar.unlink()
 
 
-def _unmount_leftover(directory: Path) -> None:
-    """Take down the network namespace mount that outlives the engine and keeps its directory from being removed."""
-    for mount in ((directory / "exec/netns/default"),):
-        if mount.exists():
-            subprocess.run(["umount", str(mount)], stderr=subprocess.DEVNULL, check=False)
+def _remove_plugin_directory() -> None:
+    """Take away the empty directories that containerd made; what another made or filled stays."""
+    for path in (PLUGINS / "bin", PLUGINS / "lib", PLUGINS):
+        with suppress(OSError):
+            path.rmdir()
 
 
 SERVICE = Service(

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.services import orphans
 from tests.services.table import SERVICES
-from tests.suite import house, listeners, orphans
+from tests.suite import house, listeners
 from tests.suite.groups import GROUPS, Group
 from tests.suite.outcome import Outcome, strict
 from tests.suite.provision import Provision, provide

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.suite import listeners, orphans
+from tests.services import orphans
+from tests.suite import listeners
 from tests.suite.outcome import Outcome
 
 

@@ -16,7 +16,7 @@ time.sleep(600)
 """
 SCRIPT = f"""
 import subprocess, sys
-from tests.suite import orphans
+from tests.services import orphans
 
 def work(keeper):
     hiding = subprocess.Popen([sys.executable, "-c", {HIDING!r}], stdout=subprocess.PIPE)

@@ -1,7 +1,7 @@
 """
-Nothing that tests start may outlive them.
+Nothing that tests and services start may outlive them.
 
-`kept` runs the suite as a child of a process that adopts every orphan below it, so that a process which left its
+`kept` runs its work as a child of a process that adopts every orphan below it, so that a process which left its
 session, its group and its parent is still found. `descendants` names what is alive, `end_all` ends it.
 """
 
