@@ -1,0 +1,80 @@
+"""
+One thread for blocking calls, which nobody has to wait for when the program ends.
+
+A call into a file server that went away can block for ever. It then holds up this thread and the calls behind it,
+never the event loop, and never the end of the process: the thread is a daemon and no exit handler joins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import ParamSpec, TypeVar
+
+from runner.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Callers give up after their own time limits and try again, so a thread that hangs would collect calls for ever.
+WAITING_MAX = 1000
+
+
+class Worker(Executor):
+    """Runs calls one after the other in a thread of its own, started by the first call."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        # Calls that wait for the thread, with what carries each result back; None ends the thread.
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Await ``function`` run in the thread. When cancelled before its turn it is not run, else it runs to its end.
+
+        Raises:
+            Unavailable: the worker is closed, or a thousand calls wait already because one hangs.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self, lambda: function(*args, **kwargs))
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the result is awaited
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._accept(call)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as Executor has it
+        """Let the thread end after the calls that wait already, and return at once; idempotent."""
+        with self._lock:
+            self._closed = True
+            if self._thread is not None:
+                self._calls.put(None)
+
+    def _accept(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            if self._closed or self._calls.qsize() >= WAITING_MAX:
+                raise Unavailable(f"{self._name}: closed" if self._closed else f"{self._name}: does not answer")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._calls.put(call)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
