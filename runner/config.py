@@ -28,6 +28,10 @@ def _key(about: str) -> Meta:
     return Meta(description=about)
 
 
+def _count(about: str) -> Meta:
+    return Meta(description=about, ge=0)
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every key of ``runner.toml`` with its default. Zero and the empty text mean: find out by yourself."""
 
@@ -38,8 +42,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_match: Annotated[str, _key("regular expression; only queues that it finds are read")] = ""
     queue_mismatch: Annotated[str, _key("regular expression; queues that it finds are left alone")] = ""
     own_queue: Annotated[bool, _key("serve folder://<state_dir>/queue")] = True
-    max_jobs: Annotated[int, _key("jobs that run at once; 0: as many as fit")] = 0
-    max_cores: Annotated[int, _key("cores for jobs; 0: all")] = 0
+    max_jobs: Annotated[int, _count("jobs that run at once; 0: as many as fit")] = 0
+    max_cores: Annotated[int, _count("cores for jobs; 0: all")] = 0
     max_mem: Annotated[Size, _key("memory for jobs; 0: all but 5 %")] = Size(0)
     max_disk: Annotated[Size, _key("disk for workspaces; 0: what is free but 5 %")] = Size(0)
     cpu_only: Annotated[bool, _key("hand out no GPU")] = False
@@ -52,9 +56,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     docker_host: Annotated[str, _key("the Docker engine")] = "unix:///var/run/docker.sock"
     job_uids: Annotated[str, _key("first uid and how many, for process jobs of a runner that is root")] = "210000:4096"
     gpu_locks: Annotated[str, _key("directory of one lock file a GPU, shared by all runners of a machine")] = "/run/lock/runner-gpus"
-    max_waiting: Annotated[int, _key("jobs of one queue that wait on this box")] = 4
+    max_waiting: Annotated[int, _count("jobs of one queue that wait on this box")] = 4
     patience: Annotated[Duration, _key("a job waits so long on a box before it is given back")] = Duration(60)
-    ahead: Annotated[int, _key("jobs staged ahead of their grant")] = 1
+    ahead: Annotated[int, _count("jobs staged ahead of their grant")] = 1
     lease: Annotated[Duration, _key("a claim on a folder queue lapses after so long without a sign of life")] = Duration(60)
     port_timeout: Annotated[Duration, _key("limit on one call to a service")] = Duration(60)
     transfer_timeout: Annotated[Duration, _key("limit on moving one input or output")] = Duration(14400)
@@ -125,7 +129,16 @@ def _convert(origin: Origin) -> object:
     try:
         return msgspec.convert(_plain(origin.value, from_text=from_text), kind, strict=not from_text, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigurationError(f"{origin.source}: {origin.name}: {error}") from error
+        raise ConfigurationError(f"{origin.source}: {origin.name}: {_problem(origin, error)}") from error
+
+
+def _problem(origin: Origin, error: Exception) -> str:
+    """Say what to write instead, where msgspec names types only."""
+    kind = FIELDS[origin.name].type.__origin__
+    wanted = {int: "a whole number from 0 up", bool: "true or false", str: "text in quotes"}.get(kind)
+    if choices := getattr(kind, "__args__", ()):
+        wanted = " or ".join(repr(choice) for choice in choices)
+    return f"{origin.value!r} will not do: write {wanted}" if wanted else str(error)
 
 
 def _plain(value: object, *, from_text: bool) -> object:

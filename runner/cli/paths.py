@@ -1,0 +1,52 @@
+"""Where things stand below a state directory, and which state directory a command means."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+
+def default_state_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """Return ``/var/lib/runner`` for root, else ``runner`` in the user's state directory."""
+    if uid == 0:
+        return Path("/var/lib/runner")
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "runner"
+
+
+def state_dir(args: argparse.Namespace) -> Path:
+    """Return the state directory: option, RUNNER_STATE_DIR, the file that RUNNER_CONFIG names, default; absolute."""
+    named = args.state_dir or os.environ.get("RUNNER_STATE_DIR") or _configured()
+    return Path(named).absolute() if named else default_state_dir(os.environ, os.geteuid())
+
+
+def _configured() -> str:
+    try:
+        return str(tomllib.loads(Path(os.environ["RUNNER_CONFIG"]).read_text("utf-8")).get("state_dir", ""))
+    except (KeyError, OSError, ValueError):
+        return ""
+
+
+def control_socket(state: Path) -> Path:
+    """Return the socket of a running runner."""
+    return state / "control.sock"
+
+
+def journal(state: Path) -> Path:
+    """Return the journal's file."""
+    return state / "journal.db"
+
+
+def spools(state: Path) -> Path:
+    """Return the directory of the jobs' logs."""
+    return state / "spool"
+
+
+def own_queue(state: Path) -> str:
+    """Return the URL of the box's own queue."""
+    return f"folder://{state}/queue"

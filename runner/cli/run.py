@@ -1,0 +1,55 @@
+"""``runner run``: the service itself, until it is drained or left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.cli.parser import add_command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from runner.cli.parser import Subparsers
+    from runner.config import Config
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``run``, with an option for each key of the configuration."""
+    from runner.cli.settings import add_settings
+
+    add_settings(add_command(subparsers, "run", run))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop; the exit status is 0 when drained."""
+    import asyncio
+
+    import uvloop
+
+    from runner.cli.process_log import set_up
+    from runner.cli.settings import load
+
+    config, _ = load(args)
+    set_up(config.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        return loop.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+    from adapters.http.control import open_control
+    from adapters.registry import open_world
+
+    from runner.app import serve
+    from runner.cli.paths import control_socket
+    from runner.ports import Control
+
+    async with open_world(config) as world, AsyncExitStack() as opened:
+
+        async def on_ready(control: Control) -> None:
+            socket = control_socket(Path(config.state_dir))
+            await opened.enter_async_context(open_control(socket, control, world.journal, world.spool))
+
+        return await serve(config, world, on_ready=on_ready)
