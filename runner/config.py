@@ -55,21 +55,30 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_image: Annotated[str, _key("image of a job that names none, where its queue has no process runtime")] = ""
     docker_host: Annotated[str, _key("the Docker engine")] = "unix:///var/run/docker.sock"
     job_uids: Annotated[str, _key("first uid and how many, for process jobs of a runner that is root")] = "210000:4096"
-    gpu_locks: Annotated[str, _key("directory of one lock file a GPU, shared by all runners of a machine")] = "/run/lock/runner-gpus"
+    gpu_locks: Annotated[str, _key("directory of one lock file a GPU, shared by all runners of a machine")] = (
+        "/run/lock/runner-gpus"
+    )
     max_waiting: Annotated[int, _count("jobs of one queue that wait on this box")] = 4
     patience: Annotated[Duration, _key("a job waits so long on a box before it is given back")] = Duration(60)
     ahead: Annotated[int, _count("jobs staged ahead of their grant")] = 1
-    lease: Annotated[Duration, _key("a claim on a folder queue lapses after so long without a sign of life")] = Duration(60)
+    lease: Annotated[Duration, _key("a claim on a folder queue lapses after so long without a sign of life")] = (
+        Duration(60)
+    )
     port_timeout: Annotated[Duration, _key("limit on one call to a service")] = Duration(60)
     transfer_timeout: Annotated[Duration, _key("limit on moving one input or output")] = Duration(14400)
-    output_patience: Annotated[Duration, _key("uploads are retried so long before the job ends as output_failed")] = Duration(3600)
+    output_patience: Annotated[Duration, _key("uploads are retried so long before the job ends as output_failed")] = (
+        Duration(3600)
+    )
     on_stop: Annotated[Literal["drain", "leave"], _key("what SIGTERM means")] = "drain"
     drain_grace: Annotated[Duration, _key("a drain waits so long for what runs")] = Duration(600)
     keep_workspaces: Annotated[Duration, _key("workspaces of failed jobs")] = Duration(7 * 86400)
     keep_spools: Annotated[Duration, _key("logs on this box after the end")] = Duration(14 * 86400)
-    keep_results: Annotated[Duration, _key("receipts, log archives and uploads in folder result backends")] = Duration(90 * 86400)
+    keep_results: Annotated[Duration, _key("receipts, log archives and uploads in folder result backends")] = Duration(
+        90 * 86400
+    )
     keep_dead: Annotated[Duration, _key("rejected messages in folder queues")] = Duration(90 * 86400)
     keep_journal: Annotated[Duration, _key("rows of ended jobs in ps --all and show")] = Duration(90 * 86400)
+    mailbox: Annotated[int, _key("messages that may wait in a mailbox before senders wait")] = 64
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _key("how much the runner itself says")] = "info"
 
 
@@ -127,7 +136,9 @@ def _convert(origin: Origin) -> object:
     kind = FIELDS[origin.name].type
     from_text = isinstance(origin.value, str) and not origin.source.endswith(".toml")
     try:
-        return msgspec.convert(_plain(origin.value, from_text=from_text), kind, strict=not from_text, dec_hook=decode_hook)
+        return msgspec.convert(
+            _plain(origin.value, from_text=from_text), kind, strict=not from_text, dec_hook=decode_hook
+        )
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigurationError(f"{origin.source}: {origin.name}: {_problem(origin, error)}") from error
 

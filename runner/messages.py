@@ -51,6 +51,10 @@ class GpusAsked(msgspec.Struct, frozen=True):
     reply: Reply[GpuTable]
 
 
+class StopCredits(msgspec.Struct, frozen=True):
+    """app ⇢ inventory: the runner drains; give no more credit, and give back what was not placed yet. Idempotent."""
+
+
 class ProbeReported(msgspec.Struct, frozen=True):
     """The probe's own task ⇢ inventory: what the devices look like now."""
 

@@ -271,6 +271,10 @@ class Store(Protocol):
         """
         ...
 
+    async def put_bytes(self, data: bytes, url: str) -> Stat:
+        """Store a small object; otherwise as ``put``."""
+        ...
+
     async def list(self, url: str) -> tuple[str, ...]:
         """List the URLs of the objects below a prefix, sorted."""
         ...

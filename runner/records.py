@@ -175,7 +175,19 @@ class UploadRecord(msgspec.Struct, frozen=True):
     at: float
 
 
-JournalRecord = ClaimRecord | PlaceRecord | GrantRecord | StageRecord | StartRecord | ExitRecord | UploadRecord | StoreRecord | SettleRecord | WaitRecord | FaultRecord
+JournalRecord = (
+    ClaimRecord
+    | PlaceRecord
+    | GrantRecord
+    | StageRecord
+    | StartRecord
+    | ExitRecord
+    | UploadRecord
+    | StoreRecord
+    | SettleRecord
+    | WaitRecord
+    | FaultRecord
+)
 
 
 class JournalEntry(msgspec.Struct, frozen=True):

@@ -1,0 +1,223 @@
+"""
+Fan-out: one cursor per sink over each job's spool. Never slows a job down.
+
+The spool on disk is the truth; this only reads. That something was added is a flag on the spool, not a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import assert_never
+
+import msgspec
+
+from runner.config import Config
+from runner.directory import Directory
+from runner.errors import RunnerError
+from runner.job import EndReason, Key
+from runner.messages import QuietChanged, Reported
+from runner.ports import End, LogLine, Position, Sink, World
+from runner.receipt import Event, Receipt
+from runner.records import ClaimedJob
+from runner.stage import FaultBudget, Stage
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 1.0
+IDLE_S = 60.0
+LATE_ENDS = 200
+PRUNE_EVERY_S = 3600.0
+
+
+class _SpoolGrew(msgspec.Struct, frozen=True):
+    """Self: these jobs' spools have something new."""
+
+    keys: frozenset[Key]
+
+
+class _Finished(msgspec.Struct, frozen=True):
+    """Self: a pump ended."""
+
+    key: Key
+
+
+LogsMessage = Reported | QuietChanged | _SpoolGrew | _Finished
+
+
+class Pump:
+    """What one job's fan-out knows: whether its spool grew, and how the job ended."""
+
+    def __init__(self) -> None:
+        self.grew = asyncio.Event()
+        self.reported: Reported | None = None
+
+
+class Logs(Stage[LogsMessage]):
+    """Follows every spool that grows, to every sink of its queue."""
+
+    name = "logs"
+
+    def __init__(self, config: Config, world: World, faults: FaultBudget, *, directory: Directory) -> None:
+        super().__init__(config, world, faults)
+        self._directory = directory
+        # One a job whose spool grew lately; it goes when the end is told, or when nothing came for a while.
+        self._pumps: dict[Key, Pump] = {}
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Watch the spools, tell the ends that an earlier life may not have told, and delete old spools."""
+        self.start_soon(self._watch, name="watch")
+        self.start_soon(self._tell_late_ends, name="late ends")
+        self.start_soon(self._prune_loop, name="prune")
+        yield
+
+    async def receive(self, message: LogsMessage) -> None:
+        """Handle one message."""
+        match message:
+            case Reported():
+                self._pump(message.claim.key).reported = message
+                self._wake(message.claim.key)
+            case _SpoolGrew():
+                for key in message.keys:
+                    self._wake(key)
+            case _Finished():
+                self._finished(message.key)
+            case QuietChanged():
+                pass
+            case _:
+                assert_never(message)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                keys = await self.world.spool.news()
+                self.ref.urgent(_SpoolGrew(keys))
+            except RunnerError as error:
+                logger.warning("spools cannot be watched", extra={"action": "watch", "reason": str(error)})
+                await asyncio.sleep(1.0)
+
+    async def _tell_late_ends(self) -> None:
+        """Tell again how the newest jobs ended: one may have been settled just before an earlier life ended."""
+        entries = await self.caller.until_done(lambda: self.world.journal.list(limit=LATE_ENDS, ended=True), "journal")
+        for entry in entries:
+            if entry.stored is not None and entry.stored.receipt.state == "ended":
+                self.ref.urgent(reported_of(entry.claimed.claim, entry.stored.receipt))
+
+    def _pump(self, key: Key) -> Pump:
+        return self._pumps.setdefault(key, Pump())
+
+    def _wake(self, key: Key) -> None:
+        self._pump(key).grew.set()
+        if f"pump {key}" not in self.tasks():
+            self.start_soon(self._run_pump, key, name=f"pump {key}", on_error=lambda error: self._broke(key, error))
+
+    def _broke(self, key: Key, error: Exception) -> _Finished:
+        logger.error("a log's fan-out failed", exc_info=error, extra={"action": "pump", "key": key})
+        self._pump(key).reported = None
+        return _Finished(key)
+
+    def _finished(self, key: Key) -> None:
+        """Begin again where something came in the last moment; else forget the job."""
+        pump = self._pumps.get(key)
+        if pump is not None and (pump.grew.is_set() or pump.reported is not None):
+            self._wake(key)
+        else:
+            self._pumps.pop(key, None)
+
+    # One job
+
+    async def _run_pump(self, key: Key) -> None:
+        """Send one job's spool to every sink of its queue, until the end is told or nothing came for a while."""
+        pump = self._pump(key)
+        pump.grew.clear()
+        entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
+        if entry is not None:
+            claim = entry.claimed.claim
+            for sink in (await self._sinks(claim)).values():
+                await self._feed(pump, claim, sink)
+        self.ref.urgent(_Finished(key))
+
+    async def _sinks(self, claim: ClaimedJob) -> Mapping[str, Sink]:
+        """Return the sinks of a job's queue; one that is away comes with its poller."""
+        while (entry := self._directory.find(claim.queue)) is None:
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return self.world.open_sinks(entry.results)
+
+    async def _feed(self, pump: Pump, claim: ClaimedJob, sink: Sink) -> None:
+        key = claim.key
+        position = await self.caller.until_done(lambda: sink.open(key, claim.id), f"sink for {key}")
+        while True:
+            pump.grew.clear()
+            reported = pump.reported
+            if reported is not None and reported.reason is EndReason.LEASE_LOST:
+                pump.reported = None
+                return  # its log goes on where the job does
+            lines = await self.caller.until_done(lambda: self.world.spool.read(key, position), f"spool of {key}")  # noqa: B023
+            if lines:
+                await self.caller.until_done(lambda: self._write(claim, sink, lines), f"sink for {key}")  # noqa: B023
+                position = Position(lines[-1].attempt, lines[-1].sequence + 1)
+            elif reported is not None:
+                await self._close(reported, sink)
+                pump.reported = None
+                return
+            elif not await self._more(pump):
+                return
+
+    async def _more(self, pump: Pump) -> bool:
+        """Wait for the next line or the end; False after a while without either."""
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await pump.grew.wait()
+        except TimeoutError:
+            return pump.grew.is_set()
+        return True
+
+    async def _write(self, claim: ClaimedJob, sink: Sink, records: tuple[LogLine, ...]) -> None:
+        events = [msgspec.json.decode(record.data, type=Event) for record in records if record.stream == "event"]
+        lines = [record for record in records if record.stream != "event"]
+        await sink.write(claim.key, claim.id, events, lines)
+
+    async def _close(self, reported: Reported, sink: Sink) -> None:
+        """Tell the one end of a job; an attempt that will be followed by another has none."""
+        claim = reported.claim
+        state = "ended" if reported.last else "waiting"
+        event = Event(
+            claim.key,
+            claim.id,
+            self.world.now(),
+            state,
+            claim.attempt,
+            reported.message,
+            reported.reason.value,
+            reported.exit_code,
+        )
+        if reported.last:
+            await self.caller.until_done(lambda: sink.close(claim.key, claim.id, End(event)), f"end of {claim.key}")
+        else:
+            retried = msgspec.structs.replace(event, end_reason=None, message=f"{event.end_reason}: tried again")
+            await self.caller.until_done(lambda: sink.write(claim.key, claim.id, [retried], []), f"end of {claim.key}")
+
+    # Retention
+
+    async def _prune_loop(self) -> None:
+        while True:
+            try:
+                await self._prune()
+            except RunnerError as error:
+                logger.warning("nothing was pruned", extra={"action": "prune", "reason": str(error)})
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def _prune(self) -> None:
+        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        keep = frozenset(entry.key for entry in entries)
+        before = self.world.now() - self.config.keep_spools
+        await self.caller.until_done(lambda: self.world.spool.prune(before, keep), "old spools")
+
+
+def reported_of(claim: ClaimedJob, receipt: Receipt) -> Reported:
+    """Say again how a job ended, from its receipt."""
+    reason = EndReason(receipt.end_reason or EndReason.RUNNER_FAULT)
+    return Reported(claim, reason, receipt.exit_code, receipt.message, last=True)

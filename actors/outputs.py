@@ -1,0 +1,438 @@
+"""
+The one way out: uploads, the receipt, the verdict. Never talks to a queue itself.
+
+Every job leaves through here, whatever happened and wherever. A job stands here until its verdict stands in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar, assert_never
+
+import msgspec
+
+from runner import __version__
+from runner.calls import Patience
+from runner.config import Config
+from runner.directory import Directory, QueueEntry
+from runner.errors import AlreadyStored, OutOfSpace, RunnerError
+from runner.job import ENDINGS, Decision, EndReason, Key, Output, PastAttempt, Verdict, Whose, decide
+from runner.kernel import Ref
+from runner.messages import (
+    Ended,
+    Exited,
+    JobAdopted,
+    LeaseCheck,
+    LeaseChecked,
+    QuietChanged,
+    Released,
+    Reported,
+    Settled,
+    Started,
+    StopJob,
+)
+from runner.ports import CollectedFile, Results, SpoolSeal, World
+from runner.receipt import GrantAccount, ImageAccount, LogAccount, OutputAccount, Receipt, RunnerAccount
+from runner.records import (
+    ClaimedJob,
+    ExitRecord,
+    Grant,
+    JournalEntry,
+    Outcome,
+    StagedJob,
+    StoreRecord,
+    UploadRecord,
+)
+from runner.stage import FaultBudget, Stage
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 30.0
+PRUNE_EVERY_S = 3600.0
+
+
+class _JobFailed(msgspec.Struct, frozen=True):
+    """Self: a job's own task failed."""
+
+    leaving: Leaving
+    error: Exception
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """A job on its way out: how it ended, and what it had."""
+
+    claim: ClaimedJob
+    outcome: Outcome
+    staged: StagedJob | None = None
+    grant: Grant | None = None
+    release_after_s: float | None = None
+    refused_here: bool = False
+
+
+OutputsMessage = Started | Exited | Ended | LeaseChecked | StopJob | JobAdopted | QuietChanged | _JobFailed
+
+
+class Outputs(Stage[OutputsMessage]):
+    """Stores what jobs leave behind, and says what becomes of their messages."""
+
+    name = "outputs"
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        faults: FaultBudget,
+        *,
+        inventory: Ref[Released],
+        logs: Ref[Reported],
+        directory: Directory,
+    ) -> None:
+        super().__init__(config, world, faults)
+        self._inventory, self._logs, self._directory = inventory, logs, directory
+        # Jobs that wait to hear from their poller whether the claim is still ours.
+        self._checks: dict[Key, asyncio.Future[bool]] = {}
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Delete old workspaces and journal rows in the background."""
+        self.start_soon(self._prune_loop, name="prune")
+        yield
+
+    async def receive(self, message: OutputsMessage) -> None:
+        """Handle one message."""
+        match message:
+            case Exited():
+                self._begin(Leaving(message.claim, message.outcome, message.staged, message.grant))
+            case Ended():
+                await self.blaming(message.claim.key, self._ended(message))
+            case LeaseChecked():
+                waiting = self._checks.get(message.key)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message.held)
+            case JobAdopted():
+                await self.blaming(message.entry.key, self._adopt(message.entry))
+            case _JobFailed():
+                await self._failed(message)
+            case Started() | StopJob() | QuietChanged():
+                pass
+            case _:
+                assert_never(message)
+
+    async def _ended(self, message: Ended) -> None:
+        entry = await self._try(lambda: self.world.journal.entry(message.claim.key), "journal")
+        outcome = Outcome(message.reason, message.message, ended_at=self.world.now())
+        staged = entry.staged.staged if entry and entry.staged else None
+        self._begin(
+            Leaving(
+                message.claim,
+                outcome,
+                staged,
+                release_after_s=message.release_after_s,
+                refused_here=message.refused_here,
+            )
+        )
+
+    async def _adopt(self, entry: JournalEntry) -> None:
+        """Go on with what had ended; tell the others again of what was stored."""
+        claim = entry.claimed.claim
+        if entry.stored is not None:
+            await self._leave(claim, entry.stored.receipt, entry.stored.decision)
+        elif entry.exited is not None:
+            staged = entry.staged.staged if entry.staged else None
+            grant = entry.granted.grant if entry.granted else None
+            self._begin(Leaving(claim, entry.exited.outcome, staged, grant))
+
+    def _begin(self, leaving: Leaving) -> None:
+        name = f"store {leaving.claim.key} {leaving.claim.attempt}"
+        if name not in self.tasks():
+            self.start_soon(self._finish, leaving, name=name, on_error=lambda error: _JobFailed(leaving, error))
+
+    async def _failed(self, message: _JobFailed) -> None:
+        """Storing itself failed: store the failure instead, without outputs; if that fails too, the budget ends it."""
+        claim = message.leaving.claim
+        text = await self.failed(claim, message.error)
+        outcome = msgspec.structs.replace(message.leaving.outcome, reason=EndReason.RUNNER_FAULT, message=text)
+        self._begin(msgspec.structs.replace(message.leaving, outcome=outcome, staged=None))
+
+    # One job leaves
+
+    async def _finish(self, leaving: Leaving) -> None:
+        claim = leaving.claim
+        if leaving.release_after_s is not None:
+            await self._release(leaving, leaving.release_after_s)
+            return
+        await self.record(claim.key, ExitRecord(leaving.outcome, self.world.now()))
+        if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._is_held(claim):
+            await self._lost(leaving)
+            return
+        leaving, outputs = await self._store_outputs(leaving)
+        seal, url = await self._store_log(leaving)
+        if not await self._is_held(claim):
+            await self._lost(leaving)
+            return
+        receipt, decision = self._receipt(leaving, outputs, seal, url)
+        if not await self._store_receipt(claim, receipt):
+            await self._lost(leaving)
+            return
+        await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
+        await self._remove_workspace(leaving)
+        await self._leave(claim, receipt, decision)
+
+    async def _leave(self, claim: ClaimedJob, receipt: Receipt, decision: Decision | None) -> None:
+        """Tell the three that wait: all of it may be said again after a restart."""
+        self._inventory.urgent(Released(claim.key, "all"))
+        entry = self._directory.find(claim.queue)
+        if entry is not None:  # else its poller reads the verdict from the journal when it comes
+            entry.poller.urgent(Settled(claim.key, decision))
+        if receipt.end_reason is not None:
+            last = receipt.state == "ended"
+            reason = EndReason(receipt.end_reason)
+            self._logs.urgent(Reported(claim, reason, receipt.exit_code, receipt.message, last))
+
+    async def _release(self, leaving: Leaving, after_s: float) -> None:
+        """Give a message back untried: no receipt, no fault, no attempt; the note counts it."""
+        claim, note = leaving.claim, leaving.claim.note
+        refused_by = {*note.refused_by, self.world.box.id} if leaving.refused_here else set(note.refused_by)
+        note = msgspec.structs.replace(
+            note, releases=note.releases + 1, refused_by=tuple(sorted(refused_by)), last_reason=leaving.outcome.message
+        )
+        receipt = Receipt(claim.id, queue=claim.queue_name, state="waiting", message=leaving.outcome.message)
+        decision = Decision(Verdict.RELEASE, after_s, note)
+        await self.say(claim, f"given back to the queue: {leaving.outcome.message}")
+        await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
+        await self._remove_workspace(leaving)
+        await self._leave(claim, receipt, decision)
+
+    async def _lost(self, leaving: Leaving) -> None:
+        """Another box has the job: nothing of ours may stand where its results will."""
+        claim = leaving.claim
+        receipt = Receipt(
+            claim.id, queue=claim.queue_name, state="lost", end_reason=EndReason.LEASE_LOST.value, box=self.world.box.id
+        )
+        await self.say(claim, "the claim was lost: nothing is stored here, the job goes on elsewhere")
+        await self.record(claim.key, StoreRecord(receipt, None, self.world.now()))
+        await self._remove_workspace(leaving)
+        await self._leave(claim, receipt, None)
+
+    async def _is_held(self, claim: ClaimedJob) -> bool:
+        """Have the claim renewed; while its poller is away, the job waits here, since unfenced results may be wrong."""
+        waiting = self._checks[claim.key] = asyncio.get_running_loop().create_future()
+        try:
+            while True:
+                entry = self._directory.find(claim.queue)
+                if entry is not None:
+                    entry.poller.urgent(LeaseCheck(claim.key))
+                done, _ = await asyncio.wait({waiting}, timeout=ASK_AGAIN_S if entry is not None else 1.0)
+                if done:
+                    return bool(waiting.result())
+        finally:
+            del self._checks[claim.key]
+
+    def _results(self, claim: ClaimedJob) -> Results | None:
+        entry: QueueEntry | None = self._directory.find(claim.queue)
+        return entry.results if entry is not None else None
+
+    # Outputs
+
+    async def _store_outputs(self, leaving: Leaving) -> tuple[Leaving, tuple[OutputAccount, ...]]:
+        """Upload what the job left; what cannot be stored for good turns a success into ``output_failed``."""
+        claim, ran = leaving.claim, leaving.outcome.started_at is not None
+        if leaving.staged is None or not ran:
+            return leaving, ()
+        entry = await self._try(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
+        if entry is not None and entry.uploaded is not None:
+            return leaving, entry.uploaded.outputs
+        if claim.job.outputs:
+            await self.tell_state(claim, "storing")
+        try:
+            accounts = await self._upload_all(leaving, leaving.staged)
+        except RunnerError as error:
+            await self.say(claim, f"outputs could not be stored: {error}")
+            return self._with_reason(leaving, EndReason.OUTPUT_FAILED, str(error)), ()
+        await self.record(claim.key, UploadRecord(accounts, self.world.now()))
+        return leaving, accounts
+
+    def _with_reason(self, leaving: Leaving, reason: EndReason, message: str) -> Leaving:
+        outcome = msgspec.structs.replace(leaving.outcome, reason=reason, message=message)
+        return msgspec.structs.replace(leaving, outcome=outcome)
+
+    async def _upload_all(self, leaving: Leaving, staged: StagedJob) -> tuple[OutputAccount, ...]:
+        accounts: list[OutputAccount] = []
+        succeeded = leaving.outcome.reason is EndReason.SUCCEEDED
+        for output in leaving.claim.job.outputs:
+            if output.when == "always" or succeeded:
+                accounts.extend(await self._upload(leaving.claim, staged, output))
+        return tuple(accounts)
+
+    async def _upload(self, claim: ClaimedJob, staged: StagedJob, output: Output) -> list[OutputAccount]:
+        collect = lambda: self.world.workspaces.collect(staged.workspace, output, claim.id)  # noqa: E731 - one call, named
+        found = await self._try(collect, f"output {output.path}")
+        return [await self._upload_file(claim, output, file) for file in found]
+
+    async def _upload_file(self, claim: ClaimedJob, output: Output, file: CollectedFile) -> OutputAccount:
+        if file.problem:
+            await self.say(claim, f"output {file.path}: {file.problem}")
+            return OutputAccount(file.path, problem=file.problem)
+        if not output.url:
+            return OutputAccount(file.path, bytes=file.bytes, problem="no url says where it should be stored")
+        url = _url_of(output, claim.id, file.name)
+        store = self.world.open_store(url, claim.rights)
+        patience = Patience(try_s=float(self.config.transfer_timeout), all_s=float(self.config.output_patience))
+        try:
+            stat = await self.caller.until_done(lambda: store.put(file.local, url), f"output {file.path}", patience)
+        finally:
+            await store.close()
+        return OutputAccount(file.path, url=url, digest=stat.version, bytes=file.bytes)
+
+    async def _remove_workspace(self, leaving: Leaving) -> None:
+        """Delete the workspace of a job that succeeded; one that failed is kept for its owner to look at, for a while."""
+        staged = leaving.staged
+        kept = ENDINGS[leaving.outcome.reason].whose is Whose.JOB and self.config.keep_workspaces > 0
+        if staged is None or kept:
+            return
+        try:
+            await self._try(lambda: self.world.workspaces.remove(staged.workspace), "removal of a workspace")
+        except RunnerError as error:
+            logger.warning(
+                "a workspace is left over", extra={"action": "remove", "job_id": leaving.claim.id, "reason": str(error)}
+            )
+
+    # Log and receipt
+
+    async def _store_log(self, leaving: Leaving) -> tuple[SpoolSeal, str]:
+        claim = leaving.claim
+        if leaving.outcome.reason is not EndReason.SUCCEEDED:
+            await self.say(claim, f"{leaving.outcome.reason.value}: {leaving.outcome.message}")
+        seal = await self._try(lambda: self.world.spool.seal(claim.key, claim.attempt), f"spool of {claim.key}")
+        results = self._results(claim)
+        if results is None:
+            return seal, ""
+        put = lambda: results.put_log(claim.key, claim.attempt, seal.archive)  # noqa: E731 - one call, named
+        try:
+            return seal, await self._try(put, f"log of {claim.key}")
+        except OutOfSpace as error:
+            logger.error(
+                "a log archive was not stored", extra={"action": "store", "job_id": claim.id, "reason": str(error)}
+            )
+            return seal, ""
+
+    def _receipt(
+        self, leaving: Leaving, outputs: tuple[OutputAccount, ...], seal: SpoolSeal, log_url: str
+    ) -> tuple[Receipt, Decision | None]:
+        claim, outcome = leaving.claim, leaving.outcome
+        now = self.world.now()
+        began = outcome.started_at if outcome.started_at is not None else now
+        past = PastAttempt(self.world.box.id, outcome.reason.value, round((outcome.ended_at or now) - began, 3))
+        note = claim.note
+        if outcome.started_at is not None:
+            note = msgspec.structs.replace(note, starts=note.starts + 1)
+        decision = decide(outcome.reason, note, claim.job.retries, past)
+        place = leaving.grant.here if leaving.grant else None
+        receipt = Receipt(
+            id=claim.id,
+            name=claim.job.name,
+            user=claim.job.user,
+            queue=claim.queue_name,
+            state="waiting" if decision and decision.verdict is Verdict.RETRY else "ended",
+            end_reason=outcome.reason.value,
+            exit_code=outcome.exit_code,
+            attempt=claim.attempt,
+            submitted_at=claim.submitted_at,
+            started_at=outcome.started_at,
+            ended_at=outcome.ended_at or now,
+            gpus=tuple(gpu.uuid for gpu in place.gpus) if place else (),
+            box=self.world.box.id,
+            key=claim.key,
+            message=outcome.message,
+            verdict=decision.verdict.value if decision else None,
+            attempts=decision.note.history if decision else note.history,
+            stages=self._stages(leaving, now),
+            grant=GrantAccount(tuple(gpu.uuid for gpu in place.gpus), place.cores, place.memory)
+            if place
+            else GrantAccount(),
+            isolation=outcome.isolation,
+            usage=outcome.usage,
+            inputs=leaving.staged.inputs if leaving.staged else (),
+            outputs=outputs,
+            log=LogAccount(seal.lines, seal.bytes, seal.sha256, seal.gaps, log_url),
+            image=ImageAccount(leaving.staged.image, leaving.staged.image_digest)
+            if leaving.staged and leaving.staged.image
+            else None,
+            runner=RunnerAccount(__version__, self.world.box.id),
+        )
+        return receipt, decision
+
+    def _stages(self, leaving: Leaving, now: float) -> dict[str, float]:
+        """Seconds in each stage; ``waiting`` counts from the submission of the message."""
+        claim, outcome = leaving.claim, leaving.outcome
+        started, ended = outcome.started_at, outcome.ended_at or now
+        if started is None:
+            return {"waiting": round(max(0.0, ended - claim.submitted_at), 3)}
+        return {
+            "queued": round(max(0.0, claim.claimed_at - claim.submitted_at), 3),
+            "waiting": round(max(0.0, started - claim.submitted_at), 3),
+            "running": round(max(0.0, ended - started), 3),
+            "storing": round(max(0.0, now - ended), 3),
+        }
+
+    async def _store_receipt(self, claim: ClaimedJob, receipt: Receipt) -> bool:
+        """Put the receipt, once; one that stands is ours from an earlier life, or means that another box was first."""
+        await self._put_beside_outputs(claim, receipt)
+        results = self._results(claim)
+        if results is None:
+            return True
+        try:
+            await self.caller.until_done(lambda: results.put_receipt(receipt), f"receipt of {claim.key}")
+        except AlreadyStored:
+            stored = await self._try(lambda: results.get(claim.key), f"receipt of {claim.key}")
+            return stored is not None and (stored.box, stored.attempt) == (receipt.box, receipt.attempt)
+        return True
+
+    async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
+        """Write ``receipt.json`` where the first output stands; the result backend's is the one that counts."""
+        first = next((output for output in claim.job.outputs if output.url and not output.key), None)
+        if first is None or not any(output.url for output in receipt.outputs):
+            return
+        url = _url_of(first, claim.id, "receipt.json")
+        store = self.world.open_store(url, claim.rights)
+        try:
+            text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
+            await self._try(lambda: store.put_bytes(text, url), f"receipt of {claim.key}")
+        except RunnerError as error:
+            logger.warning(
+                "no receipt beside the outputs", extra={"action": "store", "job_id": claim.id, "reason": str(error)}
+            )
+        finally:
+            await store.close()
+
+    # Retention
+
+    async def _prune_loop(self) -> None:
+        while True:
+            try:
+                await self._prune()
+            except RunnerError as error:
+                logger.warning("nothing was pruned", extra={"action": "prune", "reason": str(error)})
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def _prune(self) -> None:
+        now, world = self.world.now(), self.world
+        entries = await self._try(world.journal.in_flight, "journal")
+        keep = frozenset(entry.staged.staged.workspace for entry in entries if entry.staged)
+        keep |= frozenset(str(entry.key) for entry in entries)
+        await self._try(lambda: world.workspaces.prune(now - self.config.keep_workspaces, keep), "old workspaces")
+        await self._try(lambda: world.journal.prune(now - self.config.keep_journal), "old journal rows")
+
+    async def _try(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        return await self.caller.until_done(call, what)
+
+
+def _url_of(output: Output, job_id: str, name: str) -> str:
+    """Return where one file of an output goes: below the url by the job's id, or at the exact key."""
+    if output.key:
+        return f"{output.url.rstrip('/')}/{output.key.format(id=job_id)}"
+    return f"{output.url.rstrip('/')}/{job_id}/{name}"

@@ -1,0 +1,473 @@
+"""
+One queue: fetch, claim, decode, keep the lease alive, settle. Never decides whether a job fits.
+
+A credit from inventory allows one fetch. Verdicts are carried out here, because an acknowledgement belongs to the
+connection that delivered; they stand in the journal, so a poller that restarts carries them out then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import assert_never
+
+import msgspec
+
+from runner.config import Config
+from runner.credential import Rights
+from runner.directory import Directory, QueueEntry
+from runner.errors import LeaseLost, RunnerError
+from runner.job import Decision, EndReason, Job, Key, Verdict, make_key
+from runner.kernel import Ref
+from runner.messages import (
+    CredentialChanged,
+    CreditGiven,
+    CreditReturned,
+    Ended,
+    LeaseCheck,
+    LeaseChecked,
+    Offered,
+    QueueClosed,
+    QueueStateTold,
+    QuietChanged,
+    Settled,
+    StopFetching,
+    StopJob,
+    WithdrawAsked,
+)
+from runner.ports import Broker, Decoded, Delivery, Queue, Results, World
+from runner.records import ClaimedJob, ClaimRecord, JournalEntry, SettleRecord
+from runner.stage import FaultBudget, Stage
+
+logger = logging.getLogger(__name__)
+
+LONG_POLL_S = 20.0
+BUSY_S = 5.0
+"""A submission of an id that runs already waits so long in the queue before it is looked at again."""
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    """Self: the queue is open, and what the journal holds of it was taken up."""
+
+
+class _Fetched(msgspec.Struct, frozen=True):
+    """Self: a fetch ended; with nothing where ``found`` is false."""
+
+    found: bool
+    retry_after_s: float = 0.0
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """Self: a claim is settled or lost."""
+
+    key: Key
+
+
+PollerMessage = (
+    CreditGiven
+    | Settled
+    | LeaseCheck
+    | CredentialChanged
+    | StopFetching
+    | WithdrawAsked
+    | QuietChanged
+    | _Opened
+    | _Fetched
+    | _Done
+)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A claim of ours: its current token, the job's id, and its attempt."""
+
+    token: str
+    job_id: str
+    attempt: int
+
+
+class Poller(Stage[PollerMessage]):
+    """One queue behind one credential file."""
+
+    name = "poller"
+
+    def __init__(  # noqa: PLR0913 - a queue, and everybody it talks to
+        self,
+        config: Config,
+        world: World,
+        faults: FaultBudget,
+        *,
+        source: str,
+        rights: Rights,
+        broker: Broker,
+        queue_name: str,
+        open_results: Callable[[], Results | None],
+        directory: Directory,
+        inventory: Ref[object],
+        outputs: Ref[object],
+        stages: tuple[Ref[object], ...],
+        sources: Ref[object],
+    ) -> None:
+        super().__init__(config, world, faults)
+        self.source, self.rights, self.queue_name = source, rights, queue_name
+        self._broker, self._open_results = broker, open_results
+        self._directory = directory
+        self._inventory, self._outputs, self._stages, self._sources = inventory, outputs, stages, sources
+        self._queue: Queue | None = None
+        self._results: Results | None = None
+        # Every claim that is ours, from the fetch to the confirmed settlement; the renewal loop walks it.
+        self._held: dict[Key, Held] = {}
+        # Jobs that carried a stop mark and were told to the stages already.
+        self._stop_told: set[str] = set()
+        self._fetching = False
+        self._stopping = False
+
+    @property
+    def queue(self) -> Queue:
+        """The open queue; no message that needs it arrives before it is open."""
+        if self._queue is None:
+            raise RuntimeError("the queue is not open yet")
+        return self._queue
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open the queue in the background, since a broker may be away for hours."""
+        self.start_soon(self._open, name="open")
+        try:
+            yield
+        finally:
+            if self._queue is not None:
+                self._directory.leave(self._queue.identity)
+                self._inventory.urgent(CreditReturned(self._queue.identity, gone=True))
+                await self._queue.close()
+
+    async def receive(self, message: PollerMessage) -> None:
+        """Handle one message."""
+        match message:
+            case CreditGiven():
+                self._use_credit(message)
+            case _Fetched():
+                self._fetched(message)
+            case Settled():
+                self._start(self._settle, message.key, message.decision, name=f"settle {message.key}")
+            case LeaseCheck():
+                self._start(self._check_lease, message.key, name=f"check {message.key}")
+            case _Opened():
+                self._introduce()
+            case _Done():
+                self._forget(message.key)
+            case StopFetching():
+                self._stop_fetching()
+            case WithdrawAsked():
+                self.start_soon(self._withdraw, message, name=f"withdraw {message.job_id} {id(message)}")
+            case CredentialChanged():
+                self.rights = message.file.credential.rights if message.file.credential else self.rights
+            case QuietChanged():
+                pass
+            case _:
+                assert_never(message)
+
+    def _start(self, work: Callable[..., object], *args: object, name: str) -> None:
+        """Begin a task unless it runs already: both are idempotent, and the journal holds what they need."""
+        if name not in self.tasks():
+            self.start_soon(work, *args, name=name)  # type: ignore[arg-type]
+
+    # Opening, and what the journal holds from before
+
+    async def _open(self) -> None:
+        queue = await self._until_open(lambda: self._broker.open(self.queue_name))
+        self._queue, self._results = queue, self._open_results()
+        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        for entry in entries:
+            if entry.claimed.claim.queue == queue.identity:
+                self._take_up(entry)
+        self._directory.enter(queue.identity, QueueEntry(queue.name, self.ref, self._results))
+        self.start_soon(self._renew_loop, name="renew")
+        self.start_soon(self._prune_loop, name="prune")
+        self.ref.urgent(_Opened())
+
+    async def _until_open(self, call: Callable[[], object]) -> Queue:
+        """Open with back-off, telling ``runner sources`` why it is not open yet."""
+        pause = 0.2
+        while True:
+            try:
+                return await self.caller.once(call, f"queue {self.queue_name}")  # type: ignore[arg-type]
+            except RunnerError as error:
+                self._tell_state(f"backing off: {error}")
+            await asyncio.sleep(pause * (0.5 + self.world.random() / 2))
+            pause = min(30.0, pause * 2)
+
+    def _take_up(self, entry: JournalEntry) -> None:
+        """Hold what an earlier life claimed; carry out the verdict where one stands."""
+        claim = entry.claimed.claim
+        self._held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
+        if entry.stored is not None:
+            self._start(self._settle, entry.key, entry.stored.decision, name=f"settle {entry.key}")
+
+    def _introduce(self) -> None:
+        self._tell_state("polling")
+        if not self._stopping:
+            self._inventory.urgent(CreditReturned(self.queue.identity, weight=self.rights.weight))
+
+    def _tell_state(self, state: str, depth: int | None = None) -> None:
+        self._sources.urgent(QueueStateTold(self.source, self.queue_name, state, depth))
+
+    # Fetching
+
+    def _use_credit(self, credit: CreditGiven) -> None:
+        if self._stopping:
+            return
+        if self._fetching:
+            raise RuntimeError(f"queue {self.queue_name} got a second credit while it uses the first")
+        self._fetching = True
+        self.start_soon(self._fetch, credit, name="fetch", on_error=self._fetch_broke)
+
+    def _fetch_broke(self, error: Exception) -> _Fetched:
+        logger.error("fetching failed", exc_info=error, extra={"action": "fetch", "source": self.source})
+        return _Fetched(found=False, retry_after_s=5.0)
+
+    async def _fetch(self, credit: CreditGiven) -> None:
+        """Use one credit: an offer, or the credit back. A long poll is not cut off by anything but its own limit."""
+        try:
+            if credit.ahead and await self.caller.once(self.queue.depth, "depth of the queue") < 2:  # noqa: PLR2004
+                self.ref.urgent(_Fetched(found=False, retry_after_s=1.0))
+                return
+            limit = LONG_POLL_S + self.caller.patience.try_s
+            delivery = await self.caller.once(lambda: self.queue.fetch(LONG_POLL_S), "fetch", try_s=limit)
+            found = delivery is not None and await self._take(delivery)
+            self.ref.urgent(_Fetched(found))
+            self._tell_state("polling")
+        except RunnerError as error:
+            self._tell_state(f"backing off: {error}")
+            self.ref.urgent(_Fetched(found=False, retry_after_s=1.0 + 4.0 * self.world.random()))
+
+    def _fetched(self, message: _Fetched) -> None:
+        self._fetching = False
+        if not message.found and not self._stopping:
+            self._inventory.urgent(
+                CreditReturned(self.queue.identity, self.rights.weight, retry_after_s=message.retry_after_s)
+            )
+        self._close_if_done()
+
+    async def _take(self, delivery: Delivery) -> bool:
+        """Journal a delivery and send it on its way; False where nothing new was offered."""
+        claim, problem = self._claim(delivery)
+        entry = await self.caller.until_done(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
+        if entry is not None and self._known(entry, claim, delivery):
+            await self._retake(entry, delivery)
+            return False
+        if any(held.job_id == claim.id and key != claim.key for key, held in self._held.items()):
+            await self._put_off(delivery)
+            return False
+        self._held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
+        await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
+        await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
+        await self._send_on(claim, problem)
+        return True
+
+    def _claim(self, delivery: Delivery) -> tuple[ClaimedJob, str]:
+        decoded = self.world.dialects[self.rights.dialect].decode(delivery.body)
+        decoded = self._with_runtime_checked(decoded)
+        job = decoded.job if decoded.job.id else msgspec.structs.replace(decoded.job, id=delivery.submission)
+        claim = ClaimedJob(
+            key=make_key(self.queue.identity, job.id, delivery.submission),
+            job=job,
+            queue=self.queue.identity,
+            queue_name=self.queue_name,
+            source=self.source,
+            attempt=delivery.note.attempt,
+            note=delivery.note,
+            submitted_at=delivery.enqueued_at,
+            claimed_at=self.world.now(),
+            rights=self.rights,
+            runtime=self._runtime(job),
+        )
+        return claim, decoded.problem
+
+    def _runtime(self, job: Job) -> str:
+        return "process" if self.rights.runtime == "process" and not job.image else "container"
+
+    def _with_runtime_checked(self, decoded: Decoded) -> Decoded:
+        job = decoded.job
+        if decoded.problem or job.image or self.rights.runtime == "process":
+            return decoded
+        if self.config.default_image:
+            return Decoded(msgspec.structs.replace(job, image=self.config.default_image))
+        return Decoded(
+            job,
+            'image: missing, and this queue may not run processes: name an image, or write runtime = "process" into '
+            f"{self.source}",
+        )
+
+    def _known(self, entry: JournalEntry, claim: ClaimedJob, delivery: Delivery) -> bool:
+        """Tell whether the journal has this very attempt: it runs, or its verdict stands."""
+        if claim.attempt > entry.claimed.claim.attempt:
+            return False
+        if entry.stored is None:
+            return entry.settled is None
+        decision = entry.stored.decision
+        released = decision is None or decision.verdict is Verdict.RELEASE
+        return not (entry.settled is not None and released and delivery.token != entry.claimed.token)
+
+    async def _retake(self, entry: JournalEntry, delivery: Delivery) -> None:
+        """One message delivered twice: a running job's token changes, a stored one is settled again from the journal."""
+        claim = entry.claimed.claim
+        if entry.settled is None:
+            await self.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
+        self._held[entry.key] = Held(delivery.token, claim.id, claim.attempt)
+        if entry.stored is not None:
+            self._start(self._settle, entry.key, entry.stored.decision, name=f"settle {entry.key}")
+
+    async def _put_off(self, delivery: Delivery) -> None:
+        """The same id under a new submission waits for the end of the first, in the queue."""
+        await self.caller.until_done(
+            lambda: self.queue.settle(
+                delivery.token, Verdict.RELEASE, after_s=BUSY_S, note=delivery.note, reason="an earlier one runs"
+            ),
+            f"release of {delivery.submission}",
+        )
+
+    async def _send_on(self, claim: ClaimedJob, problem: str) -> None:
+        expires = claim.job.expires
+        late = expires is not None and self.world.now() > claim.submitted_at + expires
+        if problem:
+            await self._outputs.tell(Ended(claim, EndReason.REJECTED, problem))
+        elif late:
+            await self._outputs.tell(Ended(claim, EndReason.EXPIRED, f"expired: older than {expires:g} s when claimed"))
+        elif await self._has_stop_mark(claim):
+            await self._outputs.tell(Ended(claim, EndReason.CANCELLED, "cancelled while it waited in the queue"))
+        else:
+            await self._inventory.tell(Offered(claim))
+
+    async def _has_stop_mark(self, claim: ClaimedJob) -> bool:
+        if self._results is None:
+            return False
+        try:
+            return claim.id in await self.caller.once(self._results.stops, "stop marks")
+        except RunnerError:
+            return False  # the renewal loop reads them again
+
+    # Leases
+
+    async def _renew_loop(self) -> None:
+        while True:
+            await asyncio.sleep(self.queue.lease_s / 3)
+            for key, held in tuple(self._held.items()):
+                if self._held.get(key) == held:
+                    await self._renew(key, held)
+            await self._read_stop_marks()
+
+    async def _renew(self, key: Key, held: Held) -> None:
+        """Renew one claim; a broker that is away is asked again at the next turn, and jobs run on."""
+        try:
+            await self.caller.once(lambda: self.queue.renew(held.token), f"renewal of {key}")
+        except LeaseLost:
+            await self._lost(key, held)
+        except RunnerError as error:
+            self._tell_state(f"backing off: {error}")
+
+    async def _lost(self, key: Key, held: Held) -> None:
+        if self._held.get(key) != held:
+            return  # a newer delivery of the same message came meanwhile
+        entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
+        if entry is not None and entry.stored is not None:
+            return  # its verdict is on its way, and settling finds out
+        self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST))
+
+    def _tell_stages(self, stop: StopJob) -> None:
+        for stage in self._stages:
+            stage.urgent(stop)
+
+    async def _read_stop_marks(self) -> None:
+        if self._results is None or not self._held:
+            return
+        try:
+            marked = await self.caller.once(self._results.stops, "stop marks")
+        except RunnerError:
+            return
+        for key, held in self._held.items():
+            if held.job_id in marked and held.job_id not in self._stop_told:
+                self._stop_told.add(held.job_id)
+                self._tell_stages(StopJob(key, held.attempt, EndReason.CANCELLED))
+
+    async def _check_lease(self, key: Key) -> None:
+        """Renew before something is stored, however long the broker is away."""
+        held = self._held.get(key)
+        if held is None:
+            self._outputs.urgent(LeaseChecked(key, held=False))
+            return
+        try:
+            await self.caller.until_done(lambda: self.queue.renew(held.token), f"renewal of {key}")
+            self._outputs.urgent(LeaseChecked(key, held=True))
+        except LeaseLost:
+            newer = self._held.get(key) != held
+            self._outputs.urgent(LeaseChecked(key, held=newer))
+
+    # Settling
+
+    async def _settle(self, key: Key, decision: Decision | None) -> None:
+        held = self._held.get(key)
+        if held is not None and decision is not None:
+            try:
+                await self.caller.until_done(lambda: self._carry_out(held, decision), f"settlement of {key}")
+            except LeaseLost:
+                logger.warning(
+                    "the claim was lost before it was settled", extra={"action": "settle", "job_id": held.job_id}
+                )
+        await self.record(key, SettleRecord(self.world.now()))
+        self.ref.urgent(_Done(key))
+
+    async def _carry_out(self, held: Held, decision: Decision) -> None:
+        await self.queue.settle(
+            held.token, decision.verdict, after_s=decision.after_s, note=decision.note, reason=decision.note.last_reason
+        )
+
+    def _forget(self, key: Key) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._stop_told.discard(held.job_id)
+        self._close_if_done()
+
+    # Stopping
+
+    def _stop_fetching(self) -> None:
+        """A long poll that is under way is waited for: what it brings is offered still, or lapses."""
+        self._stopping = True
+        self._tell_state("finishing")
+        if self._queue is not None:
+            self._inventory.urgent(CreditReturned(self._queue.identity, gone=True))
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._stopping and not self._held:
+            self._sources.urgent(QueueClosed(self.source, self.queue_name))
+
+    async def _withdraw(self, asked: WithdrawAsked) -> None:
+        try:
+            if self._queue is not None and await self.caller.once(
+                lambda: self.queue.withdraw(asked.job_id), "withdrawal"
+            ):
+                asked.reply.answer(f"withdrawn from queue {self.queue_name}, where it waited")
+                return
+            asked.reply.answer("")
+        except RunnerError as error:
+            asked.reply.fail(error)
+
+    # Retention
+
+    async def _prune_loop(self) -> None:
+        """Delete what is kept long enough of this queue's: dead letters, and what its result backend holds."""
+        while True:
+            now = self.world.now()
+            await self._prune(lambda: self.queue.prune(now - self.config.keep_dead))
+            if self._results is not None:
+                results = self._results
+                await self._prune(lambda: results.prune(now - self.config.keep_results))
+            await asyncio.sleep(3600.0)
+
+    async def _prune(self, call: Callable[[], object]) -> None:
+        try:
+            await self.caller.once(call, "pruning", try_s=600.0)  # type: ignore[arg-type]
+        except RunnerError as error:
+            logger.warning("nothing was pruned", extra={"action": "prune", "source": self.source, "reason": str(error)})

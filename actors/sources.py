@@ -1,0 +1,291 @@
+"""
+The watched directory: one poller per queue behind each credential file. Never reads a queue.
+
+Events are hints; the truth is a scan with content digests. A broken file is reported once per change, by its name and
+reason, and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+import msgspec
+
+from runner.config import Config
+from runner.credential import Credential, CredentialFile
+from runner.errors import RunnerError
+from runner.kernel import Ref
+from runner.messages import CredentialChanged, QueueClosed, QueueStateTold, SourcesAsked, StopFetching
+from runner.ports import Broker, World
+from runner.receipt import QueueRow, SourceRow
+from runner.stage import FaultBudget, Stage
+
+logger = logging.getLogger(__name__)
+
+LIST_EVERY_S = 5.0
+
+
+class _Scanned(msgspec.Struct, frozen=True):
+    """Self: what the directory holds now."""
+
+    files: tuple[CredentialFile, ...]
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """Self: the queues behind a file; ``reason`` where they could not be listed."""
+
+    file: str
+    content: str
+    queues: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class _Closed(msgspec.Struct, frozen=True):
+    """Self: a poller is gone."""
+
+    source: str
+    queue: str
+
+
+SourcesMessage = SourcesAsked | QueueStateTold | QueueClosed | StopFetching | _Scanned | _Listed | _Closed
+
+
+class Pollers(Protocol):
+    """How pollers come and go; the composition root knows what they are made of."""
+
+    def start(
+        self, source: str, credential: Credential, broker: Broker, queue: str
+    ) -> Ref[StopFetching | CredentialChanged]:
+        """Start the poller of one queue."""
+        ...
+
+    async def end(self, source: str, queue: str) -> None:
+        """Stop one and forget it."""
+        ...
+
+
+@dataclass
+class Source:
+    """One credential file in use."""
+
+    file: CredentialFile
+    credential: Credential
+    broker: Broker
+    reason: str = ""
+    # The queue's row and its poller's address.
+    rows: dict[str, QueueRow] = field(default_factory=dict)
+    pollers: dict[str, Ref[StopFetching | CredentialChanged]] = field(default_factory=dict)
+    # The file is gone or points elsewhere: nothing new is fetched, and what runs is finished.
+    finishing: bool = False
+
+
+class Sources(Stage[SourcesMessage]):
+    """Keeps pollers in step with credential files."""
+
+    name = "sources"
+
+    def __init__(
+        self, config: Config, world: World, faults: FaultBudget, *, own: tuple[CredentialFile, ...], pollers: Pollers
+    ) -> None:
+        super().__init__(config, world, faults)
+        self._own, self._pollers = own, pollers
+        self._match = re.compile(config.queue_match) if config.queue_match else None
+        self._mismatch = re.compile(config.queue_mismatch) if config.queue_mismatch else None
+        self._sources: dict[str, Source] = {}
+        # Files that cannot be used, by name; each reason is logged once per content.
+        self._broken: dict[str, CredentialFile] = {}
+        self._wanted: dict[str, CredentialFile] = {}
+        self._stopping = False
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Watch, and list queues anew now and then: some appear later."""
+        self.start_soon(self._watch, name="watch")
+        self.start_soon(self._list_loop, name="list")
+        try:
+            yield
+        finally:
+            for source in self._sources.values():
+                await source.broker.close()
+
+    async def receive(self, message: SourcesMessage) -> None:
+        """Handle one message."""
+        match message:
+            case _Scanned():
+                self._scanned(message.files)
+            case _Listed():
+                self._listed(message)
+            case QueueStateTold():
+                self._state_told(message)
+            case QueueClosed():
+                self._close_poller(message)
+            case _Closed():
+                await self._closed(message)
+            case StopFetching():
+                self._stopping = True
+                for source in self._sources.values():
+                    self._finish(source)
+            case SourcesAsked():
+                message.reply.answer(self._table())
+            case _:
+                assert_never(message)
+
+    async def _watch(self) -> None:
+        """Scan at start and at every hint."""
+        while True:
+            try:
+                await self._scan()
+                async for _ in self.world.credentials.changes():
+                    await self._scan()
+            except RunnerError as error:
+                logger.warning("credentials cannot be read", extra={"action": "scan", "reason": str(error)})
+            await asyncio.sleep(1.0)
+
+    async def _scan(self) -> None:
+        files = await self.caller.once(self.world.credentials.scan, "scan of the credentials")
+        self.ref.urgent(_Scanned((*self._own, *files)))
+
+    # Files come, change and go
+
+    def _scanned(self, files: tuple[CredentialFile, ...]) -> None:
+        if self._stopping:
+            return
+        self._wanted = {file.file: file for file in files}
+        for name, source in self._sources.items():
+            if name not in self._wanted or self._wanted[name].credential is None:
+                self._finish(source)
+        for file in files:
+            self._apply(file)
+        self._broken = {name: file for name, file in self._broken.items() if name in self._wanted}
+
+    def _apply(self, file: CredentialFile) -> None:
+        if file.credential is None:
+            self._report(file, file.reason)
+            return
+        self._broken.pop(file.file, None)
+        source = self._sources.get(file.file)
+        if source is None:
+            self._open(file, file.credential)
+        elif source.file.content != file.content:
+            self._change(source, file, file.credential)
+
+    def _report(self, file: CredentialFile, reason: str) -> None:
+        known = self._broken.get(file.file)
+        if known is None or (known.content, known.reason) != (file.content, reason):
+            logger.error(
+                "a credential file cannot be used", extra={"action": "scan", "source": file.file, "reason": reason}
+            )
+        self._broken[file.file] = msgspec.structs.replace(file, reason=reason)
+
+    def _open(self, file: CredentialFile, credential: Credential) -> None:
+        try:
+            broker = self.world.open_broker(credential)
+        except RunnerError as error:
+            self._report(file, str(error))
+            return
+        if file.warning:
+            logger.warning("credential file", extra={"action": "scan", "source": file.file, "reason": file.warning})
+        self._sources[file.file] = Source(file, credential, broker)
+        self._list_soon(file.file)
+
+    def _change(self, source: Source, file: CredentialFile, credential: Credential) -> None:
+        """New rights go to the pollers at once; another service is another source, opened when the old one is done."""
+        if (credential.kind, credential.url) != (source.credential.kind, source.credential.url):
+            self._finish(source)
+            return
+        source.file, source.credential, source.finishing = file, credential, False
+        for poller in source.pollers.values():
+            poller.urgent(CredentialChanged(file))
+
+    def _finish(self, source: Source) -> None:
+        if source.finishing:
+            return
+        source.finishing = True
+        for poller in source.pollers.values():
+            poller.urgent(StopFetching())
+        if not source.pollers:
+            self.ref.urgent(_Closed(source.file.file, ""))
+
+    # Queues behind a file
+
+    async def _list_loop(self) -> None:
+        while True:
+            await asyncio.sleep(LIST_EVERY_S)
+            for name in tuple(self._sources):
+                self._list_soon(name)
+
+    def _list_soon(self, name: str) -> None:
+        source = self._sources[name]
+        task = f"list {name}"
+        if not source.finishing and task not in self.tasks():
+            self.start_soon(self._list, source, name=task)
+
+    async def _list(self, source: Source) -> None:
+        file = source.file
+        try:
+            queues = await self.caller.once(source.broker.queues, f"queues behind {file.file}")
+            self.ref.urgent(_Listed(file.file, file.content, queues))
+        except RunnerError as error:
+            self.ref.urgent(_Listed(file.file, file.content, reason=str(error)))
+
+    def _listed(self, message: _Listed) -> None:
+        source = self._sources.get(message.file)
+        if source is None or source.finishing or source.file.content != message.content:
+            return
+        source.reason = message.reason
+        for queue in message.queues:
+            if queue not in source.pollers and self._wants(queue):
+                source.rows[queue] = QueueRow(queue, state="opening")
+                source.pollers[queue] = self._pollers.start(message.file, source.credential, source.broker, queue)
+
+    def _wants(self, queue: str) -> bool:
+        matches = self._match is None or self._match.search(queue) is not None
+        return matches and not (self._mismatch is not None and self._mismatch.search(queue))
+
+    def _state_told(self, message: QueueStateTold) -> None:
+        source = self._sources.get(message.source)
+        if source is not None and message.queue in source.rows:
+            source.rows[message.queue] = QueueRow(message.queue, message.depth, message.state)
+
+    def _close_poller(self, message: QueueClosed) -> None:
+        task = f"close {message.source} {message.queue}"
+        source = self._sources.get(message.source)
+        if source is not None and message.queue in source.pollers and task not in self.tasks():
+            self.start_soon(self._end_poller, message, name=task)
+
+    async def _end_poller(self, message: QueueClosed) -> None:
+        await self._pollers.end(message.source, message.queue)
+        self.ref.urgent(_Closed(message.source, message.queue))
+
+    async def _closed(self, message: _Closed) -> None:
+        """Forget a source with its last poller; the file may stand there again meanwhile."""
+        source = self._sources.get(message.source)
+        if source is None:
+            return
+        source.pollers.pop(message.queue, None)
+        source.rows.pop(message.queue, None)
+        if source.finishing and not source.pollers:
+            del self._sources[message.source]
+            await source.broker.close()
+            wanted = self._wanted.get(message.source)
+            if wanted is not None and not self._stopping:
+                self._apply(wanted)
+
+    def _table(self) -> tuple[SourceRow, ...]:
+        rows = [
+            SourceRow(name, source.credential.kind, self._state(source), source.reason, tuple(source.rows.values()))
+            for name, source in self._sources.items()
+        ]
+        rows += [SourceRow(file.file, "", "unusable", file.reason) for file in self._broken.values()]
+        return tuple(sorted(rows, key=lambda row: row.file))
+
+    def _state(self, source: Source) -> str:
+        if source.finishing:
+            return "finishing"
+        return "unreachable" if source.reason else "in use"

@@ -1,0 +1,288 @@
+"""
+The composition root: who exists, who knows whom, and how the whole stops. Drain and leave live here.
+
+``build(config, world)`` is the only seam: tests hand it fakes, ``serve`` the real world.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from actors.cache import Cache
+from actors.executor import Executor
+from actors.inventory import Inventory
+from actors.logs import Logs
+from actors.outputs import Outputs
+from actors.poller import Poller, PollerMessage
+from actors.sources import Sources
+from runner.calls import Caller, Patience
+from runner.config import Config
+from runner.credential import Credential, CredentialFile, Rights
+from runner.directory import Directory
+from runner.errors import RunnerError
+from runner.job import EndReason
+from runner.kernel import DeadLetter, Ref, Restart, Supervisor
+from runner.messages import (
+    Ended,
+    GpusAsked,
+    JobAdopted,
+    SourcesAsked,
+    StopCredits,
+    StopFetching,
+    StopJob,
+    WithdrawAsked,
+)
+from runner.ports import Broker, Control, World
+from runner.receipt import GpuTable, SourceRow
+from runner.records import JournalEntry
+from runner.stage import FaultBudget
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("inventory", "cache", "executor", "outputs")
+EDGE = Restart(attempts=10, within_s=600.0)
+CORE = Restart(attempts=0, within_s=600.0)
+ASK_S = 10.0
+STOPPED_TWICE = 2
+HURRY_S = 5.0
+
+
+class Runner(Supervisor):
+    """The whole runner. ``run`` adopts what the journal holds, then lets queues be read."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        """Declare every address; nothing runs yet."""
+        super().__init__("runner", on_dead_letter=_quietly)
+        self.config, self.world = config, world
+        self.directory, self.faults = Directory(), FaultBudget(world.now)
+        self.stages: tuple[Ref[object], ...] = tuple(self.address(name) for name in STAGES)
+        self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
+
+    def address(self, name: str) -> Ref[object]:
+        """Return the address of an actor, with the configured room in its mailbox."""
+        return self.ref(name, capacity=self.config.mailbox)
+
+    async def run(self) -> None:
+        """Adopt, run, and leave; raises what made a core actor fail."""
+        adopting = asyncio.ensure_future(self._begin())
+        try:
+            await super().run()
+        finally:
+            adopting.cancel()
+            await asyncio.gather(adopting, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        """Let every journaled job re-enter at its own stage; only then may queues be read."""
+        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        for entry in entries:
+            self._adopt(entry)
+        logger.info("jobs taken back", extra={"action": "adopt", "jobs": len(entries)})
+        pollers = QueuePollers(self)
+        own = (_own_queue(self.config),) if self.config.own_queue else ()
+        new_sources = lambda: Sources(self.config, self.world, self.faults, own=own, pollers=pollers)  # noqa: E731
+        self.add("sources", new_sources, group="edge", restart=EDGE)
+        await self._reap(entries)
+
+    def _adopt(self, entry: JournalEntry) -> None:
+        twice = entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE
+        if twice and entry.stored is None:
+            text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
+            self.address("outputs").urgent(Ended(entry.claimed.claim, EndReason.RUNNER_FAULT, text))
+            return
+        for stage in self.stages:
+            stage.urgent(JobAdopted(entry))
+
+    async def _reap(self, entries: tuple[JournalEntry, ...]) -> None:
+        """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not."""
+        owned = {entry.starting.container for entry in entries if entry.starting and entry.exited is None}
+        for runtime in self.world.containers.values():
+            try:
+                for name in set(await self.caller.once(runtime.list_ours, "containers")) - owned:
+                    if not await self._owned_now(name):
+                        await self.caller.once(functools.partial(runtime.remove, name), f"removal of {name}")
+            except RunnerError as error:
+                logger.warning("containers were not reaped", extra={"action": "reap", "reason": str(error)})
+
+    async def _owned_now(self, name: str) -> bool:
+        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        return any(entry.starting is not None and entry.starting.container == name for entry in entries)
+
+
+def build(config: Config, world: World) -> Runner:
+    """Wire the seven actors; the supervisor that is returned runs them."""
+    runner = Runner(config, world)
+    inventory, cache, executor, outputs = runner.stages
+    logs, common = runner.address("logs"), (config, world, runner.faults)
+    directory = runner.directory
+    runner.add("logs", lambda: Logs(*common, directory=directory), group="edge", restart=EDGE)
+    runner.add("outputs", lambda: Outputs(*common, inventory=inventory, logs=logs, directory=directory), restart=CORE)
+    runner.add("executor", lambda: Executor(*common, inventory=inventory, outputs=outputs), restart=CORE)
+    runner.add("cache", lambda: Cache(*common, executor=executor, outputs=outputs, directory=directory), restart=CORE)
+    runner.add(
+        "inventory",
+        lambda: Inventory(*common, cache=cache, executor=executor, outputs=outputs, directory=directory),
+        restart=CORE,
+    )
+    return runner
+
+
+@dataclass
+class QueuePollers:
+    """How pollers come and go (the ``Pollers`` of sources)."""
+
+    runner: Runner
+
+    def start(self, source: str, credential: Credential, broker: Broker, queue: str) -> Ref[PollerMessage]:
+        """Start the poller of one queue, in the edge group: its failures are its own."""
+        runner = self.runner
+        world, name = runner.world, f"poller {source} {queue}"
+        inventory, _, _, outputs = runner.stages
+
+        def new_poller() -> Poller:
+            return Poller(
+                runner.config,
+                world,
+                runner.faults,
+                source=source,
+                rights=credential.rights,
+                broker=broker,
+                queue_name=queue,
+                open_results=lambda: world.open_results(credential, queue),
+                directory=runner.directory,
+                inventory=inventory,
+                outputs=outputs,
+                stages=runner.stages,
+                sources=runner.address("sources"),
+            )
+
+        runner.address(name)
+        return runner.add(name, new_poller, group="edge", restart=EDGE)
+
+    async def end(self, source: str, queue: str) -> None:
+        """Stop one gracefully and forget it."""
+        await self.runner.remove(f"poller {source} {queue}", grace_s=HURRY_S)
+
+
+def _own_queue(config: Config) -> CredentialFile:
+    """The box's own queue: local and owner only, so its jobs may use paths and run as processes."""
+    url = f"folder://{config.state_dir}/queue"
+    rights = Rights(runtime="process", paths=("/",), stores=("folder://",), own=True, sole_reader=True)
+    return CredentialFile("(own queue)", url, Credential("folder", url, rights, lease=config.lease))
+
+
+def _quietly(letter: DeadLetter) -> None:
+    logger.debug("message not handled", extra={"action": "dead_letter", "to": letter.to, "reason": letter.reason})
+
+
+class RunningControl:
+    """What the control socket may ask of a running runner (the ``Control`` port)."""
+
+    def __init__(self, runner: Runner) -> None:
+        """Begin with no stop under way."""
+        self._runner = runner
+        self.stopping: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
+        self.hurry = asyncio.Event()
+
+    async def cancel(self, job_id: str) -> str:
+        """End a job here, in its queue, or wherever it is; say which."""
+        entry = await self._runner.world.journal.find(job_id)
+        if entry is not None and entry.settled is None:
+            return await self._cancel_here(entry)
+        for queue in self._runner.directory.all():
+            done: str = await queue.poller.ask(functools.partial(WithdrawAsked, job_id), timeout_s=ASK_S)
+            if done:
+                return done
+        if entry is not None and entry.stored is not None and entry.stored.receipt.state == "ended":
+            return f"{job_id} ended already: {entry.stored.receipt.end_reason}"
+        return f"no job {job_id} is known here; name its queue with --queue to cancel it elsewhere"
+
+    async def _cancel_here(self, entry: JournalEntry) -> str:
+        claim = entry.claimed.claim
+        if entry.exited is not None or entry.stored is not None:
+            return f"{claim.id} has ended already; its outputs are being stored"
+        queue = self._runner.directory.find(claim.queue)
+        if queue is not None and queue.results is not None:
+            await queue.results.request_stop(claim.id)  # so that it holds even if the runner is killed now
+        for stage in self._runner.stages:
+            stage.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, "cancelled"))
+        return f"{claim.id} is being stopped on this box"
+
+    async def sources(self) -> tuple[SourceRow, ...]:
+        """Return the rows of ``runner sources``."""
+        return await self._runner.address("sources").ask(SourcesAsked, timeout_s=ASK_S)
+
+    async def gpus(self) -> GpuTable:
+        """Return the table of ``runner gpus``."""
+        return await self._runner.address("inventory").ask(GpusAsked, timeout_s=ASK_S)
+
+    def stop(self, *, leave: bool, grace_s: float | None) -> None:
+        """Begin a drain, or leave; again hurries."""
+        if self.stopping.done():
+            self.hurry.set()
+            return
+        grace = float(self._runner.config.drain_grace) if grace_s is None else grace_s
+        self.stopping.set_result((leave, grace))
+
+
+async def serve(config: Config, world: World, *, on_ready: Callable[[Control], Awaitable[None]] | None = None) -> int:
+    """
+    Run until stopped; the exit code is 0. ``on_ready`` is called once, when queues are about to be read.
+
+    Raises:
+        Escalated: a core actor failed; start the process again, adoption makes that cheap.
+    """
+    runner = build(config, world)
+    control = RunningControl(runner)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: control.stop(leave=config.on_stop == "leave", grace_s=None))
+    async with asyncio.TaskGroup() as group:
+        stopper = group.create_task(_stop_when_asked(runner, control))
+        running = group.create_task(runner.run())
+        if on_ready is not None:
+            ready = group.create_task(_tell_ready(on_ready, control))
+            running.add_done_callback(lambda _: ready.cancel())
+        running.add_done_callback(lambda _: stopper.cancel())
+    return 0
+
+
+async def _tell_ready(on_ready: Callable[[Control], Awaitable[None]], control: Control) -> None:
+    await on_ready(control)
+
+
+async def _stop_when_asked(runner: Runner, control: RunningControl) -> None:
+    leave, grace_s = await control.stopping
+    runner.address("sources").urgent(StopFetching())
+    runner.address("inventory").urgent(StopCredits())
+    if not leave:
+        await drain(runner, control.hurry, grace_s)
+    await runner.stop(grace_s=HURRY_S, order=("logs",))
+
+
+async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
+    """Wait for what runs up to the grace, stop the rest, and wait until the journal holds nothing unsettled."""
+    if await _settled(runner, hurry, grace_s):
+        return
+    for entry in await runner.world.journal.in_flight():
+        stop = StopJob(entry.key, entry.claimed.claim.attempt, EndReason.PREEMPTED, "the runner was stopped")
+        for stage in runner.stages:
+            stage.urgent(stop)
+    hurry.clear()
+    await _settled(runner, hurry, max(grace_s, HURRY_S * 12))
+
+
+async def _settled(runner: Runner, hurry: asyncio.Event, within_s: float) -> bool:
+    """Whether nothing unsettled was left within the time, or before somebody hurried."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + within_s
+    while await runner.caller.until_done(runner.world.journal.in_flight, "journal"):
+        left = min(0.2, ends - loop.time())
+        if left <= 0 or hurry.is_set():
+            return False
+        await asyncio.sleep(left)
+    return True

@@ -1,0 +1,49 @@
+"""
+Which poller and which result backend stand behind a queue, right now.
+
+Owned by the composition root. A poller enters its queue when it has opened it and leaves with it; inventory, outputs and
+logs look up. A queue that is not here is away: what belongs to it waits in the journal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.kernel import Ref
+    from runner.messages import CreditGiven, LeaseCheck, Settled, StopFetching, WithdrawAsked
+    from runner.ports import Results
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """One open queue."""
+
+    name: str
+    poller: Ref[CreditGiven | LeaseCheck | Settled | StopFetching | WithdrawAsked]
+    results: Results | None
+
+
+class Directory:
+    """Entries by the queue's identity."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._entries: dict[str, QueueEntry] = {}
+
+    def enter(self, queue: str, entry: QueueEntry) -> None:
+        """Add or replace a queue."""
+        self._entries[queue] = entry
+
+    def leave(self, queue: str) -> None:
+        """Forget a queue; idempotent."""
+        self._entries.pop(queue, None)
+
+    def find(self, queue: str) -> QueueEntry | None:
+        """Return a queue's entry, None where it is away."""
+        return self._entries.get(queue)
+
+    def all(self) -> tuple[QueueEntry, ...]:
+        """Return every entry, in order of arrival."""
+        return tuple(self._entries.values())

@@ -1,0 +1,160 @@
+"""
+What the stages of the ring share: one supervised task a job, stop marks, and the account of their own faults.
+
+A stage's task that fails ends its job as ``runner_fault``, with the traceback in the job's log; five in ten minutes, or any
+failure in a stage's own ``receive``, end the process, and the journal remembers which job it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from runner.calls import Caller, Patience
+from runner.errors import RunnerError
+from runner.job import EndReason, Key
+from runner.kernel import Actor
+from runner.receipt import Event
+from runner.records import ClaimedJob, FaultRecord, JournalRecord
+
+if TYPE_CHECKING:
+    from runner.config import Config
+    from runner.messages import StopJob
+    from runner.ports import World
+
+M = TypeVar("M")
+logger = logging.getLogger(__name__)
+
+MARK_KEPT_S = 3600.0
+FAULTS_MAX = 5
+FAULTS_WITHIN_S = 600.0
+
+
+class TooManyFaults(RunnerError):
+    """Five jobs' tasks failed within ten minutes: the runner itself must be ill, and restarts."""
+
+    code = "too_many_faults"
+
+
+class FaultBudget:
+    """How many faults of its own the runner forgives; shared by all stages."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """Begin with none."""
+        self._now = now
+        self._at: deque[float] = deque(maxlen=FAULTS_MAX)
+
+    def spend(self) -> bool:
+        """Count one fault; False when that was one too many."""
+        self._at.append(self._now())
+        return len(self._at) < FAULTS_MAX or self._at[-1] - self._at[0] > FAULTS_WITHIN_S
+
+
+class Stage(Actor[M]):
+    """An actor that jobs pass through."""
+
+    name: str = "stage"
+
+    def __init__(self, config: Config, world: World, faults: FaultBudget) -> None:
+        """Keep the world; subclasses add the refs of those they tell."""
+        self.config = config
+        self.world = world
+        self.faults = faults
+        self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
+        # Jobs to end on arrival: told to every stage, since only one of them holds the job.
+        self._marks: dict[Key, tuple[StopJob, float]] = {}
+
+    # Stop marks
+
+    def mark(self, stop: StopJob) -> None:
+        """Remember for an hour to end this attempt on arrival; the first reason stands."""
+        clock = asyncio.get_running_loop().time()
+        self._marks = {key: mark for key, mark in self._marks.items() if mark[1] > clock}
+        found = self._marks.get(stop.key)
+        if found is None or found[0].attempt != stop.attempt:
+            self._marks[stop.key] = (stop, clock + MARK_KEPT_S)
+
+    def marked(self, claim: ClaimedJob) -> StopJob | None:
+        """Return the stop that waits for this attempt, once."""
+        found = self._marks.get(claim.key)
+        if found is None or found[0].attempt != claim.attempt:
+            return None
+        del self._marks[claim.key]
+        return found[0]
+
+    # The journal and the spool
+
+    async def record(self, key: Key, record: JournalRecord) -> None:
+        """Write to the journal, for as long as it takes."""
+        await self.caller.until_done(lambda: self.world.journal.append(key, record), f"journal of {key}")
+
+    async def say(self, claim: ClaimedJob, text: str) -> None:
+        """Add a line of the runner's own to the job's log; a courtesy that never fails a job."""
+        await self._append(claim, "runner", text.encode() + b"\n")
+
+    async def tell_state(self, claim: ClaimedJob, state: str, message: str = "") -> None:
+        """Add a state change to the job's spool, for those who follow it elsewhere."""
+        event = Event(claim.key, claim.id, self.world.now(), state, claim.attempt, message)
+        await self._append(claim, "event", msgspec.json.encode(event))
+
+    async def _append(self, claim: ClaimedJob, stream: str, data: bytes) -> None:
+        try:
+            await self.caller.once(
+                lambda: self.world.spool.append(claim.key, claim.attempt, stream, data), f"spool of {claim.key}"
+            )
+        except RunnerError as error:
+            logger.warning(
+                "a line is missing in a job's log", extra={"action": "say", "job_id": claim.id, "reason": str(error)}
+            )
+
+    # Faults
+
+    async def failed(self, claim: ClaimedJob, error: Exception) -> str:
+        """
+        Account for a job's task that failed: traceback into its log, one fault off the budget.
+
+        Returns the sentence for the receipt.
+
+        Raises:
+            TooManyFaults: the budget is used up; the journal says that it was this job.
+        """
+        await self.say(claim, "".join(traceback.format_exception(error)))
+        logger.error(
+            "a job's own task failed",
+            exc_info=error,
+            extra={"action": "job_failed", "job_id": claim.id, "stage": self.name},
+        )
+        if not self.faults.spend():
+            await self.blame(claim.key)
+            raise TooManyFaults from error
+        return f"the runner failed in stage {self.name}: {type(error).__name__}: {error}"
+
+    async def blame(self, key: Key) -> None:
+        """Record that this job's task made the runner end; twice in one stage, and it is not replayed."""
+        entry = await self.world.journal.entry(key)
+        before = entry.faulted if entry else None
+        times = before.times + 1 if before is not None and before.stage == self.name else 1
+        await self.record(key, FaultRecord(self.name, times, self.world.now()))
+
+    async def blaming(self, key: Key, work: Awaitable[None]) -> None:
+        """Handle a message about a job; a failure is the actor's own crash, and the journal says whose message it was."""
+        try:
+            await work
+        except Exception:
+            await self.blame(key)
+            raise
+
+
+def stopped_reason(stop: StopJob) -> tuple[EndReason, str]:
+    """Return the end reason and sentence of a stop."""
+    return stop.reason, stop.message or {
+        EndReason.CANCELLED: "cancelled",
+        EndReason.LEASE_LOST: "the claim was lost; another box may have the job",
+        EndReason.PREEMPTED: "the runner was stopped",
+    }.get(stop.reason, stop.reason.value)
