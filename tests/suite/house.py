@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,11 +15,13 @@ from tests.suite.outcome import Outcome
 
 def checked(listeners_before: frozenset[str], scratch: Path, keeper: int, logs: Path) -> list[Outcome]:
     """Check the machine after everything was stopped, and how much of the code the tests executed."""
+    started = time.monotonic()
     house = Outcome(name="house")
     _check(house, "standard ports are as they were", lambda: listeners_before ^ listeners.standing())
     _check(house, "no process is left", lambda: orphans.await_none(keeper).values())
     _check(house, "no file and no mount is left", lambda: _remains(scratch))
     _check(house, "every test belongs to one group", lambda: _misplaced(logs))
+    house.seconds = time.monotonic() - started
     return [house, _coverage(logs)]
 
 

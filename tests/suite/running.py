@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.suite.groups import Group
-from tests.suite.outcome import Gap, Outcome
+from tests.suite.outcome import GPU_GAP, Gap, Outcome
 from tests.suite.progress import PROGRESS_VARIABLE
 from tests.suite.reports import Reports
 
@@ -89,7 +89,8 @@ class _Run:
         if code is None:
             self.outcome.fail(f"killed at its limit of {self._group.timeout_s:.0f} s")
         elif code == PYTEST_NO_TESTS and not self.outcome.passed:
-            self.outcome.gaps.append(Gap(reason="this group holds no tests", count=0))
+            kind = GPU_GAP if self._group.gpu else ""
+            self.outcome.gaps.append(Gap(reason="this group holds no tests", kind=kind, count=0))
         elif code != 0 and not self.outcome.failed:
             self.outcome.fail(f"pytest ended with {code}")
 
