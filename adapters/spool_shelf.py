@@ -1,0 +1,93 @@
+"""
+Where spools stand on the disk, and how old ones leave it.
+
+    <root>/<key>/1.spool  1.log.gz  1.sealed  2.spool …
+
+Blocking, but for the names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+
+from adapters.files import explained, names_in
+from adapters.spool_reading import SPOOL_SUFFIX
+from runner.errors import BadInput
+from runner.job import Key
+
+ARCHIVE_SUFFIX = ".log.gz"
+MARK_SUFFIX = ".sealed"
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_DELETED = ".deleted."
+
+
+class SpoolShelf:
+    """The directory of one box's spools."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def directory(self, key: Key) -> str:
+        """
+        Return where a job's log stands.
+
+        Raises:
+            BadInput: what was given cannot be a key.
+        """
+        if not _KEY.fullmatch(key):
+            raise BadInput(f"{key!r} is no job's key: list jobs with `runner ps --all`")
+        return os.path.join(self._root, key)
+
+    def spool(self, key: Key, attempt: int) -> str:
+        """Return the path of an attempt's records."""
+        return os.path.join(self.directory(key), f"{attempt}{SPOOL_SUFFIX}")
+
+    def archive(self, key: Key, attempt: int) -> str:
+        """Return the path of an attempt's archive."""
+        return os.path.join(self.directory(key), f"{attempt}{ARCHIVE_SUFFIX}")
+
+    def mark(self, key: Key, attempt: int) -> str:
+        """Return the path of the mark that an attempt is sealed."""
+        return os.path.join(self.directory(key), f"{attempt}{MARK_SUFFIX}")
+
+    def is_sealed(self, key: Key, attempt: int) -> bool:
+        """Tell whether an attempt's log is closed for good."""
+        return os.path.exists(self.mark(key, attempt))
+
+    def delete(self, key: Key) -> None:
+        """Take a log away in one step, then delete it; nothing happens where there is none."""
+        trash = os.path.join(self._root, f"{_DELETED}{key}.{secrets.token_hex(4)}")
+        with explained("deleting a log", key):
+            try:
+                os.rename(self.directory(key), trash)
+            except FileNotFoundError:
+                return
+            shutil.rmtree(trash)
+
+    def older(self, before: float) -> list[Key]:
+        """Return the keys last written before this epoch second, and finish deletions that were cut short."""
+        with explained("looking for old logs", self._root):
+            self._finish_deletions()
+            return [Key(name) for name in names_in(self._root) if self._written_at(name) < before]
+
+    def _finish_deletions(self) -> None:
+        if not os.path.isdir(self._root):
+            return
+        for name in os.listdir(self._root):
+            if name.startswith(_DELETED):
+                shutil.rmtree(os.path.join(self._root, name))
+
+    def _written_at(self, name: str) -> float:
+        with os.scandir(os.path.join(self._root, name)) as entries:
+            return max((entry.stat().st_mtime for entry in entries), default=0.0)
+
+
+def size_of(path: str) -> int:
+    """Return a file's size in bytes; 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
