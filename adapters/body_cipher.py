@@ -12,6 +12,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
+from adapters.files import create_whole
 from runner.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,17 +60,17 @@ class BodyCipher:
         if self._aead is None:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-            self._aead = AESGCM(_load_key(self._key_path, make=make))
+            if make:
+                create_whole(self._key_path, secrets.token_bytes(KEY_BYTES))
+            self._aead = AESGCM(_load_key(self._key_path))
         return self._aead
 
 
-def _load_key(path: str, *, make: bool) -> bytes:
+def _load_key(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             key, mode = file.read(KEY_BYTES + 1), os.fstat(file.fileno()).st_mode
     except FileNotFoundError as cause:
-        if make:
-            return _make_key(path)
         raise ConfigurationError(
             f"the journal's key {path} is gone: put it back, or move the journal away to start without its jobs"
         ) from cause
@@ -80,25 +81,3 @@ def _load_key(path: str, *, make: bool) -> bytes:
     if mode & _OTHERS:
         raise ConfigurationError(f"the journal's key {path} can be read by others: run `chmod 600 {path}`")
     return key
-
-
-def _make_key(path: str) -> bytes:
-    """Write a new key so that it stands there whole or not at all, also after a power cut."""
-    key, temporary = secrets.token_bytes(KEY_BYTES), f"{path}.{os.getpid()}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, key)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(temporary, path)
-    _sync_directory(os.path.dirname(path) or ".")
-    return key
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

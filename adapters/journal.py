@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from adapters.body_cipher import BodyCipher
 from adapters.journal_rows import SELECT, JournalWriter, read_entry, with_message
 from adapters.journal_schema import explained, open_reader, open_writer, set_synchronous
+from adapters.worker import Worker
 from runner.errors import RunnerError
 from runner.job import Key
 from runner.records import ClaimRecord, JournalEntry, JournalRecord, SettleRecord, StoreRecord
@@ -47,34 +47,31 @@ class JournalReader:
         self._path = path
         self._cipher = cipher
         # One thread, so that the connection is used by one caller at a time.
-        self._thread = ThreadPoolExecutor(1, "journal-read")
+        self._thread = Worker("reading the journal")
         self._connection: sqlite3.Connection | None = None
 
     async def entry(self, key: Key) -> JournalEntry | None:
         return await self._one(_ONE, key)
 
     async def in_flight(self) -> tuple[JournalEntry, ...]:
-        return await self._in_thread(lambda: tuple(self._restored(entry) for entry in self._select(_IN_FLIGHT)))
+        return await self._thread.run(lambda: tuple(self._restored(entry) for entry in self._select(_IN_FLIGHT)))
 
     async def find(self, job_id: str) -> JournalEntry | None:
         return await self._one(_FIND, job_id)
 
     async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]:
-        return await self._in_thread(lambda: self._select(_LIST if ended else _LIST_IN_FLIGHT, limit))
+        return await self._thread.run(lambda: self._select(_LIST if ended else _LIST_IN_FLIGHT, limit))
 
     async def close(self) -> None:
         """Close the file; idempotent."""
-        await asyncio.to_thread(self._thread.shutdown)
         if self._connection is not None:
-            self._connection.close()
+            await self._thread.run(self._connection.close)
             self._connection = None
+        self._thread.shutdown()
 
     async def _one(self, sql: str, name: str) -> JournalEntry | None:
-        found = await self._in_thread(lambda: tuple(self._restored(entry) for entry in self._select(sql, name)))
+        found = await self._thread.run(lambda: tuple(self._restored(entry) for entry in self._select(sql, name)))
         return found[0] if found else None
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _select(self, sql: str, *values: object) -> tuple[JournalEntry, ...]:
         connection = self._opened()
@@ -128,10 +125,11 @@ class SqliteJournal(JournalReader):
         cipher = BodyCipher(key_path)
         super().__init__(path, cipher)
         self._writer = JournalWriter(self._writing, cipher)
-        self._write_thread = ThreadPoolExecutor(1, "journal-write")
+        self._write_thread = Worker("writing the journal")
         self._waiting: list[_Work] = []
         # The commit that runs now; the next begins when it is done.
         self._commit: asyncio.Future[list[int | RunnerError]] | None = None
+        self._closed = False
 
     async def append(self, key: Key, record: JournalRecord) -> None:
         def write(writer: JournalWriter) -> int:
@@ -153,9 +151,11 @@ class SqliteJournal(JournalReader):
         while self._commit is not None:
             await asyncio.wait([self._commit])
             await asyncio.sleep(0)
-        await asyncio.to_thread(self._write_thread.shutdown)
         await super().close()
-        self._writing.close()
+        if not self._closed:
+            self._closed = True
+            await self._write_thread.run(self._writing.close)
+        self._write_thread.shutdown()
 
     async def _committed(self, run: Callable[[JournalWriter], int], needs: _Needs) -> int:
         work = _Work(run, asyncio.get_running_loop().create_future(), needs)
