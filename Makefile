@@ -37,7 +37,7 @@ format: venv-dev ## let ruff write the code as it wants it
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix --exit-zero .
 
 bench: venv-dev ## every measurement, each beside its peer and its limit; one JSON line each
-	@for file in bench/*.py; do echo "# $$file" >&2; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+	@for file in $$(grep -l __main__ bench/*.py); do echo "# $$file" >&2; $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 lock: venv-dev ## pin and hash every dependency again (ARGS=--upgrade for newer ones)
 	@$(COMPILE) --output-file requirements.txt $(ARGS)

@@ -31,13 +31,15 @@ def kept(work: Callable[[int], int]) -> int:
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGTERM, _leave)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
         return work(keeper)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: _pass_on(child, received))
     status = _reap_until_gone(child)
     end_all(keeper)
-    return os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
 
 
 def descendants(keeper: int, without: frozenset[int] = frozenset()) -> dict[int, str]:
@@ -70,7 +72,7 @@ def end_all(keeper: int, without: frozenset[int] = frozenset()) -> None:
 
 
 def _leave(number: int, _: object) -> None:
-    """Unwind on SIGTERM as on any exit, so that services stop and files are put back."""
+    """Unwind as on any exit, so that services stop and files are put back."""
     sys.exit(128 + number)
 
 
