@@ -1,16 +1,19 @@
-"""The actor that others subclass, and the tasks that live and die with one instance of it."""
+"""
+The actor that others subclass, and the tasks that live and die with one instance of it.
+
+Never restarts anything; that is the child's.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from runner.kernel.ref import Overflow, Ref
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
 
 M = TypeVar("M")
 logger = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ class Actor(Generic[M]):
     cleanup_s: ClassVar[float] = 10.0
 
     ref: Ref[M]
-    _supervised: Tasks[M]
+    _supervised: Tasks
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -57,7 +60,13 @@ class Actor(Generic[M]):
         Raises:
             ValueError: a task of this name runs already.
         """
-        self._supervised.start(func, args, name=name, on_error=on_error)
+
+        def tell_self(error: Exception) -> None:
+            if on_error is None:
+                raise error
+            self.ref.urgent(on_error(error))
+
+        self._supervised.start(name, functools.partial(func, *args), tell_self)
 
     def cancel_task(self, name: str) -> bool:
         """Cancel a task; its name is free at once. Returns whether there was one."""
@@ -68,38 +77,38 @@ class Actor(Generic[M]):
         return tuple(self._supervised.named)
 
 
-class Tasks(Generic[M]):
-    """The tasks of one instance of an actor. A failed one cancels the task that runs the actor."""
+class Tasks:
+    """The tasks of one instance of an actor. The first that fails cancels `owner`, the task that runs the instance."""
 
-    def __init__(self, ref: Ref[M], owner: asyncio.Task[None]) -> None:
+    def __init__(self) -> None:
+        self.owner: asyncio.Task[None] | None = None
         self.named: dict[str, asyncio.Task[None]] = {}
         self.failure: Exception | None = None
-        self._ref = ref
-        self._owner = owner
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
-        # Whether this cancelled the owner itself, so that others' cancellations can be told apart.
-        self._pulled = False
 
-    def start(
-        self,
-        func: Callable[..., Awaitable[None]],
-        args: tuple[object, ...],
-        *,
-        name: str,
-        on_error: Callable[[Exception], M] | None,
-    ) -> None:
+    def bind(self, actor: Actor[M], ref: Ref[M]) -> None:
+        """Give an instance its address and its tasks; done here so that subclasses need no `__init__` of ours."""
+        actor.ref = ref
+        actor._supervised = self  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]], on_error: Callable[[Exception], None]) -> None:
+        """Run the work under that name; what `on_error` raises is a failure."""
         if name in self.named:
-            text = f"cannot start task {name!r} of actor {self._ref.name!r}: one of that name runs; cancel it first"
-            raise ValueError(text)
-        task = asyncio.create_task(self._run(func, args, name, on_error), name=f"{self._ref.name}/{name}")
-        self.named[name] = task
+            raise ValueError(f"cannot start task {name!r}: one of that name runs; cancel it first")
+        self.named[name] = self.spawn(self._run(name, work, on_error), name)
+
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the work without a name that others could cancel; what it raises is a failure."""
+        task = asyncio.create_task(work, name=name)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         if self._stopping:
             task.cancel()
+        return task
 
     def cancel(self, name: str) -> bool:
+        """Cancel the named task and free its name."""
         task = self.named.pop(name, None)
         return task is not None and task.cancel()
 
@@ -114,61 +123,39 @@ class Tasks(Generic[M]):
             for task in stuck:
                 logger.error("task ignores its cancellation", extra={"action": "task_stuck", "task": task.get_name()})
 
-    def crash(self, cancelled: asyncio.CancelledError) -> Exception | None:
-        """The crash that hides behind a cancellation of the actor, or None if somebody meant to cancel it."""
-        if self._owner.cancelling() > self._pulled:
-            return None
-        return self.failure or _cancelled_elsewhere(f"actor {self._ref.name!r}", cancelled)
-
-    def release(self) -> None:
-        """Take back the cancellation by which a failed task stopped the actor."""
-        if self._pulled:
-            self._owner.uncancel()
-
-    async def _run(
-        self,
-        func: Callable[..., Awaitable[None]],
-        args: tuple[object, ...],
-        name: str,
-        on_error: Callable[[Exception], M] | None,
-    ) -> None:
-        this = asyncio.current_task()
+    async def _run(self, name: str, work: Callable[[], Awaitable[None]], on_error: Callable[[Exception], None]) -> None:
         try:
-            await func(*args)
-        except asyncio.CancelledError as cancelled:
-            if this is None or this.cancelling():
-                raise
-            self._failed(_cancelled_elsewhere(f"task {name!r} of actor {self._ref.name!r}", cancelled), on_error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the actor hears of it or crashes
-            self._failed(error, on_error)
+            error = await outcome(work)
         finally:
-            if self.named.get(name) is this:
+            if self.named.get(name) is asyncio.current_task():
                 del self.named[name]
+        if error is not None:
+            on_error(error)
 
-    def _failed(self, error: Exception, on_error: Callable[[Exception], M] | None) -> None:
-        if on_error is None:
-            self._fail_owner(error)
-            return
-        try:
-            self._ref.urgent(on_error(error))
-        except Exception as bug:  # noqa: BLE001 - an error that cannot be told is a crash
-            self._fail_owner(bug)
-
-    def _fail_owner(self, error: Exception) -> None:
-        self.failure = self.failure or error
-        if not (self._stopping or self._pulled):
-            self._pulled = True
-            self._owner.cancel()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if self.failure is None and isinstance(error, Exception):
+            self.failure = error
+            if self.owner is not None and not self._stopping:
+                self.owner.cancel()
 
 
-def _cancelled_elsewhere(who: str, cancelled: asyncio.CancelledError) -> RuntimeError:
-    error = RuntimeError(f"{who} awaited something that was cancelled elsewhere")
-    error.__cause__ = cancelled
-    return error
+async def outcome(work: Callable[[], Awaitable[None]]) -> Exception | None:
+    """
+    Await the work and return its error.
 
-
-def bind(actor: Actor[M], ref: Ref[M], owner: asyncio.Task[None]) -> Tasks[M]:
-    """Give an instance its address and its tasks."""
-    actor.ref = ref
-    actor._supervised = tasks = Tasks(ref, owner)  # noqa: SLF001 - subclasses need no __init__ of ours
-    return tasks
+    A cancellation propagates if somebody cancelled this task; one that came from within the work is an error.
+    """
+    try:
+        await work()
+    except asyncio.CancelledError as cancelled:
+        this = asyncio.current_task()
+        if this is None or this.cancelling():
+            raise
+        error = RuntimeError("awaited something that was cancelled elsewhere")
+        error.__cause__ = cancelled
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller decides
+        return error
+    return None

@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import types
 from collections import deque
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
-from runner.kernel.actor import Actor, Tasks, bind
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from runner.kernel.mailbox import Mailbox
+from runner.kernel.actor import Actor, Tasks, outcome
+from runner.kernel.mailbox import Mailbox
 
 M = TypeVar("M")
 State = Literal["running", "backing_off", "stopped"]
@@ -133,45 +131,33 @@ class Child(Generic[M]):
 
     async def _live(self) -> Exception | None:
         self.state = "running"
-        try:
-            await self._instance()
-        except Exception as crash:  # noqa: BLE001 - whatever it is, the budget decides
-            return crash
-        return None
+        tasks = Tasks()
+        tasks.owner = owner = asyncio.create_task(self._instance(tasks), name=self.name)
+        error = await outcome(lambda: owner)
+        return tasks.failure or error
 
-    async def _instance(self) -> None:
+    async def _instance(self, tasks: Tasks) -> None:
         actor = self._factory()
-        tasks = bind(actor, self.mailbox.ref, _this_task())
+        tasks.bind(actor, self.mailbox.ref)
         self.mailbox.suit(actor.capacity, actor.overflow)
-        try:
-            await self._lifespan(actor, tasks)
-        except asyncio.CancelledError as cancelled:
-            if (crash := tasks.crash(cancelled)) is None:
-                raise
-            raise crash from crash.__cause__
-        finally:
-            tasks.release()
-        if tasks.failure is not None:
-            raise tasks.failure
-
-    async def _lifespan(self, actor: Actor[M], tasks: Tasks[M]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(tasks.stop, actor.cleanup_s)
             lifespan = actor.lifespan()
             await lifespan.__aenter__()  # left alike whatever happened, so not by `async with`
             stack.push_async_callback(_leave, lifespan, actor.cleanup_s)
             stack.push_async_callback(tasks.stop, actor.cleanup_s)
-            await self._dispatch(actor.receive, tasks)
+            # A task of its own, since the flatter a task is, the faster it resumes.
+            await asyncio.wait({tasks.spawn(self._dispatch(actor.receive), self.name)})
 
-    async def _dispatch(  # noqa: C901 - the one hot loop, in one piece
-        self, receive: Callable[[M], Awaitable[None]], tasks: Tasks[M]
-    ) -> None:
+    async def _dispatch(self, receive: Callable[[M], Awaitable[None]]) -> None:  # noqa: C901 - the hot loop in one piece
         mailbox = self.mailbox
+        mailbox.loop = loop = asyncio.get_running_loop()
         urgent, normal, waiters = mailbox.urgent, mailbox.normal, mailbox.waiters
+        batch = range(mailbox.capacity)
         message: M | _Nothing = _NOTHING
         try:
             while True:
-                for _ in _BATCH:
+                for _ in batch:
                     if urgent:
                         message = urgent.popleft()
                     elif normal:
@@ -182,24 +168,28 @@ class Child(Generic[M]):
                         message = _NOTHING
                         if mailbox.draining:
                             return
-                        await mailbox.arrival()
+                        await _turn()
+                        if not (urgent or normal or mailbox.draining):
+                            await mailbox.sleep(loop)
                         continue
                     await receive(message)
                 message = _NOTHING
-                await asyncio.sleep(0)
-        except BaseException as error:
-            meant = isinstance(error, asyncio.CancelledError) and tasks.crash(error) is None
+                await _turn()
+        except BaseException:
             if not isinstance(message, _Nothing):
-                mailbox.bury(message, "stopped" if meant else "crashed")
+                mailbox.bury(message, "stopped" if self._is_cancelled() else "crashed")
             raise
+
+    def _is_cancelled(self) -> bool:
+        return self.task is not None and self.task.cancelling() > 0
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the event loop go round once. Before sleeping too: an answer often brings the next question at once."""
+    yield
 
 
 async def _leave(lifespan: contextlib.AbstractAsyncContextManager[None], cleanup_s: float) -> None:
     async with asyncio.timeout(cleanup_s):
         await lifespan.__aexit__(None, None, None)
-
-
-def _this_task() -> asyncio.Task[None]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - coroutines run in tasks
-    return task

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runner.kernel.mailbox import Mailbox
 
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -67,23 +66,26 @@ class Reply(Generic[R]):
         self._future = future
 
     def answer(self, value: R) -> None:
+        """Give the asker the value."""
         if not self._future.done():
             self._future.set_result(value)
 
     def fail(self, error: Exception) -> None:
+        """Raise the error where the asker waits."""
         if not self._future.done():
             self._future.set_exception(error)
-            self._future.exception()  # an asker that was cancelled meanwhile leaves no complaint in the log
+            self._future.exception()  # so that an asker cancelled meanwhile leaves no complaint in the log
 
 
 class Ref(Generic[M_contra]):
     """The address of an actor: valid before it starts, across its restarts, and (as dead letters) after its end."""
 
-    __slots__ = ("_mailbox", "name")
+    __slots__ = ("_mailbox", "_normal", "name")
 
     def __init__(self, mailbox: Mailbox[M_contra]) -> None:
         self.name = mailbox.name
         self._mailbox = mailbox
+        self._normal = mailbox.normal
 
     def __repr__(self) -> str:
         return f"Ref({self.name!r})"
@@ -95,11 +97,10 @@ class Ref(Generic[M_contra]):
         Raises:
             MailboxFull: the lane is full and the mailbox refuses.
         """
-        mailbox = self._mailbox
-        if len(mailbox.normal) < mailbox.fast_below:
-            mailbox.normal.append(message)
+        if len(self._normal) < self._mailbox.fast_below:
+            self._normal.append(message)
         else:
-            await mailbox.put(message)
+            await self._mailbox.put(message)
 
     def urgent(self, message: M_contra) -> None:
         """Put a message on the urgent lane, ahead of everything on the normal one."""
@@ -117,5 +118,17 @@ class Ref(Generic[M_contra]):
             TimeoutError: no answer within `timeout_s`.
             ActorStopped: the actor has ended, ends before it answers, or crashes over this message.
         """
-        reply: Reply[R] = Reply(asyncio.get_running_loop().create_future())
-        return await self._mailbox.ask(make(reply), reply, timeout_s)
+        mailbox = self._mailbox
+        loop = mailbox.loop or asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        reply = Reply(future)
+        message = make(reply)
+        deadline = loop.time() + timeout_s
+        mailbox.asks[id(message)] = deadline, message, reply
+        if deadline < mailbox.expiry:
+            mailbox.expire_at(deadline)
+        mailbox.put_urgent(message)
+        try:
+            return await future
+        finally:
+            del mailbox.asks[id(message)]

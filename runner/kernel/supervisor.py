@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as randomness
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from runner.kernel.actor import Actor
 from runner.kernel.child import Child, Restart, State
 from runner.kernel.mailbox import Mailbox
 from runner.kernel.ref import Counters, DeadLetter, Overflow, Ref
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from runner.kernel.actor import Actor
 
 M = TypeVar("M")
 logger = logging.getLogger(__name__)
@@ -70,7 +67,9 @@ class Supervisor:
 
     def ref(self, name: str, *, capacity: int | None = None, overflow: Overflow | None = None) -> Ref[Any]:
         """The address of that name, always the same. What is not declared here, the actor's class says."""
-        return self._mailbox(name).declare(capacity, overflow).ref
+        mailbox = self._mailbox(name)
+        mailbox.declare(capacity, overflow)
+        return mailbox.ref
 
     def add(
         self, name: str, factory: Callable[[], Actor[M]], *, group: str = "core", restart: Restart = _RESTART
@@ -150,7 +149,7 @@ class Supervisor:
 
     def _mailbox(self, name: str) -> Mailbox[Any]:
         if name not in self._mailboxes:
-            self._mailboxes[name] = Mailbox(name, on_dead_letter=self._on_dead_letter)
+            self._mailboxes[name] = Mailbox(name, self._on_dead_letter)
         return self._mailboxes[name]
 
     def _start(self, child: Child[Any]) -> None:
