@@ -14,10 +14,12 @@ class Screen:
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
+        self._live = False
 
     def say(self, text: str = "") -> None:
         """Write a line that stays."""
-        sys.stdout.write(f"\r\033[K{text}\n" if self._terminal else f"{text}\n")
+        sys.stdout.write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
+        self._live = False
         sys.stdout.flush()
 
     def live(self, text: str) -> None:
@@ -25,6 +27,7 @@ class Screen:
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             sys.stdout.write(f"\r\033[K{text[:width]}")
+            self._live = True
             sys.stdout.flush()
 
 
@@ -44,7 +47,8 @@ def summary(outcomes: Sequence[Outcome]) -> list[str]:
     gaps = [f"   {each.name}: {gap.reason}{_times(gap.count)}" for each in outcomes for gap in each.gaps]
     if failures:
         lines += ["", " Failed", *failures]
-    lines += ["", " Not run, and why", *(_shortened(gap) for gap in gaps)] if gaps else ["", " Nothing was left out."]
+    if gaps:
+        lines += ["", " Not run, and why", *(_shortened(gap) for gap in gaps)]
     return lines
 
 
