@@ -48,6 +48,7 @@ PROBE_EVERY_S = 10.0
 TURN_S = 1.0
 KEPT_AFTER_RELEASES = 3
 KEPT_AFTER_S = 600.0
+BOXES_AGREE = 3
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -236,7 +237,9 @@ class Inventory(Stage[InventoryMessage]):
         """A job that this box can never run: rejected where nobody else could, else left to the next box."""
         message = f"this box can never run it: {never}"
         refused_by = {*claim.note.refused_by, self.world.box.id}
-        if claim.rights.own or claim.rights.sole_reader or len(refused_by) >= 3:  # noqa: PLR2004 - three boxes agree
+        # Released three times and back here each time: no other box took it, so this may well be the only one.
+        alone = claim.rights.own or claim.rights.sole_reader or claim.note.releases >= KEPT_AFTER_RELEASES
+        if alone or len(refused_by) >= BOXES_AGREE:
             await self._outputs.tell(Ended(claim, EndReason.REJECTED, message, refused_here=True))
             return
         patience = float(self.config.patience)

@@ -53,7 +53,7 @@ class _Opened(msgspec.Struct, frozen=True):
 
 
 class _Fetched(msgspec.Struct, frozen=True):
-    """Self: a fetch ended; with nothing where ``found`` is false."""
+    """Self: a fetch ended; without an offer where ``found`` is false."""
 
     found: bool
     retry_after_s: float = 0.0
@@ -251,7 +251,7 @@ class Poller(Stage[PollerMessage]):
         self._close_if_done()
 
     async def _take(self, delivery: Delivery) -> bool:
-        """Journal a delivery and send it on its way; False where nothing new was offered."""
+        """Journal a delivery and send it on its way; False where it was not offered to inventory."""
         claim, problem = self._claim(delivery)
         entry = await self.caller.until_done(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
         if entry is not None and self._known(entry, claim, delivery):
@@ -263,8 +263,7 @@ class Poller(Stage[PollerMessage]):
         self._held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
         await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
-        await self._send_on(claim, problem)
-        return True
+        return await self._send_on(claim, problem)
 
     def _claim(self, delivery: Delivery) -> tuple[ClaimedJob, str]:
         decoded = self.world.dialects[self.rights.dialect].decode(delivery.body)
@@ -328,7 +327,8 @@ class Poller(Stage[PollerMessage]):
             f"release of {delivery.submission}",
         )
 
-    async def _send_on(self, claim: ClaimedJob, problem: str) -> None:
+    async def _send_on(self, claim: ClaimedJob, problem: str) -> bool:
+        """Offer a job, or end it here; only an offer uses up the credit."""
         expires = claim.job.expires
         late = expires is not None and self.world.now() > claim.submitted_at + expires
         if problem:
@@ -339,6 +339,8 @@ class Poller(Stage[PollerMessage]):
             await self._outputs.tell(Ended(claim, EndReason.CANCELLED, "cancelled while it waited in the queue"))
         else:
             await self._inventory.tell(Offered(claim))
+            return True
+        return False
 
     async def _has_stop_mark(self, claim: ClaimedJob) -> bool:
         if self._results is None:

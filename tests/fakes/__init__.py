@@ -1,0 +1,1 @@
+"""A world in memory: fake ports that keep a ledger, fail and hang on purpose, and outlive the runner that uses them."""

@@ -1,0 +1,116 @@
+"""Containers in memory: they run by the loop's clock, outlive the runner, and never exceed what the box has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from runner.ports import Box, Chunk, ContainerSpec, Exit, Running
+from runner.receipt import GpuRow, GpuTable, Isolation, Usage
+
+
+@dataclass
+class Container:
+    spec: ContainerSpec
+    started_at: float
+    ends_at: float
+    code: int
+    stopped: bool = False
+
+
+class FakeContainers:
+    """
+    A job's command is ``run SECONDS EXIT LINES``.
+
+    The ledger: how often each name was started, and that what runs at once fits the box.
+    """
+
+    def __init__(self, box: Box, gpus: int, now: Callable[[], float]) -> None:
+        self.box, self.gpus, self._now = box, gpus, now
+        self.containers: dict[str, Container] = {}
+        self.starts: Counter[str] = Counter()
+        self.most_at_once = 0
+
+    async def start(self, spec: ContainerSpec) -> Running:
+        if spec.name not in self.containers:
+            self.starts[spec.name] += 1
+            _, seconds, code, _ = spec.command
+            self.containers[spec.name] = Container(spec, self._now(), self._now() + float(seconds), int(code))
+            self._check_capacity()
+        return self._running(spec.name)
+
+    def _check_capacity(self) -> None:
+        places = [one.spec.grant.here for one in self.containers.values() if one.ends_at > self._now()]
+        self.most_at_once = max(self.most_at_once, len(places))
+        held = [gpu.uuid for place in places for gpu in place.gpus]
+        assert len(held) == len(set(held)) <= self.gpus, f"a GPU is granted twice: {held}"
+        assert sum(place.cpus for place in places) <= len(self.box.cores), "more cores granted than there are"
+        assert sum(place.memory for place in places) <= self.box.memory, "more memory granted than there is"
+
+    def _running(self, name: str) -> Running:
+        return Running(name, self.containers[name].started_at, Isolation(runtime="fake"))
+
+    async def adopt(self, name: str) -> Running | None:
+        return self._running(name) if name in self.containers else None
+
+    def _text(self, name: str) -> tuple[bytes, bool]:
+        """What the job has written by now, and whether that is all: its lines, evenly over its time."""
+        one = self.containers[name]
+        lines, seconds = int(one.spec.command[3]), float(one.spec.command[1])
+        passed = min(self._now(), one.ends_at) - one.started_at
+        shown = lines if not seconds else int(lines * min(1.0, passed / seconds))
+        return b"".join(b"line %d\n" % number for number in range(shown)), self._now() >= one.ends_at
+
+    async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        have = skip.get("stdout", 0)
+        while name in self.containers:
+            text, over = self._text(name)
+            if len(text) > have:
+                yield Chunk("stdout", text[have:])
+                have = len(text)
+            elif over:
+                return
+            else:
+                await asyncio.sleep(0.5)
+
+    async def wait(self, name: str) -> Exit:
+        if name not in self.containers:
+            return Exit(None, self._now(), message="it was removed")
+        while (one := self.containers[name]).ends_at > self._now():
+            await asyncio.sleep(min(1.0, one.ends_at - self._now()))
+        return Exit(143 if one.stopped else one.code, one.ends_at)
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        one = self.containers.get(name)
+        if one is not None and one.ends_at > self._now():
+            one.stopped, one.ends_at = True, self._now()
+
+    async def remove(self, name: str) -> None:
+        await self.stop(name, 0.0)
+        self.containers.pop(name, None)
+
+    async def list_ours(self) -> tuple[str, ...]:
+        return tuple(sorted(self.containers))
+
+    async def stats(self, name: str) -> Usage:
+        return Usage()
+
+
+class FakeProbe:
+    simulated = True
+
+    def __init__(self, count: int) -> None:
+        self._table = GpuTable("fake", tuple(GpuRow(index, f"GPU-{index}", "Fake", 1 << 34) for index in range(count)))
+        self.locked: set[str] = set()
+
+    async def table(self) -> GpuTable:
+        return self._table
+
+    def lock(self, uuid: str) -> bool:
+        self.locked.add(uuid)
+        return True
+
+    def unlock(self, uuid: str) -> None:
+        self.locked.discard(uuid)

@@ -1,0 +1,291 @@
+"""What stands on a box's disk, in memory: journal, spool, workspaces, cache, result backend, stores."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+
+from runner.errors import AlreadyStored, Refused
+from runner.job import Input, Key, Output
+from runner.ports import Blob, CollectedFile, LogLine, Position, SpoolSeal, Stat
+from runner.receipt import BoxBeat, Event, InputAccount, Receipt
+from runner.records import (
+    ClaimRecord,
+    ExitRecord,
+    FaultRecord,
+    GrantRecord,
+    JournalEntry,
+    JournalRecord,
+    PlaceRecord,
+    SettleRecord,
+    StageRecord,
+    StartRecord,
+    StoreRecord,
+    UploadRecord,
+    WaitRecord,
+)
+
+FIELDS: dict[type, str] = {
+    PlaceRecord: "placed",
+    GrantRecord: "granted",
+    StageRecord: "staged",
+    StartRecord: "starting",
+    ExitRecord: "exited",
+    UploadRecord: "uploaded",
+    StoreRecord: "stored",
+    SettleRecord: "settled",
+    WaitRecord: "waiting",
+    FaultRecord: "faulted",
+}
+
+
+class FakeJournal:
+    def __init__(self) -> None:
+        self.entries: dict[Key, JournalEntry] = {}
+
+    async def append(self, key: Key, record: JournalRecord) -> None:
+        entry = self.entries.get(key)
+        if isinstance(record, ClaimRecord):
+            self.entries[key] = self._claimed(entry, key, record)
+        elif entry is not None:
+            self.entries[key] = msgspec.structs.replace(entry, **{FIELDS[type(record)]: record})
+
+    def _claimed(self, entry: JournalEntry | None, key: Key, record: ClaimRecord) -> JournalEntry:
+        if entry is None:
+            return JournalEntry(key, record)
+        newer = record.claim.attempt > entry.claimed.claim.attempt
+        if newer or entry.settled is not None:
+            return JournalEntry(key, record, faulted=entry.faulted)
+        return msgspec.structs.replace(entry, claimed=record)
+
+    async def entry(self, key: Key) -> JournalEntry | None:
+        return self.entries.get(key)
+
+    async def in_flight(self) -> tuple[JournalEntry, ...]:
+        return tuple(entry for entry in self.entries.values() if entry.settled is None)
+
+    async def find(self, job_id: str) -> JournalEntry | None:
+        found = [entry for entry in self.entries.values() if job_id in {entry.claimed.claim.id, entry.key}]
+        return found[-1] if found else None
+
+    async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]:
+        entries = [entry for entry in self.entries.values() if ended or entry.settled is None]
+        return tuple(reversed(entries))[:limit]
+
+    async def prune(self, before: float) -> int:
+        return 0
+
+
+class FakeSpool:
+    def __init__(self) -> None:
+        self.lines: dict[Key, list[LogLine]] = defaultdict(list)
+        self.seals: set[tuple[Key, int]] = set()
+        self._touched: set[Key] = set()
+        self._news = asyncio.Event()
+
+    async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
+        sequence = sum(1 for line in self.lines[key] if line.attempt == attempt)
+        self.lines[key].append(LogLine(attempt, sequence, 0, stream, data))
+        self._touch(key)
+
+    def _touch(self, key: Key) -> None:
+        self._touched.add(key)
+        self._news.set()
+
+    async def bytes_written(self, key: Key, attempt: int) -> dict[str, int]:
+        counted: Counter[str] = Counter()
+        for line in self.lines[key]:
+            if line.attempt == attempt:
+                counted[line.stream] += len(line.data)
+        return dict(counted)
+
+    async def read(self, key: Key, position: Position, limit_bytes: int = 1 << 20) -> tuple[LogLine, ...]:
+        lines = [line for line in self.lines[key] if Position(line.attempt, line.sequence) >= position]
+        return tuple(sorted(lines, key=lambda line: (line.attempt, line.sequence)))
+
+    async def news(self) -> frozenset[Key]:
+        await self._news.wait()
+        self._news.clear()
+        touched, self._touched = frozenset(self._touched), set()
+        return touched
+
+    async def seal(self, key: Key, attempt: int) -> SpoolSeal:
+        self.seals.add((key, attempt))
+        text = self.text(key, attempt)
+        return SpoolSeal(text.count(b"\n"), len(text), hashlib.sha256(text).hexdigest(), f"archive of {key}")
+
+    def text(self, key: Key, attempt: int) -> bytes:
+        of_job = {"stdout", "stderr"}
+        return b"".join(line.data for line in self.lines[key] if line.attempt == attempt and line.stream in of_job)
+
+    async def prune(self, before: float, keep: frozenset[Key]) -> int:
+        return 0
+
+
+class FakeWorkspaces:
+    """Workspaces by reference; an input whose path is ``evil`` would leave."""
+
+    def __init__(self) -> None:
+        self.standing: dict[str, list[str]] = {}
+
+    async def create(self, key: Key, attempt: int) -> str:
+        workspace = f"{key}.{attempt}"
+        self.standing[workspace] = []
+        return workspace
+
+    async def place(self, workspace: str, item: Input, source: str | None) -> InputAccount:
+        if item.path == "evil":
+            raise Refused("input leaves the workspace: ../../etc/passwd")
+        if item.path == "broken":
+            raise ZeroDivisionError("a bug of the stage itself")
+        self.standing[workspace].append(item.path)
+        return InputAccount(item.url, "sha256:0", 1)
+
+    async def collect(self, workspace: str, output: Output, job_id: str) -> tuple[CollectedFile, ...]:
+        if output.path == "never":
+            return (CollectedFile(output.path, "", "", problem="was not written"),)
+        return (CollectedFile(output.path, output.path, f"{workspace}/{output.path}", 3),)
+
+    async def used_bytes(self, workspace: str) -> int:
+        return 0
+
+    async def remove(self, workspace: str) -> None:
+        self.standing.pop(workspace, None)
+
+    async def prune(self, before: float, keep: frozenset[str]) -> int:
+        return 0
+
+    async def free_bytes(self) -> int:
+        return 1 << 40
+
+
+class FakeBlobs:
+    def __init__(self) -> None:
+        self.blobs: dict[tuple[str, str, str], Blob] = {}
+        self.files = 0
+
+    def new_file(self) -> str:
+        self.files += 1
+        return f"new file {self.files}"
+
+    async def find(self, url: str, version: str, scope: str) -> Blob | None:
+        return self.blobs.get((url, version, scope))
+
+    async def add(self, path: str, *, url: str, version: str, scope: str) -> Blob:
+        blob = Blob(f"sha256:{url}", 1, path)
+        self.blobs[url, version, scope] = blob
+        return blob
+
+    async def evict(self, limit_bytes: int, pinned: frozenset[str]) -> int:
+        return 0
+
+
+class FakeStore:
+    """Any URL can be read but those that end in ``missing``; what was put is counted."""
+
+    def __init__(self) -> None:
+        self.puts: Counter[str] = Counter()
+
+    async def head(self, url: str) -> Stat:
+        if url.endswith("missing"):
+            raise Refused(f"{url}: not found")
+        return Stat(1, "v1")
+
+    async def get(self, url: str, path: str) -> Stat:
+        return await self.head(url)
+
+    async def put(self, path: str, url: str) -> Stat:
+        self.puts[url] += 1
+        return Stat(3, "v1")
+
+    async def put_bytes(self, data: bytes, url: str) -> Stat:
+        return await self.put("", url)
+
+    async def close(self) -> None:
+        return None
+
+
+class FakeResults:
+    """Receipts once per attempt, log records once per position, one end per job."""
+
+    def __init__(self) -> None:
+        self.receipts: dict[tuple[str, int], Receipt] = {}
+        self.events: dict[Key, list[Event]] = defaultdict(list)
+        self.lines: dict[Key, dict[tuple[int, int], LogLine]] = defaultdict(dict)
+        self.archives: dict[tuple[Key, int], str] = {}
+        self.marks: set[str] = set()
+
+    async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        self.events[key].extend(event for event in events if event not in self.events[key])
+        for line in lines:
+            self.lines[key].setdefault((line.attempt, line.sequence), line)
+
+    async def put_receipt(self, receipt: Receipt) -> None:
+        if (receipt.key, receipt.attempt) in self.receipts:
+            raise AlreadyStored(f"{receipt.key} {receipt.attempt}")
+        self.receipts[receipt.key, receipt.attempt] = receipt
+
+    async def put_log(self, key: Key, attempt: int, path: str) -> str:
+        self.archives[key, attempt] = path
+        return f"log:{key}.{attempt}"
+
+    async def get(self, job_id: str) -> Receipt | None:
+        found = [receipt for receipt in self.receipts.values() if job_id in {receipt.id, receipt.key}]
+        return max(found, key=lambda receipt: receipt.attempt, default=None)
+
+    async def get_upload(self, url: str, path: str) -> None:
+        return None
+
+    async def request_stop(self, job_id: str) -> None:
+        self.marks.add(job_id)
+
+    async def clear_stop(self, job_id: str) -> None:
+        self.marks.discard(job_id)
+
+    async def stops(self) -> frozenset[str]:
+        return frozenset(self.marks)
+
+    async def beat(self, beat: BoxBeat) -> None:
+        return None
+
+    async def prune(self, before: float) -> int:
+        return 0
+
+    async def close(self) -> None:
+        return None
+
+
+class FakeSink:
+    """Hands everything to the result backend, as the real one does."""
+
+    def __init__(self, results: FakeResults, wrap: Callable[[], FakeResults]) -> None:
+        self._results, self._wrap = results, wrap
+
+    async def open(self, key: Key, job_id: str) -> Position:
+        have = self._results.lines[key]
+        return Position(*max(have)) if have else Position()
+
+    async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        await self._wrap().append(key, job_id, events, lines)
+
+    async def close(self, key: Key, job_id: str, end: object) -> None:
+        event = getattr(end, "event")  # noqa: B009 - an End, kept opaque here
+        if not any(told.state == "ended" for told in self._results.events[key]):
+            await self._wrap().append(key, job_id, [event], [])
+
+
+class FakeCredentials:
+    def __init__(self, files: Callable[[], tuple[object, ...]]) -> None:
+        self._files = files
+
+    async def scan(self) -> tuple[object, ...]:
+        return self._files()
+
+    async def changes(self) -> AsyncIterator[None]:
+        while True:
+            await asyncio.sleep(5.0)
+            yield

@@ -1,0 +1,126 @@
+"""A queue in memory with leases, and the ledger of how often each message was settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from runner.errors import LeaseLost
+from runner.job import Note, Verdict
+from runner.ports import DeadLetterRow, Delivery
+
+
+@dataclass
+class Message:
+    submission: str
+    body: bytes
+    enqueued_at: float
+    visible_at: float
+    note: Note = field(default_factory=Note)
+    token: str = ""
+    claimed_until: float = 0.0
+    gone: Verdict | None = None
+
+
+class FakeQueue:
+    """Settling is idempotent by claim; what became of each claim is kept for ever."""
+
+    lease_s = 60.0
+
+    def __init__(self, name: str, now: Callable[[], float]) -> None:
+        self.name, self.identity, self._now = name, f"fake:{name}", now
+        self.messages: dict[str, Message] = {}
+        self.settled: dict[str, Verdict] = {}
+        self.final: Counter[str] = Counter()
+        self.claims = 0
+        self.closed = 0
+
+    async def fetch(self, wait_s: float) -> Delivery | None:
+        ends = self._now() + wait_s
+        while True:
+            message = next((message for message in self.messages.values() if self._visible(message)), None)
+            if message is not None:
+                return self._claim(message)
+            if self._now() >= ends:
+                return None
+            await asyncio.sleep(0.1)
+
+    def _visible(self, message: Message) -> bool:
+        free = not message.token or message.claimed_until < self._now()
+        return message.gone is None and free and message.visible_at <= self._now()
+
+    def _claim(self, message: Message) -> Delivery:
+        self.claims += 1
+        message.token = f"{message.submission}#{self.claims}"
+        message.claimed_until = self._now() + self.lease_s
+        return Delivery(message.token, message.body, message.submission, message.enqueued_at, message.note)
+
+    def _held(self, token: str) -> Message:
+        message = self.messages[token.partition("#")[0]]
+        if message.token != token:
+            raise LeaseLost(token)
+        return message
+
+    async def renew(self, token: str) -> None:
+        message = self._held(token)
+        if message.gone is not None:
+            raise LeaseLost(token)
+        message.claimed_until = self._now() + self.lease_s
+
+    async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:
+        if self.settled.get(token) is verdict:
+            return
+        if token in self.settled:
+            raise LeaseLost(f"{token} was settled as {self.settled[token]}")
+        message = self._held(token)
+        self.settled[token] = verdict
+        message.token, message.note = "", note
+        if verdict in {Verdict.ACK, Verdict.REJECT}:
+            self.final[message.submission] += 1
+            message.gone = verdict
+        else:
+            message.visible_at = self._now() + after_s
+
+    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0) -> str:
+        submission = f"{self.name}-{len(self.messages)}"
+        self.messages[submission] = Message(submission, body, self._now(), self._now())
+        return submission
+
+    async def withdraw(self, job_id: str) -> bool:
+        for message in self.messages.values():
+            waits = message.gone is None and (not message.token or message.claimed_until < self._now())
+            if waits and msgspec.json.decode(message.body).get("id") == job_id:
+                message.gone = Verdict.ACK
+                self.final[message.submission] += 1
+                return True
+        return False
+
+    async def depth(self) -> int:
+        return sum(1 for message in self.messages.values() if self._visible(message))
+
+    async def dead(self) -> tuple[DeadLetterRow, ...]:
+        return ()
+
+    async def prune(self, before: float) -> int:
+        return 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class FakeBroker:
+    def __init__(self, queue: FakeQueue, wrap: Callable[[str, object], object]) -> None:
+        self._queue, self._wrap = queue, wrap
+
+    async def queues(self) -> tuple[str, ...]:
+        return (self._queue.name,)
+
+    async def open(self, name: str) -> object:
+        return self._wrap("queue", self._queue)
+
+    async def close(self) -> None:
+        return None

@@ -1,0 +1,125 @@
+"""The world that the app's tests hand to ``build``: one box, two queues, and lives of the runner that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any, cast
+
+import msgspec
+
+from runner.config import Config
+from runner.credential import Credential, CredentialFile, Rights
+from runner.job import Job, Key
+from runner.ports import Box, Decoded, World
+from runner.units import Duration, decode_hook
+from tests.fakes.containers import FakeContainers, FakeProbe
+from tests.fakes.disk import (
+    FakeBlobs,
+    FakeCredentials,
+    FakeJournal,
+    FakeResults,
+    FakeSink,
+    FakeSpool,
+    FakeStore,
+    FakeWorkspaces,
+)
+from tests.fakes.faults import Flaky, Life
+from tests.fakes.queue import FakeBroker, FakeQueue
+
+EPOCH = 1_700_000_000.0
+BOX = Box("box-1", (0, 1), 8 << 30, 100 << 30)
+GPUS = 2
+
+
+class PlainDialect:
+    def decode(self, body: bytes) -> Decoded:
+        try:
+            return Decoded(msgspec.json.decode(body, type=Job, dec_hook=decode_hook))
+        except (msgspec.MsgspecError, ValueError) as error:
+            return Decoded(Job(), f"cannot be read: {error}")
+
+    def encode(self, told: object) -> bytes | None:
+        return None
+
+
+class FakeWorld:
+    """What stands when the runner is killed. ``open`` gives the view of it that one life of the runner has."""
+
+    def __init__(self) -> None:
+        self.queues = {name: FakeQueue(name, self.now) for name in ("own", "shared")}
+        self.journal, self.spool, self.results = FakeJournal(), FakeSpool(), FakeResults()
+        self.workspaces, self.blobs, self.store = FakeWorkspaces(), FakeBlobs(), FakeStore()
+        self.containers = FakeContainers(BOX, GPUS, self.now)
+        self.failed: Counter[str] = Counter()
+        self.hung: Counter[str] = Counter()
+
+    def now(self) -> float:
+        return EPOCH + asyncio.get_running_loop().time()
+
+    def files(self) -> tuple[CredentialFile, ...]:
+        own = Rights(runtime="process", own=True, sole_reader=True)
+        shared = Rights(runtime="process", weight=2.0)
+        return tuple(
+            CredentialFile(name, name, Credential("folder", f"fake:{name}", rights, lease=Duration(60)))
+            for name, rights in (("own", own), ("shared", shared))
+        )
+
+    def open(self, life: Life) -> World:
+        def flaky(name: str, port: object) -> Any:
+            return Flaky(name, port, life)
+
+        self.spool._news = asyncio.Event()  # noqa: SLF001 - waiters of an earlier life are gone
+        results = flaky("results", self.results)
+        return World(
+            box=BOX,
+            now=self.now,
+            random=life.seeded.random,
+            journal=flaky("journal", self.journal),
+            credentials=flaky("credentials", FakeCredentials(self.files)),
+            spool=flaky("spool", self.spool),
+            workspaces=flaky("workspaces", self.workspaces),
+            blobs=flaky("blobs", self.blobs),
+            probe=flaky("probe", FakeProbe(GPUS)),
+            containers={"process": flaky("containers", self.containers)},
+            images=None,
+            dialects={"native": PlainDialect()},
+            open_broker=lambda credential: flaky(
+                "broker", FakeBroker(self.queues[credential.url.removeprefix("fake:")], flaky)
+            ),
+            open_store=lambda _url, _rights: flaky("store", self.store),
+            open_results=lambda _credential, _queue: results,
+            open_sinks=lambda _results: {"results": flaky("sink", FakeSink(self.results, lambda: self.results))},
+        )
+
+    def count(self, life: Life) -> None:
+        self.failed += life.failed
+        self.hung += life.hung
+
+    def waiting(self) -> list[str]:
+        """Submissions that nobody settled for good."""
+        return [
+            message.submission
+            for queue in self.queues.values()
+            for message in queue.messages.values()
+            if message.gone is None
+        ]
+
+
+def configuration(**changes: object) -> Config:
+    return Config(own_queue=False, mailbox=1, patience=Duration(20), **cast("dict[str, Any]", changes))
+
+
+def job_bytes(**fields: object) -> bytes:
+    return msgspec.json.encode(fields)
+
+
+def new_life(seed: int, **chances: float | None) -> Life:
+    fail, hang, calls = chances.get("fail", 0.0), chances.get("hang", 0.0), chances.get("calls_left")
+    left = None if calls is None else int(calls)
+    return Life(random.Random(seed), fail=fail or 0.0, hang=hang or 0.0, calls_left=left)
+
+
+def key_of(world: FakeWorld, job_id: str) -> Key:
+    return next(entry.key for entry in world.journal.entries.values() if entry.claimed.claim.id == job_id)

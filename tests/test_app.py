@@ -1,0 +1,201 @@
+"""The whole ring through ``build(config, world)``: first undisturbed, then with failures, hangs and kills everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from runner.app import Runner, build
+from runner.config import Config
+from runner.job import EndReason, Verdict
+from tests.fakes.faults import Life
+from tests.fakes.world import GPUS, FakeWorld, configuration, job_bytes, key_of, new_life
+from tests.virtual_time import run_virtual
+
+SEEDS = range(50)
+
+
+async def live(world: FakeWorld, config: Config, life: Life, *, for_s: float) -> bool:
+    """Run one life of the runner until everything is settled (True), it is killed, or the time is over."""
+    runner = build(config, world.open(life))
+    running = asyncio.ensure_future(runner.run())
+    killed = asyncio.ensure_future(life.killed.wait())
+    quiet = asyncio.ensure_future(until_quiet(world))
+    done, _ = await asyncio.wait({running, killed, quiet}, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
+    finished = quiet in done and running not in done
+    if running in done:
+        running.result()
+    if finished:
+        await runner.stop(grace_s=30.0, order=("logs",))
+        check_mailboxes(runner, len(world.journal.entries))
+    life.end()
+    for task in (running, killed, quiet):
+        task.cancel()
+    await asyncio.gather(running, killed, quiet, return_exceptions=True)
+    world.count(life)
+    return finished
+
+
+async def until_quiet(world: FakeWorld) -> None:
+    """Return when every message is settled, the journal agrees, and every job's end was told."""
+    while world.waiting() or await world.journal.in_flight() or not all_ends_told(world):
+        await asyncio.sleep(1.0)
+
+
+def all_ends_told(world: FakeWorld) -> bool:
+    ended = [receipt for receipt in world.results.receipts.values() if receipt.state == "ended"]
+    return all(any(event.state == "ended" for event in world.results.events[receipt.key]) for receipt in ended)
+
+
+def check_mailboxes(runner: Runner, jobs: int) -> None:
+    """The urgent lane has no capacity of its own; the table of messages bounds what may stand in it."""
+    for counters in runner.counters():
+        assert counters.high <= counters.capacity == 1 or counters.name.startswith("poller")
+        assert counters.urgent_high <= 8 * jobs + 16, f"{counters.name}: {counters.urgent_high} urgent messages stood"
+
+
+def check_ledger(world: FakeWorld) -> None:
+    """Each delivery settled once, one final receipt per job, one end, every log whole and in order."""
+    for queue in world.queues.values():
+        for submission in queue.messages:
+            assert queue.final[submission] == 1, f"{submission} was settled for good {queue.final[submission]} times"
+    finals = Counter(receipt.key for receipt in world.results.receipts.values() if receipt.state == "ended")
+    withdrawn = {key for key, entry in world.journal.entries.items() if entry.stored is None}
+    assert set(finals) | withdrawn == set(world.journal.entries), "a job has no final receipt"
+    assert set(finals.values()) <= {1}, f"a job has more than one final receipt: {finals}"
+    for key in finals:
+        ends = [event for event in world.results.events[key] if event.state == "ended"]
+        assert len(ends) == 1, f"{key} has {len(ends)} ends"
+    assert all(count == 1 for count in world.containers.starts.values()), "an attempt was started twice"
+    assert not world.containers.containers, f"containers are left: {list(world.containers.containers)}"
+
+
+def check_logs(world: FakeWorld) -> None:
+    """Every attempt that ran to its end has all of its lines, once and in order."""
+    for (key, attempt), receipt in world.results.receipts.items():
+        if receipt.end_reason in {"succeeded", "failed"} and receipt.exit_code != 127:
+            text = world.spool.text(key, attempt)  # type: ignore[arg-type]
+            numbers = [int(line.split()[1]) for line in text.splitlines()]
+            assert numbers == list(range(len(numbers))), f"{key} attempt {attempt}: lines {numbers}"
+            assert receipt.log.lines == len(numbers)
+
+
+async def put(world: FakeWorld, queue: str, **fields: object) -> None:
+    fields.setdefault("command", ["run", "3", "0", "5"])
+    await world.queues[queue].put(job_bytes(**fields), job_id=str(fields.get("id", "")))
+
+
+async def put_variety(world: FakeWorld, seeded: random.Random) -> None:
+    """Jobs of every kind, over both queues, in a random order."""
+    jobs: list[dict[str, object]] = [
+        {"id": "plain"},
+        {"id": "lines", "command": ["run", "40", "0", "200"]},
+        {"id": "retried", "command": ["run", "2", "3", "4"], "retries": 2},
+        {"id": "two-gpus", "resources": {"gpus": 2}, "command": ["run", "9", "0", "1"]},
+        {"id": "one-gpu", "resources": {"gpus": 1}, "command": ["run", "12", "0", "1"]},
+        {"id": "gpu-too", "resources": {"gpus": 1, "cpus": 0.5}},
+        {"id": "late", "command": ["run", "900", "0", "3"], "timeout": "30s"},
+        {"id": "evil", "inputs": [{"path": "evil", "url": "folder:///evil.tar"}]},
+        {"id": "missing", "inputs": [{"path": "x", "url": "folder:///missing"}]},
+        {"id": "with-io", "inputs": [{"path": "x", "url": "folder:///data"}], "outputs": [{"path": "o", "url": "folder:///r"}]},
+        {"id": "never-written", "outputs": [{"path": "never", "url": "folder:///r"}]},
+        {"id": "too-big", "resources": {"gpus": 3}},
+        {"id": "stopped", "command": ["run", "5000", "0", "3"]},
+    ]
+    seeded.shuffle(jobs)
+    for job in jobs:
+        await put(world, seeded.choice(["own", "shared"]), **job)
+    await world.queues["own"].put(b"not json", job_id="")
+
+
+def receipt_of(world: FakeWorld, job_id: str) -> tuple[str | None, int]:
+    receipts = [receipt for receipt in world.results.receipts.values() if receipt.id == job_id]
+    newest = max(receipts, key=lambda receipt: receipt.attempt)
+    return newest.end_reason, newest.attempt
+
+
+def test_an_undisturbed_ring_ends_every_job_as_it_must() -> None:
+    """The reference for all the disturbed runs."""
+
+    async def main() -> FakeWorld:
+        world = FakeWorld()
+        await put_variety(world, random.Random(1))
+        await world.results.request_stop("stopped")
+        assert await live(world, configuration(), new_life(1), for_s=10_000)
+        return world
+
+    world = run_virtual(main())
+    check_ledger(world)
+    check_logs(world)
+    expected = {
+        "plain": (EndReason.SUCCEEDED, 1),
+        "lines": (EndReason.SUCCEEDED, 1),
+        "retried": (EndReason.FAILED, 3),
+        "two-gpus": (EndReason.SUCCEEDED, 1),
+        "one-gpu": (EndReason.SUCCEEDED, 1),
+        "gpu-too": (EndReason.SUCCEEDED, 1),
+        "late": (EndReason.TIMEOUT, 1),
+        "evil": (EndReason.INPUT_REFUSED, 1),
+        "missing": (EndReason.INPUT_REFUSED, 1),
+        "with-io": (EndReason.SUCCEEDED, 1),
+        "never-written": (EndReason.SUCCEEDED, 1),
+        "too-big": (EndReason.REJECTED, 1),
+        "stopped": (EndReason.CANCELLED, 1),
+    }
+    assert {job_id: receipt_of(world, job_id) for job_id in expected} == expected
+    assert world.containers.most_at_once == 2
+    assert world.results.receipts[key_of(world, "lines"), 1].log.lines == 200
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_failures_hangs_and_kills_lose_and_double_nothing(seed: int) -> None:
+    """Every port call fails with p = 0.05 and hangs with p = 0.01; the runner is killed at random calls and restarted."""
+    world = run_virtual(disturbed(seed), limit_s=90 * 86_400.0)
+    check_ledger(world)
+    check_logs(world)
+    FAILED.update(world.failed)
+    HUNG.update(world.hung)
+
+
+async def disturbed(seed: int) -> FakeWorld:
+    seeded = random.Random(seed)
+    world = FakeWorld()
+    await put_variety(world, seeded)
+    for kill in range(seeded.randint(1, 6)):
+        calls = seeded.randint(1, 400)
+        life = new_life(seed * 100 + kill, fail=0.05, hang=0.01, calls_left=calls)
+        if await live(world, configuration(), life, for_s=50_000):
+            break
+        await asyncio.sleep(seeded.choice([0.0, 1.0, 90.0]))
+        await world.results.request_stop("stopped")
+    else:
+        await world.results.request_stop("stopped")
+        life = new_life(seed * 100 + 99, fail=0.05, hang=0.01)
+        assert await live(world, configuration(), life, for_s=5_000_000), f"seed {seed}: {await stuck(world)}"
+    return world
+
+
+async def stuck(world: FakeWorld) -> str:
+    entries = await world.journal.in_flight()
+    return f"never settled {world.waiting()}; in flight {[(entry.key, entry.state) for entry in entries]}"
+
+
+FAILED: Counter[str] = Counter()
+HUNG: Counter[str] = Counter()
+
+
+def test_every_port_saw_injected_failures() -> None:
+    """A port that never failed was not tested; this counts over all seeds that ran in this process."""
+    if not FAILED:
+        pytest.skip("the disturbed runs were not part of this session")
+    ports = {
+        "journal", "credentials", "spool", "workspaces", "blobs", "probe", "containers", "broker", "queue", "store",
+        "results", "sink",
+    }  # fmt: skip
+    assert ports <= set(FAILED), f"never failed: {ports - set(FAILED)}"
+    assert ports <= set(HUNG), f"never hung: {ports - set(HUNG)}"
+    assert Verdict.ACK
+    assert GPUS
