@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from adapters.body_cipher import BodyCipher
-from adapters.journal_rows import SELECT, JournalWriter, read_entry, with_message
+from adapters.journal_rows import FIND, IN_FLIGHT, LIST, LIST_IN_FLIGHT, ONE, JournalWriter, read_entry, with_message
 from adapters.journal_schema import explained, open_reader, open_writer, set_synchronous
 from adapters.worker import Worker
 from runner.errors import RunnerError
@@ -27,12 +27,6 @@ T = TypeVar("T")
 PRUNE_AT_ONCE = 500
 BATCH_MAX = 256
 _SEVERAL = (ClaimRecord, StoreRecord, SettleRecord)
-
-_ONE = SELECT + "WHERE key = ?"
-_IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at"
-_FIND = SELECT + "WHERE id = ?1 OR key = ?1 ORDER BY claimed_at DESC LIMIT 1"
-_LIST = SELECT + "ORDER BY claimed_at DESC LIMIT ?"
-_LIST_IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at DESC LIMIT ?"
 
 
 class JournalReader:
@@ -51,16 +45,16 @@ class JournalReader:
         self._connection: sqlite3.Connection | None = None
 
     async def entry(self, key: Key) -> JournalEntry | None:
-        return await self._one(_ONE, key)
+        return await self._one(ONE, key)
 
     async def in_flight(self) -> tuple[JournalEntry, ...]:
-        return await self._thread.run(lambda: tuple(self._restored(entry) for entry in self._select(_IN_FLIGHT)))
+        return await self._thread.run(lambda: tuple(self._restored(entry) for entry in self._select(IN_FLIGHT)))
 
     async def find(self, job_id: str) -> JournalEntry | None:
-        return await self._one(_FIND, job_id)
+        return await self._one(FIND, job_id)
 
     async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]:
-        return await self._thread.run(lambda: self._select(_LIST if ended else _LIST_IN_FLIGHT, limit))
+        return await self._thread.run(lambda: self._select(LIST if ended else LIST_IN_FLIGHT, limit))
 
     async def close(self) -> None:
         """Close the file; idempotent."""

@@ -15,7 +15,7 @@ import msgspec
 
 from adapters.body_cipher import BodyCipher
 from runner.errors import ConfigurationError, RunnerError
-from runner.job import Key, Verdict
+from runner.job import Key
 from runner.records import (
     ClaimRecord,
     ExitRecord,
@@ -48,6 +48,11 @@ COLUMNS: dict[str, type] = {
     "faulted": FaultRecord,
 }
 SELECT = f"SELECT key, {', '.join(COLUMNS)} FROM entry "  # noqa: S608 - constants
+ONE = SELECT + "WHERE key = ?"
+IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at"
+FIND = SELECT + "WHERE id = ?1 OR key = ?1 ORDER BY claimed_at DESC LIMIT 1"
+LIST = SELECT + "ORDER BY claimed_at DESC LIMIT ?"
+LIST_IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at DESC LIMIT ?"
 
 _ENCODE = msgspec.json.Encoder(enc_hook=encode_hook).encode
 _DECODE: dict[str, Callable[[bytes], Any]] = {
@@ -68,9 +73,6 @@ _PLAIN = {kind: f"UPDATE entry SET {name} = ? WHERE key = ?" for name, kind in C
 _EXITED = "UPDATE entry SET exited = ?, ended_at = ? WHERE key = ?"
 _STORED = "UPDATE entry SET stored = ?, ended_at = coalesce(ended_at, ?), in_flight = in_flight AND ? WHERE key = ?"
 _SETTLED = "UPDATE entry SET settled = ?, ended_at = coalesce(ended_at, ?), in_flight = 0 WHERE key = ?"
-_KEEP_MESSAGE = """
-INSERT OR REPLACE INTO message (key, sealed) SELECT ?, ? WHERE EXISTS (SELECT 1 FROM entry WHERE key = ? AND in_flight)
-"""
 _PRUNE = "SELECT key FROM entry WHERE NOT in_flight AND ended_at < ? LIMIT ?"
 
 
@@ -112,18 +114,12 @@ class JournalWriter:
         else:
             self._connection.execute(_RENEW, (record.at, shown, key))
         sealed = self._cipher.encrypt(_ENCODE_WHOLE(record), key)
-        self._connection.execute(_KEEP_MESSAGE, (key, sealed, key))
+        self._connection.execute("INSERT OR REPLACE INTO message (key, sealed) VALUES (?, ?)", (key, sealed))
 
     def _begins_afresh(self, key: Key, attempt: int) -> bool:
-        """Tell a new go from one more delivery: what was lost, given back or taken from the dead may come again."""
-        row = self._connection.execute("SELECT attempt, stored, settled FROM entry WHERE key = ?", (key,)).fetchone()
-        if row is None or attempt > row[0]:
-            return True
-        stored: StoreRecord | None = _DECODE["stored"](row[1]) if row[1] else None
-        decision = stored.decision if stored else None
-        if row[2] is None or decision is None:
-            return stored is not None and decision is None
-        return attempt != row[0] or decision.verdict in (Verdict.RELEASE, Verdict.REJECT)
+        """Tell a new go from one more delivery of a job that is in flight."""
+        row = self._connection.execute("SELECT attempt, in_flight FROM entry WHERE key = ?", (key,)).fetchone()
+        return row is None or not row[1] or attempt > row[0]
 
 
 def _statement(record: JournalRecord) -> tuple[str, tuple[object, ...]]:

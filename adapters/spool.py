@@ -82,6 +82,9 @@ class FileSpool:
     async def flag(self, key: Key) -> None:
         await self._flags.wait(key)
 
+    async def news(self) -> frozenset[Key]:
+        return await self._flags.news()
+
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:
         if (running := self._sealing.get((key, attempt))) is not None:
             return await asyncio.shield(running)

@@ -16,6 +16,7 @@ import msgspec
 
 from adapters.files import explained, remove_file, write_whole
 from adapters.spool_file import SpoolFile, Tally, whole_file
+from adapters.spool_frames import OUTPUT
 from runner.ports import SpoolSeal
 
 GZIP_LEVEL = 6
@@ -38,7 +39,7 @@ class _Output:
         """Yield them in pieces of 64 KiB and more: packing and hashing each line by itself takes twice as long."""
         held, held_bytes = [], 0
         for frame in whole_file(self._spool):
-            if frame.stream == "runner":
+            if frame.stream not in OUTPUT:
                 continue
             self.tally.add(frame.stream, frame.data)
             held.append(frame.data)

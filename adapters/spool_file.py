@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from adapters.files import explained
-from adapters.spool_frames import MAGIC, STREAMS, Frame, encode, frames
+from adapters.spool_frames import MAGIC, OUTPUT, STREAMS, Frame, encode, frames
 from runner.errors import RunnerError
 
 
@@ -32,13 +32,13 @@ class Tally:
     @property
     def output_bytes(self) -> int:
         """Bytes of stdout and stderr."""
-        return self.bytes["stdout"] + self.bytes["stderr"]
+        return sum(self.bytes[stream] for stream in OUTPUT)
 
     def add(self, stream: str, data: bytes) -> None:
         """Count one record."""
         self.records += 1
         self.bytes[stream] += len(data)
-        if stream != "runner":
+        if stream in OUTPUT:
             self._newlines += data.count(b"\n")
             self._open_line = not data.endswith(b"\n")
 

@@ -22,6 +22,9 @@ class Flags:
         self._waiters: dict[Key, set[asyncio.Future[None]]] = {}
         # When each key was raised last, by the loop's clock; the oldest are forgotten.
         self._raised_s: dict[Key, float] = {}
+        # Keys raised since somebody last asked for news, and whoever asks now.
+        self._news: set[Key] = set()
+        self._reporter: asyncio.Future[None] | None = None
 
     def raise_(self, key: Key) -> None:
         """Wake all who wait for this key."""
@@ -29,8 +32,22 @@ class Flags:
         self._raised_s[key] = asyncio.get_running_loop().time()
         if len(self._raised_s) > REMEMBERED_MAX:
             del self._raised_s[next(iter(self._raised_s))]
+        self._news.add(key)
+        if self._reporter is not None:
+            _wake(self._reporter)
         for waiter in self._waiters.pop(key, ()):
             _wake(waiter)
+
+    async def news(self) -> frozenset[Key]:
+        """Return what was raised since the last call, waiting for the first; a cancelled call takes nothing."""
+        while not self._news:
+            self._reporter = asyncio.get_running_loop().create_future()
+            try:
+                await self._reporter
+            finally:
+                self._reporter = None
+        news, self._news = frozenset(self._news), set()
+        return news
 
     async def wait(self, key: Key) -> None:
         """Return after the next raise, or once more shortly after the last one."""
@@ -52,6 +69,7 @@ class Flags:
     def forget(self, key: Key) -> None:
         """Drop what is known of a key, waking whoever still waits for it."""
         self._raised_s.pop(key, None)
+        self._news.discard(key)
         for waiter in self._waiters.pop(key, ()):
             _wake(waiter)
 

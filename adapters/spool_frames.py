@@ -19,7 +19,10 @@ from typing import NamedTuple
 from runner.errors import ConfigurationError, RunnerError
 
 MAGIC = b"RSPOOL\x00\x01"
-STREAMS: tuple[str, ...] = ("stdout", "stderr", "runner")
+STREAMS: tuple[str, ...] = ("stdout", "stderr", "runner", "event")
+"""Their numbers in a frame are their places here; new ones go to the end."""
+OUTPUT = frozenset({"stdout", "stderr"})
+"""What the job itself wrote, which is what a receipt and an archive are about."""
 DATA_MAX_BYTES = 256 << 10
 BLOCK_BYTES = 1 << 20
 

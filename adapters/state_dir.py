@@ -86,7 +86,8 @@ class StateDir:
         """
         path = os.path.join(self.path, "box-id")
         try:
-            create_whole(path, f"{uuid.uuid4()}\n".encode())
+            if not os.path.exists(path):
+                create_whole(path, f"{uuid.uuid4()}\n".encode())
             with open(path, encoding="ascii", errors="replace") as file:
                 text = file.read().strip()
         except OSError as cause:

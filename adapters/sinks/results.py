@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TypeVar
 
 from runner.job import Key
 from runner.ports import End, LogLine, Position, Results
 from runner.receipt import Event
 
-ENDED_MAX = 1024
+T = TypeVar("T")
+REMEMBERED_MAX = 1024
 
 
 class ResultsSink:
     """
     Hands events and records on to a result backend.
 
-    Remembers how far each job got in this life of the runner. After a restart a job is sent from its beginning, since a
-    backend drops what stands there already.
+    One serves all jobs of a backend and remembers how far each got in this life of the runner. After a restart a job is
+    sent from its beginning, since a backend drops what stands there already.
     """
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        # The next record wanted, by job; dropped at its end.
-        self._wanted: dict[Key, Position] = {}
-        # The newest jobs whose end was told, so that it is not told twice.
+        # The next record wanted of the jobs that were fed last; dropped at a job's end.
+        self._wanted: OrderedDict[Key, Position] = OrderedDict()
+        # The ends told last, so that none is told twice.
         self._ended: OrderedDict[Key, End] = OrderedDict()
 
     async def open(self, key: Key, job_id: str) -> Position:  # noqa: ARG002 - the port's signature
-        return self._wanted.setdefault(key, Position())
+        return self._wanted.get(key, Position())
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         wanted = self._wanted.get(key, Position())
@@ -36,12 +38,17 @@ class ResultsSink:
         if events or new:
             await self._results.append(key, job_id, events, new)
         if new:
-            self._wanted[key] = Position(new[-1].attempt, new[-1].sequence + 1)
+            _keep(self._wanted, key, Position(new[-1].attempt, new[-1].sequence + 1))
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         if self._ended.get(key) != end:
             await self._results.append(key, job_id, (end.event,), ())
-        self._ended[key] = end
+        _keep(self._ended, key, end)
         self._wanted.pop(key, None)
-        if len(self._ended) > ENDED_MAX:
-            self._ended.popitem(last=False)
+
+
+def _keep(kept: OrderedDict[Key, T], key: Key, value: T) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > REMEMBERED_MAX:
+        kept.popitem(last=False)
