@@ -51,6 +51,17 @@ def create_whole(path: str, data: bytes, *, durable: bool = True, mode: int = OW
     return created
 
 
+def write_new(path: str, data: bytes, *, durable: bool = True, mode: int = OWNER_FILE) -> None:
+    """Write a file that must not exist, in place: for names that nobody reads before they are moved."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: str) -> None:
     """Wait until the names in a directory are on the disk."""
     fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,13 +123,7 @@ def _written(path: str, data: bytes, *, durable: bool, mode: int) -> Iterator[st
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            write_all(fd, data)
-            if durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+        write_new(temporary, data, durable=durable, mode=mode)
         yield temporary
     finally:
         remove_file(temporary)

@@ -1,0 +1,1 @@
+"""Queues by product, each an adapter of the ports ``Broker`` and ``Queue``."""

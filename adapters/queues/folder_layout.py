@@ -1,0 +1,147 @@
+"""
+A directory that is a queue: how it is told, made, opened and checked. Never reads a message.
+
+``queue.json`` marks it, is written last, and holds the identity that all boxes agree on wherever they mount it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from adapters.files import OWNER_DIRECTORY, create_whole, explain, names_in, sync_directory
+from runner.errors import ConfigurationError, RunnerError
+
+MARKER = "queue.json"
+PARTS = ("tmp", "ready", "claimed", "later", "dead", "notes")
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_WRONG_PLACE = frozenset({errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST})
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    identity: str
+    format: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An open queue directory: its root, the identity in its marker, and one path for each part."""
+
+    root: str
+    identity: str
+
+    def path(self, part: str, name: str = "") -> str:
+        """Return a part's path, or that of a name in it."""
+        return f"{self.root}/{part}/{name}" if name else f"{self.root}/{part}"
+
+
+def queue_location(url: str) -> tuple[str, bool]:
+    """
+    Return the directory that a ``folder:`` URL names, and whether it names exactly one queue.
+
+    ``folder:///q?queue=train`` is the queue in ``/q/train``. ``folder:///q`` may be one queue or the parent of several.
+
+    Raises:
+        ConfigurationError: it is no absolute folder URL, or the queue's name is a path.
+    """
+    parts = urlsplit(url)
+    root = unquote(parts.path)
+    if parts.scheme != "folder" or parts.netloc or not root.startswith("/"):
+        raise ConfigurationError(f"queue URL {url!r}: write folder:///absolute/path or folder:///path?queue=name")
+    names = parse_qs(parts.query).get("queue", [])
+    if not names:
+        return os.path.normpath(root), False
+    return os.path.join(os.path.normpath(root), checked_name(names[0])), True
+
+
+def queue_directory(root: str, name: str) -> str:
+    """Return the directory of the queue that people call ``name``: ``root`` itself, or the one of this name in it."""
+    if name == os.path.basename(root) and (is_queue(root) or not queues_in(root)):
+        return root
+    return os.path.join(root, checked_name(name))
+
+
+def checked_name(name: str) -> str:
+    """
+    Return a queue's name that can be a directory.
+
+    Raises:
+        ConfigurationError: it is a path, hidden, or empty.
+    """
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise ConfigurationError(f"queue name {name!r}: it names a directory: no slash, no leading dot, not empty")
+    return name
+
+
+def is_queue(path: str) -> bool:
+    """Tell whether a directory carries the marker."""
+    return os.path.isfile(os.path.join(path, MARKER))
+
+
+def queues_in(root: str) -> tuple[str, ...]:
+    """List the queues below a parent directory, sorted."""
+    return tuple(sorted(name for name in names_in(root) if is_queue(os.path.join(root, name))))
+
+
+def open_layout(root: str) -> Layout:
+    """
+    Open the queue in a directory, for its owner only where it has to be made.
+
+    Raises:
+        ConfigurationError: it is no directory, holds something else, cannot be written, or is of a later version.
+        OutOfSpace: it cannot be made.
+        Unavailable: the file system does not answer as it should.
+    """
+    try:
+        if not is_queue(root):
+            _check_free(root)
+        for part in PARTS:
+            os.makedirs(os.path.join(root, part), OWNER_DIRECTORY, exist_ok=True)
+        return Layout(root, _identity(root))
+    except OSError as error:
+        raise _explain_opening(error, root) from error
+
+
+def _check_free(root: str) -> None:
+    """Refuse to spread a queue's parts over a directory that is something else."""
+    os.makedirs(root, OWNER_DIRECTORY, exist_ok=True)
+    sync_directory(os.path.dirname(root))
+    if queues := queues_in(root):
+        raise ConfigurationError(
+            f"open queue {root}: it is no queue but holds {', '.join(queues)}: name one of them with ?queue="
+        )
+    if foreign := sorted(set(names_in(root)) - {*PARTS, MARKER, "results"}):
+        raise ConfigurationError(
+            f"open queue {root}: it is no queue and holds other files ({foreign[0]}): name an empty or new directory"
+        )
+
+
+def _identity(root: str) -> str:
+    path = os.path.join(root, MARKER)
+    if not os.path.exists(path):
+        create_whole(path, msgspec.json.encode(_Marker(str(uuid.uuid4()))), mode=0o644)
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        return msgspec.json.decode(content, type=_Marker).identity
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(
+            f"open queue {root}: {MARKER} cannot be used ({error}): it was made by a later version, or damaged"
+        ) from error
+
+
+def _explain_opening(error: OSError, root: str) -> RunnerError:
+    if error.errno in _DENIED:
+        return ConfigurationError(
+            f"open queue {root}: user {os.geteuid()} may not write there ({error.strerror}): give the directory to that"
+            " user, or mount it writable, or name another"
+        )
+    if error.errno in _WRONG_PLACE:
+        return ConfigurationError(f"open queue {root}: it, or what it lies in, is no directory: name another")
+    return explain(error, "open queue", root)

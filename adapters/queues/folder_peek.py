@@ -1,0 +1,71 @@
+"""Looks at what waits in a queue directory without opening it: for commands, also while no box reads it. Blocking."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import msgspec
+
+from adapters.files import explained, names_in
+from adapters.queues.folder_layout import MARKER, is_queue
+from adapters.queues.folder_names import read_message, read_stamped
+from runner.job import MESSAGE_MAX_BYTES
+
+
+class WaitingMessage(msgspec.Struct, frozen=True):
+    """
+    A message that no box holds: its submission, the job's id as a file name, and where it stands.
+
+    ``due_at`` is set where it waits for a retry. Times are epoch seconds.
+    """
+
+    submission: str
+    job: str
+    enqueued_at: float
+    path: str
+    due_at: float | None = None
+
+    def body(self) -> bytes:
+        """Read the message, at most 1 MiB and a byte; empty where a box took it meanwhile."""
+        with suppress(FileNotFoundError), open(self.path, "rb") as file:
+            return file.read(MESSAGE_MAX_BYTES + 1)
+        return b""
+
+
+def waiting_messages(root: str) -> tuple[WaitingMessage, ...]:
+    """
+    List what waits in the queue directory ``root``, in the order in which it is fetched; () where there is no queue.
+
+    Raises:
+        RunnerError: the directory cannot be read.
+    """
+    if not is_queue(root):
+        return ()
+    with explained("look into queue", root):
+        ready = [_message(root, "ready", name, name, None) for name in sorted(names_in(f"{root}/ready"))]
+        later = [_delayed(root, name) for name in sorted(names_in(f"{root}/later"))]
+    return tuple(message for message in (*ready, *later) if message is not None)
+
+
+def queue_identity(root: str) -> str:
+    """Return the identity of the queue in a directory, empty where there is none."""
+    with suppress(OSError, msgspec.DecodeError), open(os.path.join(root, MARKER), "rb") as file:
+        return msgspec.json.decode(file.read(), type=_Identity).identity
+    return ""
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    identity: str
+
+
+def _delayed(root: str, name: str) -> WaitingMessage | None:
+    stamp = read_stamped(name)
+    return _message(root, "later", name, stamp[1], stamp[0]) if stamp else None
+
+
+def _message(root: str, part: str, name: str, text: str, due_at: float | None) -> WaitingMessage | None:
+    found = read_message(text)
+    if found is None:
+        return None
+    return WaitingMessage(found.submission, found.job, found.enqueued_at, f"{root}/{part}/{name}", due_at)

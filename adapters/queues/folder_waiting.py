@@ -1,0 +1,189 @@
+"""
+The messages that wait: a sorted memory of the ``ready`` directory, and what comes back into it.
+
+Listing a directory of thousands costs milliseconds, so it is listed again only when its time changed and a while
+passed, or when the memory is used up; claiming from a memory that is out of date fails, and the next name is tried.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable
+
+from adapters.files import names_in, remove_file
+from adapters.queues.folder_claims import describe_kind, renamed
+from adapters.queues.folder_clock import QueueClock
+from adapters.queues.folder_layout import Layout
+from adapters.queues.folder_names import (
+    Message,
+    is_message,
+    name_message,
+    read_claim,
+    read_message,
+    read_stamped,
+    stamped_name,
+    token_message,
+)
+from adapters.queues.folder_notes import NoteRecord, Notes
+from runner.job import Verdict, safe_name
+
+log = logging.getLogger(__name__)
+
+# A message of higher priority from another box is seen this late while others wait here.
+RESCAN_S = 0.25
+# Of the time spent fetching from a long queue, at most a twentieth goes into listing it.
+RESCAN_COST = 20
+# Lapsed claims and retries that are due are looked for this often; also lists `ready` where directory times are coarse.
+RETURN_S = 1.0
+# File times advance in ticks of up to 10 ms: within them a second change leaves the directory's time as it was.
+TICK_S = 0.05
+# A file that somebody drops in under a name of their own counts as written once it did not change for so long.
+SETTLED_S = 1.0
+
+
+class Waiting:
+    """The waiting messages of one queue. Blocks. ``next`` is for one thread, the rest for any."""
+
+    def __init__(self, layout: Layout, notes: Notes, *, clock: QueueClock, now: Callable[[], float]) -> None:
+        self._layout = layout
+        self._notes = notes
+        self._clock = clock
+        self._now = now
+        self._lock = threading.Lock()
+        # Names of waiting messages as a heap, so that the next one is first; some may be claimed by now.
+        self._names: list[str] = []
+        # When `ready` was listed (monotonic), its time then, whether that time tells every later change.
+        self._listed_at = float("-inf")
+        self._listed_mtime_ns = -1
+        self._mtime_tells = False
+        self._pause_s = RESCAN_S
+        self._return_at = float("-inf")
+        # Foreign names that could not be moved away, so that each is complained of once.
+        self._stuck: set[str] = set()
+
+    def next(self) -> str | None:
+        """Return the name of the message to try next; each is returned once until it is listed again."""
+        self._bring_back()
+        with self._lock:
+            if self._worth_listing():
+                self._list()
+            name = heapq.heappop(self._names) if self._names else None
+        return name if name is None or is_message(name) else self._take_in_one(name)
+
+    def add(self, name: str) -> None:
+        """Remember a message that this process just made wait."""
+        with self._lock:
+            heapq.heappush(self._names, name)
+
+    def expect(self, after_s: float) -> None:
+        """Look for retries that are due no later than in ``after_s`` seconds."""
+        self._return_at = min(self._return_at, time.monotonic() + after_s)
+
+    def count(self) -> int:
+        """Count the messages that wait now."""
+        return len(names_in(self._layout.path("ready")))
+
+    def withdraw(self, job_id: str) -> bool:
+        """Delete the waiting messages of a job, also delayed ones; True where one was there and nobody's."""
+        wanted = safe_name(job_id)
+        ready = ((name, name) for name in names_in(self._layout.path("ready")))
+        later = ((name, name.partition("~")[2]) for name in names_in(self._layout.path("later")))
+        found = [self._layout.path("ready", name) for name, text in ready if _is_job(text, job_id, wanted)]
+        found += [self._layout.path("later", name) for name, text in later if _is_job(text, job_id, wanted)]
+        removed = [path for path in found if remove_file(path)]
+        for path in removed:
+            self._forget(path)
+        return bool(removed)
+
+    def _forget(self, path: str) -> None:
+        message = read_message(os.path.basename(path).rpartition("~")[2])
+        if message is not None:
+            self._notes.remove(message.submission)
+
+    def _worth_listing(self) -> bool:
+        since_s = time.monotonic() - self._listed_at
+        if self._names and since_s < self._pause_s:
+            return False
+        if not self._names and since_s >= RETURN_S:
+            return True
+        return not self._mtime_tells or os.stat(self._layout.path("ready")).st_mtime_ns != self._listed_mtime_ns
+
+    def _list(self) -> None:
+        path = self._layout.path("ready")
+        started_at = time.monotonic()
+        self._listed_mtime_ns = os.stat(path).st_mtime_ns
+        self._mtime_tells = abs(self._clock.now() - self._listed_mtime_ns / 1e9) > TICK_S
+        names = os.listdir(path)
+        # Looking closer costs five times as much; what only resembles a message is seen when its turn comes.
+        self._names = [name for name in names if name[10:11] == "-" == name[27:28]]
+        if len(self._names) != len(names):
+            self._take_in(names)
+        heapq.heapify(self._names)
+        self._listed_at = time.monotonic()
+        self._pause_s = max(RESCAN_S, RESCAN_COST * (self._listed_at - started_at))
+
+    def _take_in(self, names: list[str]) -> None:
+        """Give each file that was dropped in under a foreign name one of ours."""
+        for name in names:
+            if not name.startswith(".") and name not in self._stuck and not is_message(name):
+                taken = self._take_in_one(name)
+                self._names += [taken] if taken else []
+
+    def _take_in_one(self, name: str) -> str | None:
+        path = self._layout.path("ready", name)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and abs(self._clock.now() - status.st_mtime_ns / 1e9) < SETTLED_S:
+                return None
+            message = name_message(priority=0, at=self._now(), submission=secrets.token_hex(12), user="", job_id="")
+            if not stat.S_ISREG(status.st_mode):
+                self._bury(path, message, f"{name} is no regular file but {describe_kind(status.st_mode)}")
+                return None
+            return message if renamed(path, self._layout.path("ready", message)) else None
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            self._stuck.add(name)
+            log.warning("cannot move a file", extra={"action": "intake_failed", "path": path, "error": str(error)})
+            return None
+
+    def _bury(self, path: str, name: str, reason: str) -> None:
+        message = read_message(name)
+        if message is not None:
+            self._notes.write(message.submission, NoteRecord(verdict=Verdict.REJECT, reason=reason))
+            renamed(path, self._layout.path("dead", stamped_name(self._now(), name)))
+
+    def _bring_back(self) -> None:
+        """Make wait again what lapsed and what is due, once a second, or when the next retry is due."""
+        if time.monotonic() < self._return_at:
+            return
+        now = self._clock.now()
+        self._return_at = time.monotonic() + RETURN_S
+        for name in names_in(self._layout.path("claimed")):
+            claim = read_claim(name)
+            if claim is not None and claim[1] < now:
+                self._return(self._layout.path("claimed", name), token_message(claim[0]))
+        for name in names_in(self._layout.path("later")):
+            delayed = read_stamped(name)
+            if delayed is not None and delayed[0] <= now:
+                self._return(self._layout.path("later", name), delayed[1])
+            elif delayed is not None:
+                self.expect(delayed[0] - now)
+
+    def _return(self, path: str, message: str) -> None:
+        if renamed(path, self._layout.path("ready", message)):
+            self.add(message)
+
+
+def _is_job(name: str, job_id: str, wanted: str) -> bool:
+    """Tell by a message's name whether it is the job's; who has no id goes by the submission."""
+    if not name.endswith(wanted) and job_id not in name:
+        return False
+    message: Message | None = read_message(name)
+    return message is not None and (message.job == wanted or message.submission == job_id)
