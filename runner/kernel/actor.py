@@ -134,7 +134,7 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        error = None if task.cancelled() else task.exception()
+        error = _error_of(task)
         if self.failure is None and isinstance(error, Exception):
             self.failure = error
             if self.owner is not None and not self._stopping:
@@ -153,9 +153,19 @@ async def outcome(work: Callable[[], Awaitable[None]]) -> Exception | None:
         this = asyncio.current_task()
         if this is None or this.cancelling():
             raise
-        error = RuntimeError("awaited something that was cancelled elsewhere")
-        error.__cause__ = cancelled
-        return error
+        return _cancelled_elsewhere(this, cancelled)
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller decides
         return error
     return None
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    if not task.cancelled():
+        return task.exception()
+    return None if task.cancelling() else _cancelled_elsewhere(task, None)
+
+
+def _cancelled_elsewhere(task: asyncio.Task[object], cause: BaseException | None) -> Exception:
+    error = RuntimeError(f"task {task.get_name()!r} awaited something that was cancelled elsewhere")
+    error.__cause__ = cause
+    return error

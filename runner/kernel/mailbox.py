@@ -39,8 +39,8 @@ class Mailbox(Generic[M]):
         self.loop: asyncio.AbstractEventLoop | None = None
         # Draining: nothing more on the normal lane. Closed: nothing at all.
         self.draining = self.closed = False
-        # Who waits for an answer, by the identity of the question; all share one timer, since most never need it.
-        self.asks: dict[int, tuple[float, M, Reply[Any]]] = {}
+        # Who waits for an answer, until when, to what; all share one timer, since most never need it.
+        self.asks: dict[Reply[Any], tuple[float, M]] = {}
         self.expiry = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._on_dead_letter = on_dead_letter
@@ -140,13 +140,14 @@ class Mailbox(Generic[M]):
         for lane in (self.urgent, self.normal):
             while lane:
                 self.bury(lane.popleft(), "stopped")
-        for _, _, reply in self.asks.values():
+        for reply in self.asks:
             reply.fail(ActorStopped(f"actor {self.name!r} stopped before it answered"))
 
     def bury(self, message: M, reason: Literal["stopped", "crashed"]) -> None:
         """Report a message that nobody will handle."""
-        if ask := self.asks.get(id(message)):
-            ask[2].fail(ActorStopped(f"actor {self.name!r} {reason} before it answered {type(message).__name__}"))
+        for reply, (_, question) in self.asks.items():
+            if question is message:
+                reply.fail(ActorStopped(f"actor {self.name!r} {reason} before it answered {type(message).__name__}"))
         self._on_dead_letter(DeadLetter(self.name, message, reason))
 
     def _has_room(self) -> bool:
@@ -192,8 +193,8 @@ class Mailbox(Generic[M]):
 
     def _expire(self) -> None:
         due, self.expiry = self.expiry, math.inf
-        for deadline, message, reply in self.asks.values():
+        for reply, (deadline, question) in self.asks.items():
             if deadline <= due:
-                reply.fail(TimeoutError(f"actor {self.name!r} did not answer {type(message).__name__} in time"))
-        if left := [deadline for deadline, _, _ in self.asks.values() if deadline > due]:
+                reply.fail(TimeoutError(f"actor {self.name!r} did not answer {type(question).__name__} in time"))
+        if left := [deadline for deadline, _ in self.asks.values() if deadline > due]:
             self.expire_at(min(left))

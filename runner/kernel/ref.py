@@ -124,11 +124,11 @@ class Ref(Generic[M_contra]):
         reply = Reply(future)
         message = make(reply)
         deadline = loop.time() + timeout_s
-        mailbox.asks[id(message)] = deadline, message, reply
+        mailbox.asks[reply] = deadline, message
         if deadline < mailbox.expiry:
             mailbox.expire_at(deadline)
         mailbox.put_urgent(message)
         try:
             return await future
         finally:
-            del mailbox.asks[id(message)]
+            del mailbox.asks[reply]
