@@ -427,9 +427,9 @@ def test_09_a_failure_for_an_asker_that_was_cancelled_leaves_no_complaint() -> N
             return act
 
         async with stage() as on:
-            asking: asyncio.Task[int] = asyncio.create_task(on.player().ask(make, 5)))
-            await asyncio.wait(asking)
-            assert asking[0].cancelled()
+            asking: asyncio.Task[int] = asyncio.create_task(on.player().ask(make, 5))
+            await asyncio.wait({asking})
+            assert asking.cancelled()
 
     run_virtual(main())
 
