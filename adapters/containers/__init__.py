@@ -1,0 +1,1 @@
+"""Runtimes: the Containers and Images ports, one module a product."""

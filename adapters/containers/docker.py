@@ -1,0 +1,218 @@
+"""
+The ``Containers`` port on a Docker engine, through its HTTP API.
+
+The engine is the memory: a container carries the box's id, its job and its attempt as labels, and whatever an earlier
+life of the runner made is found by name. Containers of others are never touched. What is asked of the engine stands in
+``docker_spec``, how output is read in ``docker_output``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from adapters.containers.docker_box import BoxContainers
+from adapters.containers.docker_deadline import forget, write_deadline
+from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal
+from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
+from adapters.containers.docker_spec import NAME, DockerSettings, request
+from adapters.containers.docker_state import LABEL_UID, Inspected, exit_of, running_of
+from adapters.containers.docker_usage import PeakMemory
+from adapters.containers.ownership import hand_over
+from runner.errors import BadInput, OutOfSpace, Unavailable
+from runner.ports import Chunk, ContainerSpec, Exit, Running
+from runner.receipt import Usage
+
+HTTP_BAD_PARAMETER = 400
+LOOK_EVERY_S = 5.0
+_INIT_FAILED = "[FATAL tini"
+_INIT_CODES = (126, 127)
+
+
+class DockerContainers:
+    """
+    Containers on one engine; any number of calls at once.
+
+    The output of what is started here must be read by ``attach``, or the job stands still once some 100 KiB wait.
+
+    Args:
+        url: where the engine listens, ``unix:///var/run/docker.sock``.
+        now: wall time in epoch seconds, by the engine's clock.
+    """
+
+    def __init__(self, url: str, settings: DockerSettings, now: Callable[[], float]) -> None:
+        self._engine = Engine(url, settings.answer_s)
+        self._box = BoxContainers(self._engine, settings.box)
+        self._settings = settings
+        self._now = now
+        # Output of containers that were started here and that nobody has begun to read.
+        self._unread: dict[str, Attachment] = {}
+        # By container name; the engine does not tell it after the end.
+        self._peaks: dict[str, PeakMemory] = {}
+        # One start at a time of each name, so that nothing is started twice.
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Held from the choice of a uid until a container has it.
+        self._choosing = asyncio.Lock()
+
+    async def start(self, spec: ContainerSpec) -> Running:
+        if not NAME.fullmatch(spec.name):
+            raise BadInput(f"{spec.name!r} cannot name a container: use letters, digits and ._-")
+        lock = self._starting.setdefault(spec.name, asyncio.Lock())
+        async with lock:
+            found = await self._box.look_at_any(spec.name)
+            if found is not None and not self._box.is_ours(found):
+                raise Unavailable(f"a container {spec.name} of another owner is in the way; remove or rename it")
+            if found is None or not found.was_started:
+                found = await self._start_first_time(spec, found)
+            return running_of(spec.name, found, await self._box.what_is_missing())
+
+    async def adopt(self, name: str) -> Running | None:
+        found = await self._box.look(name)
+        if found is None or not found.was_started:
+            return None
+        return running_of(name, found, await self._box.what_is_missing())
+
+    async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        attachment = self._unread.pop(name, None)
+        try:
+            begins = not any(skip.get(stream, 0) for stream in ("stdout", "stderr"))
+            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip)
+            async with aclosing(output.chunks(attachment if begins else None)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            if attachment is not None:
+                await attachment.close()
+
+    async def wait(self, name: str) -> Exit:
+        while True:
+            found = await self._box.look(name)
+            if found is None:
+                return Exit(None, self._now(), message=f"container {name} was removed by somebody else")
+            if not found.was_started:
+                return Exit(
+                    None, self._now(), not_started=True, message=found.state.error or f"{name} was never started"
+                )
+            if found.has_ended:
+                return await self._exit(name, found)
+            peak = self._peaks.setdefault(name, PeakMemory())
+            async with peak.watching(found.state.pid, found.id):
+                await until_ended(self._engine, found.id, LOOK_EVERY_S)
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        found = await self._box.look(name)
+        if found is None:
+            return
+        try:
+            async with self._engine.call(f"stop container {name}", grace_s + self._settings.answer_s) as docker:
+                await docker.containers.container(found.id).stop(t=math.ceil(grace_s))
+        except EngineRefusal as refusal:
+            refusal.unless_absent()
+
+    async def remove(self, name: str) -> None:
+        await self._close_unread(name)
+        found = await self._box.look(name)
+        if found is not None:
+            await self._box.delete(found.id)
+        if NAME.fullmatch(name):
+            await asyncio.to_thread(forget, self._settings.directory, name)
+        self._peaks.pop(name, None)
+
+    async def list_ours(self) -> tuple[str, ...]:
+        return tuple(sorted(name.lstrip("/") for listed in await self._box.list() for name in listed.names))
+
+    async def stats(self, name: str) -> Usage:
+        found = await self._box.look(name)
+        sample = await self._box.sample(found.id) if found is not None and found.state.running else None
+        if sample is None:
+            return Usage()
+        peak = self._peaks.setdefault(name, PeakMemory())
+        peak.see(sample.memory_bytes)
+        return Usage(memory_peak=peak.seen_bytes, cpu_seconds=sample.cpu_seconds)
+
+    async def close(self) -> None:
+        for name in tuple(self._unread):
+            await self._close_unread(name)
+        await self._engine.close()
+
+    # Starting
+
+    async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
+        directory = await asyncio.to_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
+        container_id, uid = await self._create(spec, directory) if created is None else (created.id, _uid_of(created))
+        if uid != os.geteuid():
+            await asyncio.to_thread(hand_over, spec.workspace, uid)
+        await self._start_attached(spec, container_id)
+        found = await self._box.look(spec.name)
+        if found is None:
+            raise Unavailable(f"container {spec.name} was removed by somebody else as it started")
+        return found
+
+    async def _create(self, spec: ContainerSpec, directory: str) -> tuple[str, int]:
+        async with self._choosing:
+            uid = await self._free_uid()
+            body = request(spec, self._settings, uid=uid, deadline_directory=directory)
+            try:
+                async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
+                    created = await docker.containers.create(body, name=spec.name)
+            except EngineRefusal as refusal:
+                raise _whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
+        return str(created.id), uid
+
+    async def _free_uid(self) -> int:
+        """Choose a uid for the next job; a runner that is not root has only its own."""
+        if os.geteuid() != 0:
+            return os.geteuid()
+        uids = self._settings.uids
+        if len(uids) == 1:
+            return uids[0]
+        taken = {listed.labels.get(LABEL_UID) for listed in await self._box.list()}
+        free = next((uid for uid in uids if str(uid) not in taken), None)
+        if free is None:
+            raise Unavailable(f"all {len(uids)} uids for jobs are taken; let some end, or configure more")
+        return free
+
+    async def _start_attached(self, spec: ContainerSpec, container_id: str) -> None:
+        """Start with the output already flowing to us; a container that cannot be started is deleted again."""
+        attachment = await open_attachment(self._engine, container_id)
+        try:
+            async with self._engine.call(f"start container {spec.name}") as docker:
+                await docker.containers.container(container_id).start()
+        except (EngineRefusal, OutOfSpace) as error:
+            await attachment.close()
+            await self._box.delete(container_id)
+            raise (_whose_fault(error, (HTTP_BAD_PARAMETER,)) if isinstance(error, EngineRefusal) else error) from error
+        except BaseException:
+            await attachment.close()
+            raise
+        self._unread[spec.name] = attachment
+
+    # Ending
+
+    async def _exit(self, name: str, found: Inspected) -> Exit:
+        peak = self._peaks.get(name)
+        ended = exit_of(found, peak.seen_bytes if peak else None)
+        if ended.code in _INIT_CODES and not ended.message:
+            words = await last_error_line(self._engine, found.id)
+            if words.startswith(_INIT_FAILED):
+                return msgspec.structs.replace(ended, not_started=True, message=words.partition("] ")[2])
+        return ended
+
+    async def _close_unread(self, name: str) -> None:
+        attachment = self._unread.pop(name, None)
+        if attachment is not None:
+            await attachment.close()
+
+
+def _uid_of(created: Inspected) -> int:
+    return int(created.labels.get(LABEL_UID, os.geteuid()))
+
+
+def _whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | EngineRefusal:
+    return BadInput(str(refusal)) if refusal.status in of_the_job else refusal

@@ -1,0 +1,102 @@
+"""
+The containers of one box as the engine knows them: found by name or label, measured, deleted.
+
+Whose a container is stands in its labels; those of others are as if they were not there.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from adapters.containers.docker_engine import Engine, EngineRefusal, decoded
+from adapters.containers.docker_spec import NAME
+from adapters.containers.docker_state import LABEL_BOX, Engineered, Inspected
+from adapters.containers.docker_usage import Sample
+
+HTTP_CONFLICT = 409
+REMOVE_S = 60.0
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One container in the engine's list; names begin with a slash."""
+
+    names: list[str] = msgspec.field(name="Names")
+    labels: dict[str, str] = msgspec.field(name="Labels", default_factory=dict)
+
+
+class BoxContainers:
+    """The containers that carry one box's id."""
+
+    def __init__(self, engine: Engine, box: str) -> None:
+        self._engine = engine
+        self._box = box
+        # Asked once; None until then.
+        self._missing: tuple[str, ...] | None = None
+
+    async def look(self, name: str) -> Inspected | None:
+        """Describe a container of this box; None: there is none."""
+        found = await self.look_at_any(name) if NAME.fullmatch(name) else None
+        return found if found is not None and self.is_ours(found) else None
+
+    async def look_at_any(self, name: str) -> Inspected | None:
+        """Describe a container, whoever made it; None: there is none."""
+        try:
+            async with self._engine.call(f"describe container {name}") as docker:
+                return decoded(await docker.containers.container(name).show(), Inspected, self._engine.url)
+        except EngineRefusal as refusal:
+            refusal.unless_absent()
+            return None
+
+    async def sample(self, container_id: str) -> Sample | None:
+        """Measure a container now, without the second that two samples would take; None: it is gone."""
+        query = {"stream": 0, "one-shot": 1}
+        try:
+            async with (
+                self._engine.call(f"measure container {container_id}") as docker,
+                self._engine.get(docker, f"containers/{container_id}/stats", **query) as answer,
+            ):
+                return decoded(await answer.json(content_type=None), Sample, self._engine.url)
+        except EngineRefusal as refusal:
+            refusal.unless_absent()
+            return None
+
+    def is_ours(self, found: Inspected) -> bool:
+        """Tell whether it carries the box's id."""
+        return found.labels.get(LABEL_BOX) == self._box
+
+    async def list(self) -> list[Listed]:
+        """List all of this box, running or not."""
+        filters = json.dumps({"label": [f"{LABEL_BOX}={self._box}"]})
+        async with (
+            self._engine.call("list this box's containers") as docker,
+            self._engine.get(docker, "containers/json", all=1, filters=filters) as answer,
+        ):
+            return decoded(await answer.json(content_type=None), list[Listed], self._engine.url)
+
+    async def what_is_missing(self) -> tuple[str, ...]:
+        """Name what the engine cannot isolate or limit, sorted."""
+        if self._missing is None:
+            async with self._engine.call("describe itself") as docker:
+                described = await docker.system.info()
+            self._missing = decoded(described, Engineered, self._engine.url).missing
+        return self._missing
+
+    async def delete(self, container_id: str) -> None:
+        """Kill and delete, with what it wrote outside of its mounts; returns when it is gone. Idempotent."""
+        try:
+            async with self._engine.call(f"delete container {container_id}", REMOVE_S) as docker:
+                await docker.containers.container(container_id).delete(force=True, v=True)
+        except EngineRefusal as refusal:
+            if refusal.status != HTTP_CONFLICT:
+                refusal.unless_absent()
+                return
+            await self._until_removed(container_id)
+
+    async def _until_removed(self, container_id: str) -> None:
+        try:
+            async with self._engine.call(f"finish the removal of container {container_id}", REMOVE_S) as docker:
+                await docker.containers.container(container_id).wait(condition="removed")
+        except EngineRefusal as refusal:
+            refusal.unless_absent()

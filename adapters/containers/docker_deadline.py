@@ -1,0 +1,26 @@
+"""The directory that a container sees as ``/run/runner``: it holds the deadline file. Every function blocks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from adapters.containers.docker_spec import DEADLINE_FILE
+
+
+def write_deadline(directory: str, name: str, deadline_at: float | None) -> str:
+    """Write the deadline (epoch seconds; empty: none) and return the container's own directory."""
+    own = os.path.join(directory, name)
+    os.makedirs(own, exist_ok=True)
+    os.chmod(own, 0o755)  # noqa: S103 - the job reads it
+    new = os.path.join(own, f".{DEADLINE_FILE}")
+    with open(new, "w", encoding="ascii") as file:
+        file.write("" if deadline_at is None else f"{deadline_at:.3f}\n")
+    os.chmod(new, 0o644)
+    os.replace(new, os.path.join(own, DEADLINE_FILE))
+    return own
+
+
+def forget(directory: str, name: str) -> None:
+    """Delete the container's own directory; idempotent."""
+    shutil.rmtree(os.path.join(directory, name), ignore_errors=True)

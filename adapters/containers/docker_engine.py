@@ -1,0 +1,174 @@
+"""
+The connection to one Docker engine: opened at the first call, bounded in time, its errors in our own words.
+
+Nothing here knows jobs or containers. The SDK is imported when the connection is opened, so that a box without Docker
+never loads it. After an engine restart the next call connects again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from runner.errors import OutOfSpace, RuntimeMissing, Unavailable
+
+T = TypeVar("T")
+API_OLDEST = (1, 41)
+"""What everything here is tested against; an engine that no longer speaks it is spoken to in the oldest it has."""
+HTTP_NOT_FOUND = 404
+_UNIX = "unix://"
+_SDK_NO_CONNECTION = 900
+
+
+class _Spoken(msgspec.Struct, frozen=True):
+    newest: str = msgspec.field(name="ApiVersion")
+    oldest: str = msgspec.field(name="MinAPIVersion", default="1.12")
+
+
+class EngineRefusal(Unavailable):
+    """The engine answered no. Where no caller knows the status better, it lacks what was asked of it."""
+
+    def __init__(self, status: int, words: str, what: str) -> None:
+        super().__init__(f"Docker refused to {what}: {words}")
+        self.status = status
+        self.words = words
+
+    def unless_absent(self) -> None:
+        """Return where the engine knows no such container or image; raise itself otherwise."""
+        if self.status != HTTP_NOT_FOUND:
+            raise self
+
+
+class Engine:
+    """
+    One engine by URL (``unix:///…`` or ``tcp://…``).
+
+    Args:
+        url: where it listens.
+        answer_s: an ordinary call that takes longer counts as no answer.
+    """
+
+    def __init__(self, url: str, answer_s: float = 30.0) -> None:
+        self.url = url
+        self.answer_s = answer_s
+        self._docker: Any = None
+        # None until the engine was asked which versions it speaks.
+        self._version: str | None = None
+
+    @asynccontextmanager
+    async def call(self, what: str, limit_s: float | None = None) -> AsyncIterator[Any]:
+        """
+        Give the SDK's client for one call, which ends within ``limit_s`` (absent: ``answer_s``) seconds.
+
+        Raises:
+            EngineRefusal: the engine answered with an error.
+            OutOfSpace: the engine's disk is full.
+            Unavailable: it did not answer, or not in time.
+        """
+        import aiodocker
+        import aiohttp
+
+        limit_s = self.answer_s if limit_s is None else limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                yield await self._client()
+        except aiodocker.DockerError as error:
+            raise self._translated(error.status, str(error.message), what) from error
+        except TimeoutError as error:
+            raise Unavailable(f"Docker at {self.url} did not {what} within {limit_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"Docker at {self.url} did not {what}: {str(error) or type(error).__name__}") from error
+
+    def _translated(self, status: int, words: str, what: str) -> Unavailable | OutOfSpace:
+        words = words.strip()
+        if status == _SDK_NO_CONNECTION:
+            return Unavailable(f"Docker at {self.url} did not {what}: {words}")
+        if "no space left on device" in words:
+            return OutOfSpace(f"Docker could not {what}: {words}")
+        return EngineRefusal(status, words, what)
+
+    async def _client(self) -> Any:
+        if self._docker is None:
+            self._docker = _open(self.url)
+        if self._version is None:
+            self._version = await self._negotiate()
+        return self._docker
+
+    async def _negotiate(self) -> str:
+        """Choose the version we know where the engine speaks it, since a newer one may mean other things."""
+        docker = self._docker
+        async with docker.session.get(f"{docker.docker_host}/version") as answer:
+            spoken = _spoken(await answer.read(), self.url)
+        newest, oldest = _numbers(spoken.newest), _numbers(spoken.oldest)
+        if newest < API_OLDEST:
+            raise RuntimeMissing(
+                f"Docker at {self.url} speaks API {spoken.newest}; install Engine 20.10 or newer (API 1.41)"
+            )
+        chosen = max(API_OLDEST, oldest)
+        docker.api_version = f"v{chosen[0]}.{chosen[1]}"
+        return str(docker.api_version)
+
+    @asynccontextmanager
+    async def get(self, docker: Any, path: str, **query: str | int) -> AsyncIterator[Any]:
+        """
+        Read one path of the API as it comes, without a time limit of its own: the SDK decodes logs as text.
+
+        Raises:
+            EngineRefusal: the engine answered with an error.
+        """
+        import aiohttp
+
+        url = f"{docker.docker_host}/{docker.api_version}/{path}"
+        async with docker.session.get(url, params=query, timeout=aiohttp.ClientTimeout()) as answer:
+            if not answer.ok:
+                told = await answer.json(content_type=None)
+                raise EngineRefusal(answer.status, str(told.get("message", "")), f"read {path}")
+            yield answer
+
+    async def close(self) -> None:
+        """Close all connections."""
+        docker, self._docker, self._version = self._docker, None, None
+        if docker is not None:
+            await docker.close()
+            await docker.connector.close()
+
+
+def decoded(answer: object, kind: type[T], url: str) -> T:
+    """
+    Check what an engine told against what we read of it.
+
+    Raises:
+        Unavailable: it is something else.
+    """
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise Unavailable(f"what listens at {url} does not answer as a Docker engine does: {error}") from error
+
+
+def _open(url: str) -> Any:
+    import aiodocker
+    import aiohttp
+
+    # A running container keeps two connections busy, and the SDK's own pool ends at a hundred.
+    if url.startswith(_UNIX):
+        connector: aiohttp.BaseConnector = aiohttp.UnixConnector(url.removeprefix(_UNIX), limit=0)
+        return aiodocker.Docker("unix://localhost", connector=connector)
+    address = url.replace("tcp://", "http://", 1)
+    return aiodocker.Docker(address, connector=aiohttp.TCPConnector(limit=0))
+
+
+def _spoken(answer: bytes, url: str) -> _Spoken:
+    try:
+        return msgspec.json.decode(answer, type=_Spoken)
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"what listens at {url} does not answer as a Docker engine does: {error}") from error
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)

@@ -1,0 +1,186 @@
+"""
+A container's output from any byte on, nothing lost and nothing twice, whatever happened to the runner or the engine.
+
+A container that we start is attached to before it starts: its output arrives as it is written, also lines that have not
+ended. Where an attachment begins that is made later cannot be known, so everything else is read from the engine's kept
+log, which is followed and at the end read once more: it never rotates below the log budget, and starts at byte 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, suppress
+from typing import Any
+
+from adapters.containers.docker_engine import Engine, EngineRefusal
+from adapters.containers.docker_log import STREAMS, KeptLog
+from adapters.containers.docker_state import Inspected
+from runner.errors import Unavailable
+from runner.ports import Chunk
+
+QUIET_S = 2.0
+"""After so long without output one looks whether the container still runs."""
+EXIT_PATIENCE_S = 10.0
+"""A container whose streams ended is gone within this, or else the streams were cut."""
+RESTART_S = 0.5
+"""No engine restarts faster; so one that dates the exit at most this much after the end of the streams saw both."""
+
+Look = Callable[[], Awaitable[Inspected | None]]
+
+
+class Attachment:
+    """The raw streams of a container that has not started yet. Somebody must read them, or the job stands still."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def read(self) -> Chunk | None:
+        """Return what comes next; None: both streams ended, or the connection broke."""
+        import aiohttp
+
+        try:
+            message = await self._stream.read_out()
+        except (aiohttp.ClientError, OSError):
+            return None
+        return None if message is None else Chunk(STREAMS[message.stream - 1], message.data)
+
+    async def close(self) -> None:
+        """Let go; the job runs on."""
+        await self._stream.close()
+
+
+async def open_attachment(engine: Engine, container_id: str) -> Attachment:
+    """Attach to a container that was created; the caller closes."""
+    async with engine.call(f"attach to container {container_id}") as docker:
+        stream = docker.containers.container(container_id).attach(stdout=True, stderr=True)
+        await stream.__aenter__()
+    return Attachment(stream)
+
+
+async def until_ended(engine: Engine, container_id: str, limit_s: float) -> None:
+    """Return when the container does not run, was removed, or after ``limit_s``."""
+    with suppress(EngineRefusal):
+        async with engine.call(f"wait for container {container_id}", limit_s + engine.answer_s) as docker:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await docker.containers.container(container_id).wait()
+
+
+async def last_error_line(engine: Engine, container_id: str) -> str:
+    """Return the last line that a container wrote to stderr, empty where there is none."""
+    with suppress(EngineRefusal):
+        async with engine.call(f"read the last line of container {container_id}") as docker:
+            query = {"stdout": 0, "stderr": 1, "details": 1, "tail": 1}
+            async with engine.get(docker, f"containers/{container_id}/logs", **query) as answer:
+                chunks = KeptLog({}).feed(await answer.read())
+        return b"".join(chunk.data for chunk in chunks).decode(errors="replace").strip()
+    return ""
+
+
+class JobOutput:
+    """
+    One reading of one container's output.
+
+    Args:
+        look: describes the container now; None where it is gone.
+        now: wall time, by the same clock as the engine's.
+        skip: bytes of each stream that the reader has already.
+    """
+
+    def __init__(self, engine: Engine, look: Look, now: Callable[[], float], skip: Mapping[str, int]) -> None:
+        self._engine, self._look, self._now = engine, look, now
+        # How many bytes of each stream the reader has; where to go on after anything broke.
+        self._has = {stream: skip.get(stream, 0) for stream in STREAMS}
+
+    async def chunks(self, attachment: Attachment | None) -> AsyncGenerator[Chunk, None]:
+        """
+        Yield the output to its end; with an attachment from before the start, as it is written.
+
+        Raises:
+            Unavailable: the engine went away; read again with what was read so far as ``skip``.
+        """
+        if attachment is not None:
+            async with aclosing(self._attached(attachment)) as attached:
+                async for chunk in attached:
+                    yield self._counted(chunk)
+            if await self._is_whole():
+                return
+        while (found := await self._look()) is not None and found.was_started:
+            async with aclosing(self._kept(found)) as kept:
+                async for chunk in kept:
+                    yield self._counted(chunk)
+            if found.has_ended:
+                return
+            await until_ended(self._engine, found.id, QUIET_S)
+
+    def _counted(self, chunk: Chunk) -> Chunk:
+        self._has[chunk.stream] += len(chunk.data)
+        return chunk
+
+    async def _attached(self, attachment: Attachment) -> AsyncGenerator[Chunk, None]:
+        while True:
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    chunk = await attachment.read()
+            except TimeoutError:
+                if await self._has_ended():
+                    return
+                continue
+            if chunk is None:
+                return
+            yield chunk
+
+    async def _is_whole(self) -> bool:
+        """Tell whether the attachment ended because the container did, and not because the engine was replaced."""
+        ended_at = self._now()
+        found = await self._look()
+        if found is not None and not found.has_ended:
+            await until_ended(self._engine, found.id, EXIT_PATIENCE_S)
+            found = await self._look()
+        return found is None or (found.has_ended and found.ended_at <= ended_at + RESTART_S)
+
+    async def _has_ended(self) -> bool:
+        found = await self._look()
+        return found is None or found.has_ended
+
+    async def _kept(self, found: Inspected) -> AsyncGenerator[Chunk, None]:
+        """Read the kept log; of a container that runs, follow it for as long as it may grow."""
+        log = KeptLog(self._has)
+        follow = not found.has_ended
+        async with AsyncExitStack() as stack:
+            answer = await self._open_log(stack, found.id, follow=follow)
+            while data := await self._next(answer, follow=follow):
+                for chunk in log.feed(data):
+                    yield chunk
+
+    async def _open_log(self, stack: AsyncExitStack, container_id: str, *, follow: bool) -> Any:
+        query = {"stdout": 1, "stderr": 1, "details": 1, "follow": int(follow)}
+        try:
+            async with self._engine.call(f"read the log of container {container_id}") as docker:
+                reading = self._engine.get(docker, f"containers/{container_id}/logs", **query)
+                return await stack.enter_async_context(reading)
+        except EngineRefusal as refusal:
+            return refusal.unless_absent()
+
+    async def _next(self, answer: Any, *, follow: bool) -> bytes:
+        """Return what arrives next; nothing at the end, or where a log that is followed will not grow any more."""
+        if answer is None:
+            return b""
+        while True:
+            try:
+                return await self._arriving(answer, QUIET_S if follow else self._engine.answer_s)
+            except TimeoutError as error:
+                if not follow:
+                    raise Unavailable(f"Docker at {self._engine.url} stopped in the middle of a log") from error
+            if await self._has_ended():
+                return b""
+
+    async def _arriving(self, answer: Any, limit_s: float) -> bytes:
+        import aiohttp
+
+        try:
+            async with asyncio.timeout(limit_s):
+                return bytes(await answer.content.readany())
+        except aiohttp.ClientError as error:
+            raise Unavailable(f"Docker at {self._engine.url} broke off in the middle of a log: {error}") from error

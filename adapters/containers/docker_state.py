@@ -1,0 +1,127 @@
+"""What the Docker engine tells of a container, decoded, and what it means in the words of the port. No I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from runner.ports import Exit, Running
+from runner.receipt import Isolation, Usage
+
+LABEL_BOX = "gpu-runner.box"
+LABEL_KEY = "gpu-runner.key"
+LABEL_ATTEMPT = "gpu-runner.attempt"
+LABEL_UID = "gpu-runner.uid"
+LABEL_GPUS = "gpu-runner.gpus"
+_NEVER = "0001-"
+
+
+class State(msgspec.Struct, frozen=True):
+    """The engine's account of a container's life; times are RFC 3339, year 1 where it did not come to that yet."""
+
+    status: str = msgspec.field(name="Status")
+    started_at: str = msgspec.field(name="StartedAt")
+    finished_at: str = msgspec.field(name="FinishedAt")
+    running: bool = msgspec.field(name="Running", default=False)
+    pid: int = msgspec.field(name="Pid", default=0)
+    exit_code: int = msgspec.field(name="ExitCode", default=0)
+    oom_killed: bool = msgspec.field(name="OOMKilled", default=False)
+    error: str = msgspec.field(name="Error", default="")
+
+
+class ContainerConfig(msgspec.Struct, frozen=True):
+    """The part of its configuration that belongs to the program."""
+
+    user: str = msgspec.field(name="User", default="")
+    labels: dict[str, str] | None = msgspec.field(name="Labels", default=None)
+
+
+class HostConfig(msgspec.Struct, frozen=True):
+    """The part of its configuration that belongs to the machine."""
+
+    network: str = msgspec.field(name="NetworkMode", default="")
+    memory: int = msgspec.field(name="Memory", default=0)
+    device_requests: list[Any] | None = msgspec.field(name="DeviceRequests", default=None)
+
+
+class Inspected(msgspec.Struct, frozen=True):
+    """One container as the engine describes it."""
+
+    id: str = msgspec.field(name="Id")
+    state: State = msgspec.field(name="State")
+    config: ContainerConfig = msgspec.field(name="Config")
+    host: HostConfig = msgspec.field(name="HostConfig")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return self.config.labels or {}
+
+    @property
+    def was_started(self) -> bool:
+        """Whether it runs or ran."""
+        return not self.state.started_at.startswith(_NEVER)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ran and does not run any more."""
+        return self.was_started and not self.state.running
+
+    @property
+    def ended_at(self) -> float:
+        """When it ended, in epoch seconds."""
+        return epoch_seconds(self.state.finished_at)
+
+
+class Engineered(msgspec.Struct, frozen=True):
+    """What an engine can enforce."""
+
+    memory: bool = msgspec.field(name="MemoryLimit", default=False)
+    swap: bool = msgspec.field(name="SwapLimit", default=False)
+    pids: bool = msgspec.field(name="PidsLimit", default=False)
+    cpus: bool = msgspec.field(name="CpuCfsQuota", default=False)
+    security: list[str] = msgspec.field(name="SecurityOptions", default_factory=list)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Name what it cannot keep apart or limit, sorted."""
+        can = {
+            "memory": self.memory,
+            "swap": self.swap,
+            "pids": self.pids,
+            "cpus": self.cpus,
+            "seccomp": self._has_seccomp,
+        }
+        return tuple(sorted(name for name, enforced in can.items() if not enforced))
+
+    @property
+    def _has_seccomp(self) -> bool:
+        return any(option.startswith("name=seccomp") and "unconfined" not in option for option in self.security)
+
+
+def running_of(name: str, found: Inspected, missing: tuple[str, ...]) -> Running:
+    """Describe a container that was started."""
+    isolation = Isolation(
+        runtime="container",
+        user=found.config.user.partition(":")[0],
+        network=found.host.network,
+        gpu="advisory" if found.labels.get(LABEL_GPUS) and not found.host.device_requests else "enforced",
+        missing=missing,
+    )
+    return Running(name, epoch_seconds(found.state.started_at), isolation, pid=found.state.pid or None)
+
+
+def exit_of(found: Inspected, memory_peak: int | None) -> Exit:
+    """Tell how a container that was started ended."""
+    state = found.state
+    oom = state.oom_killed and state.exit_code != 0
+    # The kernel kills at the limit, so that is the peak whatever was seen before.
+    peak = (max(memory_peak or 0, found.host.memory) or None) if oom else memory_peak
+    return Exit(state.exit_code, found.ended_at, oom=oom, message=state.error, usage=Usage(memory_peak=peak))
+
+
+def epoch_seconds(time: str) -> float:
+    """Read RFC 3339 with up to nanoseconds."""
+    return datetime.fromisoformat(time).timestamp()

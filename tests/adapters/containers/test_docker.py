@@ -1,0 +1,262 @@
+"""Containers on a real engine: started once, sealed, adopted, waited for, stopped and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adapters.containers.docker_spec import WORK
+from runner.errors import Unavailable
+from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine, collect, collect_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.integration]
+SH = ("sh", "-c")
+UNTIL_KILLED = "echo ready; while :; do sleep 1; done"
+
+
+def names_in(directory: str) -> list[str]:
+    return sorted(path.name for path in Path(directory).iterdir())
+
+
+def test_a_job_runs_and_tells_its_code_and_both_streams(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        before = time.time()
+        spec = box.spec(*SH, r"printf 'out\n\377\000'; printf err >&2; exit 7")
+        ended, output = await box.run(spec)
+        assert (7, False, False) == (ended.code, ended.oom, ended.not_started)
+        assert {"stdout": b"out\n\xff\x00", "stderr": b"err"} == output
+        assert before - 1 < ended.ended_at < time.time() + 1
+
+    machine.run(scenario)
+
+
+def test_a_job_is_sealed(machine: DockerMachine) -> None:
+    """What the restricted profile promises is seen from inside."""
+    look = (
+        "id -u; id -g; pwd; echo $HOME $TMPDIR; grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status;"
+        "ls /sys/class/net; touch /etc/x 2>&1; touch $HOME/a $TMPDIR/b /dev/shm/c && echo writable;"
+        "cat /proc/1/comm; ulimit -c"
+    )
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, look)
+        ended, output = await box.run(spec)
+        uid = str(box.settings.uids[0])
+        expected = [
+            uid, uid, WORK, f"{WORK} /tmp", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
+            "lo", "touch: /etc/x: Read-only file system", "writable", "docker-init", "0",
+        ]  # fmt: skip
+        assert sorted(expected) == sorted(output["stdout"].decode().splitlines())
+        assert ended.code == 0
+        assert int(uid) == (Path(spec.workspace) / "a").stat().st_uid
+
+    machine.run(scenario)
+
+
+def test_how_a_job_is_kept_apart_is_told(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        running = await box.containers.start(box.spec("true"))
+        apart = running.isolation
+        assert ("container", "65532", "none", "enforced", ()) == (
+            apart.runtime, apart.user, apart.network, apart.gpu, apart.missing,
+        )  # fmt: skip
+
+    machine.run(scenario)
+
+
+def test_the_environment_and_the_deadline_reach_the_job(machine: DockerMachine) -> None:
+    script = """
+        echo $EPOCHS $RUNNER_JOB_ID $HOME
+        cat $RUNNER_DEADLINE_FILE
+        touch $RUNNER_DEADLINE_FILE 2>/dev/null || echo read-only
+    """
+
+    async def scenario(box: DockerBox) -> None:
+        env = {"EPOCHS": "3", "RUNNER_JOB_ID": "j", "HOME": "/tmp"}
+        _, output = await box.run(box.spec(*SH, script, env=env, deadline_at=1234.5))
+        assert output["stdout"] == b"3 j /tmp\n1234.500\nread-only\n"
+
+    machine.run(scenario)
+
+
+def test_a_command_is_taken_word_by_word(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        ended, output = await box.run(box.spec("echo", "a b", "$HOME"))
+        assert (0, b"a b $HOME\n") == (ended.code, output["stdout"])
+
+    machine.run(scenario)
+
+
+def test_the_same_name_starts_once(machine: DockerMachine) -> None:
+    """A second start, at once, later, or by the next life of the runner, finds what runs or ran."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, "echo started >> /work/starts")
+        first, second = await asyncio.gather(box.containers.start(spec), box.containers.start(spec))
+        await collect(box.containers, spec.name)
+        await box.containers.wait(spec.name)
+        third = await box.containers.start(spec)
+        life = box.another_life()
+        fourth = await life.start(spec)
+        await life.close()
+        assert len({start.started_at for start in (first, second, third, fourth)}) == 1
+        assert (Path(spec.workspace) / "starts").read_text() == "started\n"
+
+    machine.run(scenario)
+
+
+def test_a_container_that_was_created_but_never_started_is_started(machine: DockerMachine) -> None:
+    """A runner that is killed between the two calls leaves one."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, "echo all of it; echo and this >&2; touch /work/mine", deadline_at=5.0)
+        await box.create_only(spec)
+        assert await box.containers.adopt(spec.name) is None
+        ended, output = await box.run(spec)
+        assert ended.code == 0
+        assert output == {"stdout": b"all of it\n", "stderr": b"and this\n"}
+
+    machine.run(scenario)
+
+
+def test_what_an_earlier_life_started_is_adopted(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, "echo one; read x < /work/gate; echo two; exit 9")
+        gate = Path(spec.workspace) / "gate"
+        os.mkfifo(gate)
+        started = await box.containers.start(spec)
+        first = await collect_until(box.containers, spec.name, 4, {})
+        await box.containers.close()
+        life = box.another_life()
+        assert started == await life.adopt(spec.name)
+        assert (spec.name,) == await life.list_ours()
+        async with asyncio.TaskGroup() as group:
+            rest = group.create_task(collect(life, spec.name, {"stdout": 4}))
+            ended = group.create_task(life.wait(spec.name))
+            await asyncio.to_thread(gate.write_text, "go\n")
+        assert (b"one\n", b"two\n", 9) == (first["stdout"], rest.result()["stdout"], ended.result().code)
+        assert (await life.wait(spec.name)).code == 9
+        await life.close()
+
+    machine.run(scenario)
+
+
+def test_nothing_is_adopted_that_was_never_there(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        assert await box.containers.adopt("nobody.1") is None
+        assert await box.containers.adopt("../etc") is None
+        assert await collect(box.containers, "nobody.1") == {"stdout": b"", "stderr": b""}
+        assert (await box.containers.wait("nobody.1")).code is None
+        await box.containers.stop("nobody.1", 1)
+        await box.containers.remove("nobody.1")
+        assert await box.containers.list_ours() == ()
+
+    machine.run(scenario)
+
+
+def test_a_container_that_somebody_removes_holds_nobody_up(machine: DockerMachine) -> None:
+    """Waiting and reading end: killed, or gone before anybody could tell."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, UNTIL_KILLED)
+        await box.containers.start(spec)
+        async with asyncio.TaskGroup() as group:
+            ended = group.create_task(box.containers.wait(spec.name))
+            chunks = box.containers.attach(spec.name, {})
+            assert (await anext(chunks)).data == b"ready\n"
+            await box.delete_raw(spec.name)
+            assert [chunk async for chunk in chunks] == []
+        assert ended.result().code in {None, 137}
+        assert "removed by somebody else" in (await box.containers.wait(spec.name)).message
+
+    machine.run(scenario)
+
+
+def test_stop_reaches_the_whole_process_group_and_leaves_time(machine: DockerMachine) -> None:
+    script = """
+        trap 'wait; echo parent; exit 3' TERM
+        sh -c 'trap "echo child; exit" TERM; echo ready; while :; do sleep 0.05; done' &
+        wait
+    """
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, script)
+        await box.containers.start(spec)
+        chunks = box.containers.attach(spec.name, {})
+        assert (await anext(chunks)).data == b"ready\n"
+        await box.containers.stop(spec.name, 20)
+        said = b"".join([chunk.data async for chunk in chunks if chunk.stream == "stdout"])
+        assert (b"child\nparent\n", 3) == (said, (await box.containers.wait(spec.name)).code)
+
+    machine.run(scenario)
+
+
+def test_what_does_not_stop_is_killed_after_the_grace(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, f"trap '' TERM; {UNTIL_KILLED}")
+        await box.containers.start(spec)
+        chunks = box.containers.attach(spec.name, {})
+        await anext(chunks)
+        begun = time.monotonic()
+        await box.containers.stop(spec.name, 1)
+        assert 1 <= time.monotonic() - begun < 10
+        assert (await box.containers.wait(spec.name)).code == 137
+        await box.containers.stop(spec.name, 1)
+        assert [chunk async for chunk in chunks] == []
+
+    machine.run(scenario)
+
+
+def test_removal_takes_all_and_may_come_twice(machine: DockerMachine) -> None:
+    """Also of one that runs and whose output nobody read."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, UNTIL_KILLED)
+        await box.containers.start(spec)
+        assert [spec.name] == names_in(box.settings.directory)
+        await asyncio.gather(box.containers.remove(spec.name), box.containers.remove(spec.name))
+        await box.containers.remove(spec.name)
+        assert await box.containers.list_ours() == ()
+        assert names_in(box.settings.directory) == []
+        assert names_in(spec.workspace) == []
+
+    machine.run(scenario)
+
+
+def test_containers_of_others_are_never_touched(machine: DockerMachine, tmp_path: Path) -> None:
+    """Neither listed, adopted, stopped nor removed, even under a name of ours."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("true")
+        await box.create_raw(spec.name, {"Image": box.image, "Cmd": ["true"]})
+        try:
+            with pytest.raises(Unavailable, match="another owner"):
+                await box.containers.start(spec)
+            await box.containers.stop(spec.name, 1)
+            await box.containers.remove(spec.name)
+            assert await box.containers.adopt(spec.name) is None
+            assert await box.containers.list_ours() == ()
+            assert (await box.inspect(spec.name))["State"]["Status"] == "created"
+        finally:
+            await box.delete_raw(spec.name)
+
+    machine.run(scenario)
+
+
+def test_a_box_without_docker_never_loads_its_library() -> None:
+    script = """
+import sys, time
+from adapters.containers.docker import DockerContainers
+from adapters.containers.docker_images import DockerImages
+from adapters.containers.docker_spec import DockerSettings
+DockerContainers("unix:///nowhere", DockerSettings(box="b", directory="/nowhere"), time.time)
+DockerImages("unix:///nowhere")
+sys.exit("aiodocker" in sys.modules or "aiohttp" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
