@@ -394,7 +394,7 @@ def test_09_ask_raises_when_the_actor_has_stopped_or_stops() -> None:
     async def main() -> None:
         async with stage() as on:
             player = on.player()
-            asking = asyncio.create_task(player.ask(lambda _: "never answered", 3600))
+            asking: asyncio.Task[int] = asyncio.create_task(player.ask(lambda _: "never answered", 3600))
             await turns()
             await on.supervisor.stop(grace_s=5)
             with pytest.raises(ActorStopped, match="actor 'player' stopped before it answered"):
