@@ -1,0 +1,186 @@
+"""
+How process jobs are kept apart on this box, best first, found by trying once.
+
+| where | user | what it sees |
+| --- | --- | --- |
+| root with ``CAP_SYS_ADMIN`` | a number of its own | its own mounts, network, shared memory, /tmp |
+| root without (a plain container) | a number of its own | the box |
+| not root, ``bwrap`` works | the runner's | its own mounts, network, processes, /tmp, no home, no state directory |
+| else | the runner's | the box |
+
+Nothing here starts a job; ``starter.py`` does. What is missing is named for receipts and ``doctor``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from typing import Literal
+
+import msgspec
+
+from adapters.containers import namespaces
+from adapters.containers.control import Control
+from adapters.containers.namespaces import TEMPORARY, View, is_below
+from adapters.containers.ownership import shut_ancestor
+from adapters.containers.uids import Uids
+from runner.errors import Unavailable
+from runner.ports import ContainerSpec
+
+Way = Literal["view", "uid", "bwrap", "plain"]
+
+# What each way leaves open, in the words of a receipt.
+_MISSING: dict[Way, tuple[str, ...]] = {
+    "view": ("reading of files that all users may read", "system call filter", "disk limit"),
+    "uid": (
+        "network", "private temporary files", "process list", "shared memory",
+        "files that all users may read or write", "system call filter", "disk limit",
+    ),
+    "bwrap": ("user", "reading of files that the runner may read", "system call filter", "disk limit"),
+    "plain": ("user", "network", "files", "process list", "shared memory", "system call filter", "disk limit"),
+}  # fmt: skip
+_BWRAP_LIMIT_S = 10
+
+
+class Confinement(msgspec.Struct, frozen=True):
+    """What this box can do; ``uids`` is None where jobs share the runner's user. Paths are those of installed programs."""
+
+    way: Way
+    setsid: str
+    setpriv: str | None = None
+    bwrap: str | None = None
+    uids: Uids | None = None
+    state_dir: str = ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Name what is not isolated, limits aside."""
+        return _MISSING[self.way] + (() if self.setpriv or self.bwrap else ("no new privileges",))
+
+    @property
+    def network(self) -> str:
+        """Return ``none`` where jobs have no network, else ``host``."""
+        return "none" if self.way in ("view", "bwrap") else "host"
+
+    def temporary(self, control: Control) -> str:
+        """Return the job's TMPDIR as the job sees it."""
+        return TEMPORARY[0] if self.way in ("view", "bwrap") else control.temporary
+
+    def view(self, control: Control, spec: ContainerSpec) -> View | None:
+        """Return the view to enter before the start, None where there is none to enter."""
+        if self.way != "view":
+            return None
+        writable = tuple(os.path.realpath(path) for path in (spec.workspace, *spec.paths) if os.path.exists(path))
+        job_side = os.path.realpath(control.job_side)
+        shut = {shut_ancestor(path) for path in (*writable, job_side)} if self.uids else set()
+        return View(
+            temporary=os.path.realpath(control.temporary),
+            writable=writable,
+            readable=(job_side,),
+            hidden=tuple(path for path in shut if path),
+            shm_bytes=spec.shm,
+        )
+
+    def check_reachable(self, control: Control, spec: ContainerSpec) -> None:
+        """
+        Make sure that a user of its own can get to its workspace.
+
+        Raises:
+            Unavailable: a directory above shuts it out.
+        """
+        if self.way != "uid":
+            return
+        for path in (spec.workspace, control.job_side):
+            shut = shut_ancestor(path)
+            if shut:
+                raise Unavailable(
+                    f"start {spec.name}: jobs have a user of their own, and {shut} lets no other user pass to {path}: "
+                    f"`chmod o+x {shut}`, or put the state directory where all may pass, as /var/lib/runner is"
+                )
+
+    def prefix(self, control: Control, spec: ContainerSpec, uid: int | None) -> list[str]:
+        """Return the programs that drop what the job must not have, and then run ``sh``."""
+        if self.way == "bwrap" and self.bwrap:
+            return [self.setsid, self.bwrap, *self._bwrap_options(control, spec), "/bin/sh"]
+        if self.setpriv is None:
+            return [self.setsid, "/bin/sh"]
+        drop = ["--no-new-privs", "--inh-caps=-all"]
+        if os.geteuid() == 0:
+            drop.append("--bounding-set=-all")
+        if uid is not None:
+            drop += [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        return [self.setsid, self.setpriv, *drop, "/bin/sh"]
+
+    def why_not(self, file: str, spec: ContainerSpec) -> str | None:
+        """Tell why the job could not run an existing file, None where it could."""
+        real = os.path.realpath(file)
+        if is_below(real, [os.path.realpath(path) for path in (spec.workspace, *spec.paths)]):
+            return None
+        if self.way == "bwrap":
+            covered = is_below(real, self._hidden())
+            return f"{real} is hidden from jobs: name its directory in the queue's `paths`" if covered else None
+        if self.uids is None:
+            return None if os.access(real, os.X_OK) else "the runner's user may not run it: change its mode"
+        shut = shut_ancestor(real)
+        if shut:
+            return f"jobs have a user of their own, and {shut} lets no other user pass: install it where all may"
+        return None if os.stat(real).st_mode & 0o001 else "jobs have a user of their own, who may not run it: `chmod o+x`"
+
+    def _hidden(self) -> list[str]:
+        home = os.path.realpath(os.path.expanduser("~"))
+        return [path for path in (os.path.realpath(self.state_dir), home, *TEMPORARY) if path not in ("/", "")]
+
+    def _bwrap_options(self, control: Control, spec: ContainerSpec) -> list[str]:
+        options = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
+        options += ["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/dev/shm"]  # noqa: S108 - the job's own
+        for path in self._hidden():
+            options += ["--bind", control.temporary, path] if path in TEMPORARY else ["--tmpfs", path]
+        for path in (spec.workspace, *spec.paths):
+            options += ["--bind-try", path, path]
+        return [*options, "--ro-bind", control.job_side, control.job_side]
+
+
+def find_confinement(state_dir: str, uids: Uids | None, bwrap: str | None = None) -> Confinement:
+    """
+    Try what this box can do; takes some milliseconds, once.
+
+    Raises:
+        Unavailable: ``setsid`` is not installed.
+    """
+    setsid, setpriv = shutil.which("setsid"), shutil.which("setpriv")
+    if setsid is None:
+        raise Unavailable("the process runtime needs `setsid`: install util-linux")
+    if os.geteuid() == 0:
+        own = uids if setpriv else None
+        way: Way = "view" if _can_enter_view() else ("uid" if own else "plain")
+        return Confinement(way=way, setsid=setsid, setpriv=setpriv, uids=own)
+    bwrap = bwrap or shutil.which("bwrap")
+    if bwrap and _works(bwrap):
+        return Confinement(way="bwrap", setsid=setsid, setpriv=setpriv, bwrap=bwrap, state_dir=state_dir)
+    return Confinement(way="plain", setsid=setsid, setpriv=setpriv)
+
+
+def _can_enter_view() -> bool:
+    entered = threading.Event()
+
+    def enter() -> None:
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as temporary:
+            namespaces.enter(View(temporary=temporary, writable=()))
+            entered.set()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return entered.is_set()
+
+
+def _works(bwrap: str) -> bool:
+    """Try it: where unprivileged user namespaces are forbidden, it is installed and cannot do anything."""
+    probe = [bwrap, "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(probe, capture_output=True, timeout=_BWRAP_LIMIT_S, check=False).returncode == 0
+    return False

@@ -1,0 +1,136 @@
+"""Learns of ends by pidfd, whoever the parent is, and says how a container ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+
+from adapters.containers.cgroup_group import Group
+from adapters.containers.control import Control, Record
+from runner.ports import Exit
+from runner.receipt import Usage
+
+_CLAIM_PAUSE_S = 0.01
+
+
+class Exits:
+    """Watches starters; a child is reaped as it ends, also where nobody waits for it."""
+
+    def __init__(self) -> None:
+        # Done once the container of this name ended; watched from its start, or from the first question about it.
+        self._ended: dict[str, asyncio.Future[None]] = {}
+        # Open pidfds by name.
+        self._pidfds: dict[str, int] = {}
+        # What our own children used; nobody can tell for those of an earlier life.
+        self._resources: dict[str, resource.struct_rusage] = {}
+        self._looking: dict[str, asyncio.TimerHandle] = {}
+
+    def watch(self, control: Control) -> asyncio.Future[None]:
+        """Return a future that is done once the container's starter is gone; never cancel it."""
+        name = control.name
+        if name in self._ended:
+            return self._ended[name]
+        ended = self._ended[name] = asyncio.get_running_loop().create_future()
+        self._look(control)
+        if ended.done() and control.pids() is None:
+            # Nothing was started yet; the next question looks again.
+            del self._ended[name]
+        return ended
+
+    def resources(self, name: str) -> resource.struct_rusage | None:
+        """Return what the processes used, where the container was started in this life of the runner."""
+        return self._resources.get(name)
+
+    def forget(self, name: str) -> None:
+        """Watch no longer; whoever still waits is let go."""
+        self._done(name)
+        self._ended.pop(name, None)
+        self._resources.pop(name, None)
+
+    def close(self) -> None:
+        """Watch nothing any more. Waiting callers wait on until they are cancelled."""
+        for name in list(self._pidfds):
+            self._unwatch(name)
+        for timer in self._looking.values():
+            timer.cancel()
+        self._looking.clear()
+
+    def _look(self, control: Control) -> None:
+        name = control.name
+        self._looking.pop(name, None)
+        pids = control.pids()
+        loop = asyncio.get_running_loop()
+        if pids is not None and pids.starter and self._open(name, pids.starter):
+            # The lock is asked about after the pidfd is open: held, it proves that the pid was not reused.
+            if control.is_alive():
+                loop.add_reader(self._pidfds[name], self._exited, name, pids.starter)
+                return
+            self._exited(name, pids.starter)
+        elif control.is_alive():
+            # Between its lock and its claim.
+            self._looking[name] = loop.call_later(_CLAIM_PAUSE_S, self._look, control)
+        else:
+            self._done(name)
+
+    def _open(self, name: str, pid: int) -> bool:
+        try:
+            self._pidfds[name] = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _exited(self, name: str, pid: int) -> None:
+        with contextlib.suppress(ChildProcessError):
+            reaped, _, used = os.wait4(pid, os.WNOHANG)
+            if reaped:
+                self._resources[name] = used
+        self._done(name)
+
+    def _done(self, name: str) -> None:
+        self._unwatch(name)
+        ended = self._ended.get(name)
+        if ended is not None and not ended.done():
+            ended.set_result(None)
+
+    def _unwatch(self, name: str) -> None:
+        descriptor = self._pidfds.pop(name, None)
+        if descriptor is not None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+        if name in self._looking:
+            self._looking.pop(name).cancel()
+
+
+class Ending:
+    """How one container ended, from what it left."""
+
+    def __init__(self, control: Control, record: Record, used: resource.struct_rusage | None) -> None:
+        self._control = control
+        self._group = Group(record.groups)
+        self._used = used
+
+    def exit(self, now: float) -> Exit:
+        """Return the port's answer; the same at every call, but for ``ended_at`` of what nobody saw end."""
+        code = self._control.exit_code()
+        pids = self._control.pids()
+        if code is None:
+            not_started = pids is None or pids.job is None
+            return Exit(None, now, not_started=not_started, message=_unknown(not_started=not_started), usage=self._usage())
+        oom = code != 0 and self._group.oom_kills() > 0
+        return Exit(code, self._control.ended_at() or now, oom=oom, usage=self._usage())
+
+    def _usage(self) -> Usage:
+        used = self._used
+        peak, seconds = self._group.memory_peak_bytes(), self._group.cpu_seconds()
+        if used is not None:
+            peak = used.ru_maxrss * 1024 if peak is None else peak
+            seconds = used.ru_utime + used.ru_stime if seconds is None else seconds
+        return Usage(memory_peak=peak, cpu_seconds=seconds)
+
+
+def _unknown(*, not_started: bool) -> str:
+    if not_started:
+        return "its starter was killed before the command began, or the box went down"
+    return "its starter was killed before it could note the exit code, or the box went down; what was left was ended"

@@ -1,0 +1,163 @@
+"""
+Follows the raw output files of one container while somebody writes them, to their end.
+
+Reads what stands in memory at once and goes through a thread only where the disk must be waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from runner.ports import Chunk
+
+CHUNK_MAX_BYTES = 65_536
+BUSY_PAUSE_S = 0.02
+IDLE_PAUSE_S = 0.1
+LEFTOVER_LIMIT_S = 10.0
+
+
+class OutputFile:
+    """One stream's file, read from an offset on."""
+
+    def __init__(self, stream: str, path: str, offset: int) -> None:
+        self.stream = stream
+        self._path = path
+        self._offset = offset
+        # Opened by the first use, since a container can be attached to before it has files.
+        self._descriptor = -1
+        # Nothing is read from here on, once that is decided.
+        self._end: int | None = None
+
+    async def read(self) -> bytes:
+        """Return what comes next, at most 64 KiB; empty where nothing is there yet."""
+        length = CHUNK_MAX_BYTES if self._end is None else min(CHUNK_MAX_BYTES, self._end - self._offset)
+        if length <= 0 or not self._is_open():
+            return b""
+        data = self._read_from_memory(length)
+        if data is None:
+            data = await asyncio.to_thread(os.pread, self._descriptor, length, self._offset)
+        self._offset += len(data)
+        return data
+
+    def is_held(self) -> bool | None:
+        """
+        Tell whether some process still has the file open for writing; None where that cannot be told.
+
+        The kernel leases a file to a reader only while nobody has.
+        """
+        if not self._is_open():
+            return False
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored, where the usual SIGIO would kill
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        return False
+
+    def end_here(self) -> None:
+        """Read no further than what is there now."""
+        if self._end is None and self._is_open():
+            self._end = os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _is_open(self) -> bool:
+        if self._descriptor < 0:
+            with contextlib.suppress(FileNotFoundError):
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptor >= 0
+
+    def _read_from_memory(self, length: int) -> bytes | None:
+        """Return what needs no waiting for a disk; None where only a thread may find out."""
+        buffer = bytearray(length)
+        try:
+            length = os.preadv(self._descriptor, [buffer], self._offset, os.RWF_NOWAIT)
+        except OSError:
+            return None
+        return bytes(memoryview(buffer)[:length])
+
+
+class Follower:
+    """
+    Both streams of one container.
+
+    Args:
+        ended: done once the container ended.
+        has_leftovers: whether some process of it lives on; asked only where the files cannot tell.
+    """
+
+    def __init__(
+        self, files: Sequence[OutputFile], ended: asyncio.Future[None], has_leftovers: Callable[[], bool]
+    ) -> None:
+        self._files = files
+        self._ended = ended
+        self._has_leftovers = has_leftovers
+        self._give_up_at: float | None = None
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """
+        Yield what the files hold until the container ended and nobody can write any more.
+
+        Processes that outlive the container and hold the files are waited for, ten seconds at most.
+        """
+        pause_s = BUSY_PAUSE_S
+        try:
+            while True:
+                # Asked before the reading, so that all that was written up to then is read.
+                over = self._is_over()
+                found = False
+                async for chunk in self._whats_there():
+                    found = True
+                    yield chunk
+                if over:
+                    return
+                pause_s = BUSY_PAUSE_S if found else min(IDLE_PAUSE_S, pause_s * 1.5)
+                await self._pause(pause_s)
+        finally:
+            for file in self._files:
+                file.close()
+
+    async def _whats_there(self) -> AsyncIterator[Chunk]:
+        """Take turns, so that a flood in one stream cannot hold up the other."""
+        found = True
+        while found:
+            found = False
+            for file in self._files:
+                data = await file.read()
+                if data:
+                    found = len(data) == CHUNK_MAX_BYTES or found
+                    yield Chunk(file.stream, data)
+
+    def _is_over(self) -> bool:
+        if not self._ended.done():
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._give_up_at is None:
+            self._give_up_at = now + LEFTOVER_LIMIT_S
+        if now < self._give_up_at and self._is_held():
+            return False
+        for file in self._files:
+            file.end_here()
+        return True
+
+    def _is_held(self) -> bool:
+        held = [file.is_held() for file in self._files]
+        return True in held or (None in held and self._has_leftovers())
+
+    async def _pause(self, pause_s: float) -> None:
+        if self._ended.done():
+            await asyncio.sleep(pause_s)
+        else:
+            await asyncio.wait({self._ended}, timeout=pause_s)

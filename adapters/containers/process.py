@@ -1,0 +1,279 @@
+"""
+The process runtime: a job is a tree of processes of this box, kept apart as well as the box permits.
+
+Needs nothing but ``sh`` and util-linux. All that must outlive the runner stands in a control directory per container
+(``control.py``); the runner waits by pidfd, in this and in later lives. What is not isolated is named in every
+:class:`Isolation`. A job writes to files, not to pipes of ours; it cannot open ``/dev/stderr`` anew (``>&2`` works).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
+
+from adapters.containers.cgroup import Cgroups
+from adapters.containers.cgroup_group import Group
+from adapters.containers.confinement import Confinement, find_confinement
+from adapters.containers.control import STREAMS, Control, Record
+from adapters.containers.exits import Ending, Exits
+from adapters.containers.output_files import Follower, OutputFile
+from adapters.containers.ownership import take_back
+from adapters.containers.preparation import Preparation
+from adapters.containers.starter import install_script
+from adapters.containers.tree import Tree
+from adapters.containers.uids import CLAIMS, Uids, mapped
+from adapters.files import explained, names_in
+from runner.errors import Unavailable
+from runner.ports import Chunk, ContainerSpec, Exit, Running
+from runner.receipt import Usage
+
+T = TypeVar("T")
+_EMPTYING_PAUSE_S = 0.05
+_REMOVE_LIMIT_S = 20.0
+
+
+class ProcessContainers:
+    """
+    The Containers port on this box's own processes.
+
+    Args:
+        state_dir: the runner's; containers are kept in ``process`` below it.
+        box_id: containers of other ids are never touched.
+        uid_range: first number and how many, for the users that jobs get; None: jobs run as the runner's user.
+        now: UTC epoch seconds.
+        cgroups: where control groups are made; found by itself if None.
+        claims: the directory, shared by all runners of the machine, of who has which user.
+        bwrap: the program to try where the runner is not root; found by itself if None.
+    """
+
+    def __init__(
+        self,
+        state_dir: str,
+        *,
+        box_id: str,
+        uid_range: tuple[int, int] | None,
+        now: Callable[[], float],
+        cgroups: Cgroups | None = None,
+        claims: str = CLAIMS,
+        bwrap: str | None = None,
+    ) -> None:
+        self._root = os.path.join(os.path.abspath(state_dir), "process")
+        self._box_id = box_id
+        self._now = now
+        self._cgroups = cgroups
+        self._uids = Uids(*uid_range, claims) if uid_range and os.geteuid() == 0 and mapped(*uid_range) else None
+        self._bwrap = bwrap
+        # Tried at the first start, since it takes some milliseconds.
+        self._preparation: Preparation | None = None
+        self._preparing = threading.Lock()
+        # Who ended, in this and in earlier lives of the runner.
+        self._exits = Exits()
+
+    def confinement(self) -> Confinement:
+        """Return how this box keeps jobs apart, for ``doctor``. Blocks some milliseconds at the first call."""
+        return self._prepared().confinement
+
+    def limits_missing(self) -> tuple[str, ...]:
+        """Name the limits that this box cannot set, for ``doctor``. Blocks as ``confinement``."""
+        return self._prepared().limits_missing()
+
+    async def start(self, spec: ContainerSpec) -> Running:
+        """
+        Start a job's processes, or return those of an earlier start.
+
+        Raises:
+            BadInput: the command is not there, or no process can be given it; nothing was started.
+            Unavailable: the box cannot start it now.
+            OutOfSpace: the disk of the state directory is full.
+        """
+        control = self._control(spec.name)
+        await _in_own_thread(lambda: self._prepared().start(spec, control))
+        running = self._running(control)
+        if running is None:
+            raise Unavailable(f"start {spec.name}: it was removed meanwhile")
+        self._exits.watch(control)
+        return running
+
+    async def adopt(self, name: str) -> Running | None:
+        control = self._control(name)
+        if control.pids() is None and not control.is_alive():
+            return None
+        return self._running(control)
+
+    async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        control = self._control(name)
+        files = [OutputFile(stream, control.output(stream), skip.get(stream, 0)) for stream in STREAMS]
+        follower = Follower(files, self._exits.watch(control), lambda: bool(self._pids(control)))
+        async for chunk in follower.chunks():
+            yield chunk
+
+    async def wait(self, name: str) -> Exit:
+        """
+        Wait for the end of the job's first process; what it left behind lives on until ``remove``.
+
+        Raises:
+            Unavailable: there is no such container.
+        """
+        control = self._control(name)
+        ended = self._exits.watch(control)
+        await asyncio.wait({ended})
+        record = control.record()
+        if record is None:
+            raise Unavailable(f"wait for {name}: there is no such container: it was never started, or was removed")
+        if control.exit_code() is None:
+            # Nobody watches over the rest any more.
+            await asyncio.to_thread(self._tree(control, record).kill)
+        return self._ending(control, record).exit(self._now())
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        control = self._control(name)
+        record = control.record()
+        if record is None:
+            return
+        tree = self._tree(control, record)
+        if await asyncio.to_thread(tree.pids):
+            await asyncio.to_thread(tree.signal, signal.SIGTERM)
+            await self._emptied(tree, self._exits.watch(control), grace_s)
+        await self._kill(control, tree)
+
+    async def remove(self, name: str) -> None:
+        """
+        End what is left of a container and forget it; its workspace is shut to the user that had it.
+
+        Raises:
+            Unavailable: a process of it does not die.
+        """
+        control = self._control(name)
+        with explained("remove a container", control.path), contextlib.suppress(FileNotFoundError):
+            lock = await self._locked(control)
+            try:
+                await asyncio.to_thread(self._forget, control)
+            finally:
+                os.close(lock)
+        self._exits.forget(name)
+
+    async def list_ours(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name in names_in(self._root) if self._is_ours(name)))
+
+    async def stats(self, name: str) -> Usage:
+        record = self._control(name).record()
+        group = Group(record.groups if record else {})
+        return Usage(memory_peak=group.memory_peak_bytes(), cpu_seconds=group.cpu_seconds())
+
+    async def close(self) -> None:
+        self._exits.close()
+
+    def _control(self, name: str) -> Control:
+        return Control(self._root, name)
+
+    def _prepared(self) -> Preparation:
+        with self._preparing:
+            if self._preparation is None:
+                with explained("prepare the process runtime", self._root):
+                    os.makedirs(self._root, mode=0o711, exist_ok=True)
+                    os.chmod(self._root, 0o711)
+                    install_script(self._root)
+                confinement = find_confinement(os.path.dirname(self._root), self._uids, self._bwrap)
+                cgroups = self._cgroups or Cgroups.detect(f"runner.{self._box_id[:8]}.")
+                self._preparation = Preparation(self._box_id, confinement, cgroups, self._now)
+            return self._preparation
+
+    def _running(self, control: Control) -> Running | None:
+        record, pids = control.record(), control.pids()
+        if record is None:
+            return None
+        return Running(control.name, record.started_at, record.isolation, pids.job if pids else None)
+
+    def _is_ours(self, name: str) -> bool:
+        control = self._control(name)
+        record = control.record()
+        return os.path.isdir(control.path) if record is None else record.box == self._box_id
+
+    def _tree(self, control: Control, record: Record) -> Tree:
+        return Tree(control, record, self._uids)
+
+    def _pids(self, control: Control) -> set[int]:
+        record = control.record()
+        return self._tree(control, record).pids() if record else set()
+
+    def _ending(self, control: Control, record: Record) -> Ending:
+        return Ending(control, record, self._exits.resources(control.name))
+
+    async def _emptied(self, tree: Tree, ended: asyncio.Future[None], grace_s: float) -> None:
+        """Wait until no process is left, ``grace_s`` at most: children may still be saving when the first one ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await asyncio.wait({ended})
+                while await asyncio.to_thread(tree.pids):
+                    await asyncio.sleep(_EMPTYING_PAUSE_S)
+
+    async def _kill(self, control: Control, tree: Tree) -> None:
+        """Kill until also the starter is gone: a start that is under way may still bring processes."""
+        ended = self._exits.watch(control)
+        while True:
+            if not await asyncio.to_thread(tree.kill):
+                raise Unavailable(_immortal(control, tree))
+            if ended.done():
+                return
+            await asyncio.wait({ended}, timeout=_EMPTYING_PAUSE_S)
+
+    async def _locked(self, control: Control) -> int:
+        """Return the lock of a container without a starter; ends one that lives."""
+        give_up_at = asyncio.get_running_loop().time() + _REMOVE_LIMIT_S
+        while True:
+            record = control.record()
+            if record is not None:
+                await self._kill(control, self._tree(control, record))
+            lock = control.try_lock()
+            if lock is not None:
+                return lock
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise Unavailable(f"remove {control.name}: it is being started and does not get on: look at the disk")
+            await asyncio.sleep(_EMPTYING_PAUSE_S)
+
+    def _forget(self, control: Control) -> None:
+        record = control.record()
+        if record is not None:
+            Group(record.groups).remove()
+            if record.uid is not None and self._uids and self._uids.holds(record.uid, control.path):
+                take_back(record.workspace)
+                self._uids.release(record.uid, control.path)
+        control.delete()
+
+
+def _immortal(control: Control, tree: Tree) -> str:
+    return (
+        f"end {control.name}: processes {sorted(tree.pids())} do not die: something they wait for, such as a file "
+        "server or a device, does not answer"
+    )
+
+
+async def _in_own_thread(function: Callable[[], T]) -> T:
+    """Run in a thread that nobody used before or will use again; when cancelled, it runs to its end all the same."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type] # None only where T is None
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, name="start of a job", daemon=True).start()
+    return await done

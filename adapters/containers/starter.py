@@ -1,0 +1,153 @@
+"""
+Starts one attempt: everything laid out, then ``starter.sh`` in a view and a place of its own.
+
+Runs in a thread that ends afterwards, since entering a view changes the thread for good. Knows nothing of loops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import msgspec
+
+from adapters.containers import namespaces, syscalls
+from adapters.containers.command import SYSTEM_PATH
+from adapters.containers.control import STREAMS, Control
+from adapters.containers.namespaces import View
+from adapters.files import write_whole
+from runner.errors import Unavailable
+
+_SCRIPT = "starter.sh"
+_SHELL = "/bin/sh"
+_BEGUN = b"begun\n"
+_BEGIN_LIMIT_S = 30.0
+_BEGIN_LIMIT_BYTES = 4096
+_FIRST_GROUP_FD = 5
+_STDERR_FD = 2
+_LAST_FD = 9  # a POSIX shell can name no higher one
+_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """One start: the programs before the job's shell, the groups to join, the cores to stay on, the view to enter."""
+
+    control: Control
+    prefix: list[str]
+    joining: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()
+    view: View | None = None
+
+
+def install_script(root: str) -> None:
+    """Put the starter beside the control directories: a job's view may hide where this package is installed."""
+    with open(os.path.join(os.path.dirname(__file__), _SCRIPT), "rb") as file:
+        text = file.read()
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(root, _SCRIPT), "rb") as file:
+        if file.read() == text:
+            return
+    write_whole(os.path.join(root, _SCRIPT), text, durable=False, mode=0o644)
+
+
+def step_aside(directory: str) -> None:
+    """Give this thread a working directory and a file mode mask of its own."""
+    syscalls.unshare(syscalls.CLONE_FS)
+    os.umask(0o022)
+    os.chdir(directory)
+
+
+def launch(start: Launch, lock: int) -> int:
+    """
+    Start, and return the starter's pid once the command is about to begin; this process is its parent.
+
+    Args:
+        lock: the container's lock; the starter holds it as long as it lives.
+
+    Raises:
+        Unavailable: it could not begin, and nothing of it runs.
+        OSError: the same, by the system's refusal.
+    """
+    control = start.control
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        with _opened(start, lock, writer) as descriptors:
+            _enter(start)
+            pid = _spawn(start, descriptors)
+        os.close(writer)
+        writer = -1
+        _await_begin(reader, pid, control)
+        return pid
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def _enter(start: Launch) -> None:
+    # The directory stays open through the change: the starter writes there, whatever the job's view makes of its path.
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if start.view is not None:
+            namespaces.enter(start.view)
+        os.fchdir(here)
+    finally:
+        os.close(here)
+    if start.cores:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, start.cores)
+
+
+@contextlib.contextmanager
+def _opened(start: Launch, lock: int, writer: int) -> Iterator[list[int]]:
+    """Open what the starter gets, in the order of its numbers, each numbered above all of those."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(descriptor: int) -> int:
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        def copy(descriptor: int) -> int:
+            return keep(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LAST_FD + 1))
+
+        stdout, stderr = (copy(keep(start.control.create_output(stream))) for stream in STREAMS)
+        nothing = copy(keep(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)))
+        groups = [copy(keep(os.open(path, os.O_WRONLY | os.O_CLOEXEC))) for path in start.joining]
+        yield [copy(lock), stdout, nothing, copy(writer), stderr, *groups]
+
+
+def _spawn(start: Launch, descriptors: list[int]) -> int:
+    _keep_private()
+    numbers = " ".join(str(number) for number in range(_FIRST_GROUP_FD, len(descriptors)))
+    return os.posix_spawn(
+        _SHELL,
+        ["sh", f"../{_SCRIPT}", start.control.name, numbers, *start.prefix],
+        {"PATH": SYSTEM_PATH},
+        file_actions=[(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(descriptors)],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=_DEFAULT_SIGNALS,
+    )
+
+
+def _keep_private() -> None:
+    """Keep what a library opened, or a parent left open, from reaching the job: spawning closes no descriptor itself."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > _STDERR_FD:
+                os.set_inheritable(int(name), False)
+
+
+def _await_begin(reader: int, pid: int, control: Control) -> None:
+    heard = b""
+    if select.select([reader], [], [], _BEGIN_LIMIT_S)[0]:
+        heard = os.read(reader, _BEGIN_LIMIT_BYTES)
+    if heard == _BEGUN:
+        return
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    trouble = heard.decode(errors="replace").strip() or "its starter ended before it began, or hung"
+    raise Unavailable(f"start {control.name}: {trouble}: look at the disk and the control groups with `runner doctor`")

@@ -1,0 +1,129 @@
+"""
+All processes of one job, and their end.
+
+Found by control group where there is one, else by the user that only this job has, else by session, descent and the
+private TMPDIR in their environment. The starter that waits for the job is not one of them. Every function blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from adapters.containers.cgroup_group import Group
+from adapters.containers.control import Control, Pids, Record
+from adapters.containers.uids import Uids
+
+KILL_LIMIT_S = 10.0
+
+
+class Tree:
+    """The processes of a container; works on what ended long ago too."""
+
+    def __init__(self, control: Control, record: Record, uids: Uids | None) -> None:
+        self._control = control
+        self._group = Group(record.groups)
+        # None where the number was given back, or taken by another job after a reboot.
+        self._uid = record.uid if record.uid is not None and uids and uids.holds(record.uid, control.path) else None
+        self._uids = uids
+
+    def pids(self) -> set[int]:
+        """Return every live process."""
+        if self._group:
+            return self._group.pids()
+        return set(self._owned() if self._uid is not None else self._related())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send every process a signal."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    def kill(self) -> bool:
+        """Kill until nothing is left; False where something would not die in time, as in an uninterruptible call."""
+        give_up_at = time.monotonic() + KILL_LIMIT_S
+        pause_s = 0.0005
+        while self.pids():
+            if time.monotonic() > give_up_at:
+                return False
+            self._kill_once()
+            time.sleep(pause_s)
+            pause_s = min(0.05, pause_s * 2)
+        return True
+
+    def _kill_once(self) -> None:
+        if self._group:
+            self._group.kill()
+        elif self._uid is not None and self._uids:
+            self._uids.kill_all(self._uid)
+        else:
+            self.signal(signal.SIGKILL)
+
+    def _owned(self) -> Iterator[int]:
+        for pid in _all_pids():
+            if _uid_of(pid) == self._uid and _is_live(pid):
+                yield pid
+
+    def _related(self) -> Iterator[int]:
+        pids = self._control.pids()
+        if pids is None:
+            return
+        starter = pids.starter if self._control.is_alive() else None
+        marker = f"TMPDIR={self._control.temporary}".encode()
+        family = _Family(pids, starter)
+        for pid in _all_pids():
+            if pid != starter and _is_live(pid) and (family.has(pid) or marker in _environment(pid)):
+                yield pid
+
+
+class _Family:
+    """Whether a process is in the job's session or descends from its starter, by one reading of /proc."""
+
+    def __init__(self, pids: Pids, starter: int | None) -> None:
+        self._session = pids.job
+        self._starter = starter
+        self._stats = {pid: stat for pid in _all_pids() if (stat := _stat(pid))}
+
+    def has(self, pid: int) -> bool:
+        if self._session is not None and self._stats.get(pid, ("", 0, 0))[2] == self._session:
+            return True
+        ancestor = pid
+        while self._starter is not None and ancestor in self._stats and ancestor > 1:
+            ancestor = self._stats[ancestor][1]
+            if ancestor == self._starter:
+                return True
+        return False
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """Return state, parent and session."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        state, parent, _group, session = file.read().rpartition(")")[2].split()[:4]
+        return state, int(parent), int(session)
+    return None
+
+
+def _is_live(pid: int) -> bool:
+    stat = _stat(pid)
+    return stat is not None and stat[0] not in "ZX"
+
+
+def _uid_of(pid: int) -> int | None:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return None
+
+
+def _environment(pid: int) -> list[bytes]:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        return file.read().split(b"\0")
+    return []
