@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from adapters.body_cipher import BodyCipher
-from adapters.journal_rows import FIND, IN_FLIGHT, LIST, LIST_IN_FLIGHT, ONE, JournalWriter, read_entry, with_message
+from adapters.journal_rows import FIND, IN_FLIGHT, LIST, LIST_IN_FLIGHT, ONE, JournalWriter, read_entry
 from adapters.journal_schema import explained, open_reader, open_writer, set_synchronous
 from adapters.worker import Worker
 from runner.errors import RunnerError
@@ -48,7 +48,7 @@ class JournalReader:
         return await self._one(ONE, key)
 
     async def in_flight(self) -> tuple[JournalEntry, ...]:
-        return await self._thread.run(lambda: tuple(self._restored(entry) for entry in self._select(IN_FLIGHT)))
+        return await self._thread.run(lambda: self._select(IN_FLIGHT))
 
     async def find(self, job_id: str) -> JournalEntry | None:
         return await self._one(FIND, job_id)
@@ -64,7 +64,7 @@ class JournalReader:
         self._thread.shutdown()
 
     async def _one(self, sql: str, name: str) -> JournalEntry | None:
-        found = await self._thread.run(lambda: tuple(self._restored(entry) for entry in self._select(sql, name)))
+        found = await self._thread.run(lambda: self._select(sql, name))
         return found[0] if found else None
 
     def _select(self, sql: str, *values: object) -> tuple[JournalEntry, ...]:
@@ -72,14 +72,8 @@ class JournalReader:
         if connection is None:
             return ()
         with explained(self._path):
-            return tuple(read_entry(row, self._path) for row in connection.execute(sql, values))
-
-    def _restored(self, entry: JournalEntry) -> JournalEntry:
-        if self._cipher is None or self._connection is None:
-            return entry
-        with explained(self._path):
-            row = self._connection.execute("SELECT sealed FROM message WHERE key = ?", (entry.key,)).fetchone()
-        return entry if row is None else with_message(entry, row[0], self._cipher)
+            rows = connection.execute(sql, values).fetchall()
+        return tuple(read_entry(row, self._path, self._cipher) for row in rows)
 
     def _opened(self) -> sqlite3.Connection | None:
         if self._connection is None:

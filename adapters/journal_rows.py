@@ -47,12 +47,14 @@ COLUMNS: dict[str, type] = {
     "waiting": WaitRecord,
     "faulted": FaultRecord,
 }
-SELECT = f"SELECT key, {', '.join(COLUMNS)} FROM entry "  # noqa: S608 - constants
-ONE = SELECT + "WHERE key = ?"
-IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at"
-FIND = SELECT + "WHERE id = ?1 OR key = ?1 ORDER BY claimed_at DESC LIMIT 1"
-LIST = SELECT + "ORDER BY claimed_at DESC LIMIT ?"
-LIST_IN_FLIGHT = SELECT + "WHERE in_flight ORDER BY claimed_at DESC LIMIT ?"
+_SELECT = f"SELECT entry.key, {', '.join(COLUMNS)}"
+_WHOLE = f"{_SELECT}, sealed FROM entry LEFT JOIN message USING (key) "
+_SHOWN = f"{_SELECT}, NULL FROM entry "
+ONE = _WHOLE + "WHERE entry.key = ?"
+IN_FLIGHT = _WHOLE + "WHERE in_flight ORDER BY claimed_at"
+FIND = _WHOLE + "WHERE id = ?1 OR entry.key = ?1 ORDER BY claimed_at DESC LIMIT 1"
+LIST = _SHOWN + "ORDER BY claimed_at DESC LIMIT ?"
+LIST_IN_FLIGHT = _SHOWN + "WHERE in_flight ORDER BY claimed_at DESC LIMIT ?"
 
 _ENCODE = msgspec.json.Encoder(enc_hook=encode_hook).encode
 _DECODE: dict[str, Callable[[bytes], Any]] = {
@@ -136,26 +138,24 @@ def _statement(record: JournalRecord) -> tuple[str, tuple[object, ...]]:
             return _PLAIN[type(record)], (text,)
 
 
-def read_entry(row: tuple[Any, ...], path: str) -> JournalEntry:
+def read_entry(row: tuple[Any, ...], path: str, cipher: BodyCipher | None) -> JournalEntry:
     """
-    Read one row of ``SELECT``.
+    Read one row; with a cipher the claim is put back as it was, secrets and body included, while the row still has it.
 
     Raises:
-        ConfigurationError: a column cannot be read.
+        ConfigurationError: a column cannot be read, or not be decrypted.
     """
+    key, *texts, sealed = row
     try:
-        records = {name: _DECODE[name](text) for name, text in zip(COLUMNS, row[1:], strict=True) if text is not None}
-        return JournalEntry(key=Key(row[0]), **records)
+        records = {name: _DECODE[name](text) for name, text in zip(COLUMNS, texts, strict=True) if text is not None}
+        if sealed is not None and cipher is not None:
+            records["claimed"] = _DECODE_WHOLE(cipher.decrypt(sealed, key))
+        return JournalEntry(key=Key(key), **records)
     except (msgspec.DecodeError, TypeError, ValueError) as cause:
         raise ConfigurationError(
-            f"the journal {path} cannot be read at job {row[0]} ({cause}): another version wrote it, or it is damaged; "
+            f"the journal {path} cannot be read at job {key} ({cause}): another version wrote it, or it is damaged; "
             "start that version, or move the file away"
         ) from cause
-
-
-def with_message(entry: JournalEntry, sealed: bytes, cipher: BodyCipher) -> JournalEntry:
-    """Put back the claim as it was, secrets and body included."""
-    return msgspec.structs.replace(entry, claimed=_DECODE_WHOLE(cipher.decrypt(sealed, entry.key)))
 
 
 def _blanked(record: ClaimRecord) -> ClaimRecord:
