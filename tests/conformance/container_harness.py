@@ -1,0 +1,93 @@
+"""What the suite for container runtimes needs of each: where to open it, and a spec for it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from adapters.containers.process import ProcessContainers
+from runner.job import Key, make_key
+from runner.ports import Containers, ContainerSpec
+from runner.records import Grant, Place
+
+BOX = "5a0c7f31-7a57-4b0e-9df5-1c3a2d0c7e11"
+OTHER_BOX = "0b5e9d7c-2c4d-47c1-8a11-f0d3a4e6b922"
+KEY: Key = make_key("folder:///q", "digits", "first")
+
+
+class Harness(Protocol):
+    """
+    One runtime under test.
+
+    ``open`` may be called again and again: what one opening started is there for the next. Commands in specs use ``sh``
+    and ``python3`` alone.
+    """
+
+    limits_memory: bool
+    """Whether a job over its memory limit is killed and told so."""
+
+    def open(self, box: str = BOX) -> AbstractAsyncContextManager[Containers]:
+        """Open the runtime as the runner of this box."""
+        ...
+
+    def workspace(self, name: str) -> Path:
+        """Return the directory on this box that is the working directory of this container's job; made at first use."""
+        ...
+
+    def spec(self, name: str, *command: str, **changes: Any) -> ContainerSpec:
+        """Return a spec with this command, its workspace, and whatever else the runtime needs."""
+        ...
+
+    async def clean(self) -> None:
+        """End and forget everything that was started."""
+        ...
+
+
+class ProcessHarness:
+    """Processes of this box; ``uid_range`` as the runtime takes it."""
+
+    def __init__(self, directory: Path, uid_range: tuple[int, int] | None = (1_900_000_000, 50), **options: Any) -> None:
+        self._directory = directory
+        self._options: dict[str, Any] = {"uid_range": uid_range, "claims": str(directory / "claims"), **options}
+        self.state_dir = directory / "state"
+        self.limits_memory = "memory limit" not in self._new(BOX).limits_missing()
+
+    @contextlib.asynccontextmanager
+    async def open(self, box: str = BOX) -> AsyncIterator[ProcessContainers]:
+        containers = self._new(box)
+        try:
+            yield containers
+        finally:
+            await containers.close()
+
+    def workspace(self, name: str) -> Path:
+        path = self._directory / "workspaces" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def spec(self, name: str, *command: str, **changes: Any) -> ContainerSpec:
+        spec = ContainerSpec(
+            name=name,
+            key=KEY,
+            attempt=1,
+            command=command,
+            env={},
+            workspace=str(self.workspace(name)),
+            grant=Grant(places=(Place(memory=256 << 20, cpus=1, disk=1 << 30),)),
+        )
+        return msgspec.structs.replace(spec, **changes)
+
+    async def clean(self) -> None:
+        for box in (BOX, OTHER_BOX):
+            async with self.open(box) as containers:
+                for name in await containers.list_ours():
+                    await containers.remove(name)
+
+    def _new(self, box: str) -> ProcessContainers:
+        return ProcessContainers(str(self.state_dir), box_id=box, now=time.time, **self._options)
