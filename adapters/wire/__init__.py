@@ -1,0 +1,1 @@
+"""Dialects: bytes to a job and events to bytes. No I/O; nothing here raises, whatever the bytes."""
