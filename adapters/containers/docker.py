@@ -39,7 +39,7 @@ class DockerContainers:
     """
     Containers on one engine; any number of calls at once.
 
-    The output of what is started here must be read by ``attach``, or the job stands still once some 100 KiB wait.
+    The output of what is started here must be read by ``attach``, or the job stands still once a megabyte or two wait.
 
     Args:
         url: where the engine listens, ``unix:///var/run/docker.sock``.

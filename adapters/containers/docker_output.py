@@ -21,8 +21,8 @@ from runner.ports import Chunk
 
 QUIET_S = 2.0
 """After so long without output one looks whether the container still runs."""
-EXIT_PATIENCE_S = 10.0
-"""A container whose streams ended is gone within this, or else the streams were cut."""
+EXIT_PATIENCE_S = 1.0
+"""A container whose streams ended is gone within this, or else they were cut and it is read on from its log."""
 RESTART_S = 0.5
 """No engine restarts faster; so one that dates the exit at most this much after the end of the streams saw both."""
 
