@@ -16,6 +16,14 @@ def describe(error: Exception) -> tuple[int, str]:
     return _status(error), " ".join(_text(error).split())
 
 
+def first_of(error: Exception) -> Exception:
+    """Return the error itself, or of a group the first one that is known by name, else the first."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    inner = [first_of(one) for one in error.exceptions]
+    return next((one for one in inner if isinstance(one, (RunnerError, BrokenPipeError))), inner[0])
+
+
 def _status(error: Exception) -> int:
     match error:
         case ConfigurationError():

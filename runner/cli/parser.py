@@ -37,6 +37,9 @@ class Module(Protocol):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that names the nearest option, and never prints its usage for a mistake."""
 
+    hint = ""
+    """What to say to a word too many."""
+
     def __init__(self, *args: object, **kwargs: object) -> None:
         """Take no abbreviations: an option added later must not change what a script means."""
         super().__init__(*args, **{"allow_abbrev": False, "formatter_class": Help, **kwargs})  # type: ignore[arg-type]
@@ -64,7 +67,7 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, words: list[str]) -> str:
         options = [word for word in words if word.startswith("-")]
         if not options:
-            return f"{words[0]!r} is one word too many"
+            return f"{words[0]!r} is one word too many" + (f"; {self.hint}" if self.hint else "")
         known = [option for action in self._actions for option in action.option_strings]
         return f"no such option {options[0]}{nearest(options[0].split('=')[0], known)}"
 

@@ -72,7 +72,12 @@ def _guarded(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort of a command: one line, and the details on demand
-        return _failed(args, error)
+        from runner.cli.failure import first_of
+
+        first = first_of(error)
+        if isinstance(first, BrokenPipeError):
+            raise first from None
+        return _failed(args, first)
 
 
 def _failed(args: argparse.Namespace, error: Exception) -> int:

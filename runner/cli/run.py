@@ -39,9 +39,9 @@ async def _serve(config: Config) -> int:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
-    from adapters.http.control import open_control
     from adapters.registry import open_world
 
+    from adapters.http.control import open_control
     from runner.app import serve
     from runner.cli.paths import control_socket
     from runner.ports import Control

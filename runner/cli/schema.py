@@ -38,8 +38,8 @@ def schema_text(document: str) -> str:
     from runner.receipt import Receipt
     from runner.units import schema_hook
 
-    kind: type[msgspec.Struct] = {"job": Job, "receipt": Receipt, "config": Config}[document]
-    schema = {"$schema": DIALECT, **msgspec.json.schema(_plain(kind), schema_hook=schema_hook)}
+    kinds: dict[str, type[msgspec.Struct]] = {"job": Job, "receipt": Receipt, "config": Config}
+    schema = {"$schema": DIALECT, **msgspec.json.schema(_plain(kinds[document]), schema_hook=schema_hook)}
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 

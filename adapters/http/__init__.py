@@ -1,0 +1,1 @@
+"""HTTP: the control socket of a running runner, and its client side."""

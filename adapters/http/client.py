@@ -1,0 +1,124 @@
+"""The client side of the control socket, for commands: blocking, on the standard library, so they start at once."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from adapters.http.wire import Failure, Health, LogRecord, Sentence, StopWanted, connected
+from runner.errors import BadInput, Refused, RunnerError, Unavailable
+from runner.ports import LogLine, Position
+from runner.receipt import Event, GpuTable, SourceRow
+
+T = TypeVar("T")
+ANSWER_WITHIN_S = 60.0
+_ERRORS: dict[int, type[RunnerError]] = {400: BadInput, 404: Refused, 503: Unavailable}
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a socket file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("runner", timeout=ANSWER_WITHIN_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = connected(self._path, ANSWER_WITHIN_S)
+
+
+class ControlClient:
+    """
+    Asks the runner whose state directory this is.
+
+    Raises:
+        Unavailable: (every method) no runner runs there, or it did not answer in time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def health(self) -> Health:
+        """Tell that a runner answers, its version and process id."""
+        return self._ask("GET", "/health", Health)
+
+    def sources(self) -> tuple[SourceRow, ...]:
+        """Return the rows of ``runner sources``."""
+        return self._ask("GET", "/sources", tuple[SourceRow, ...])
+
+    def gpus(self) -> GpuTable:
+        """Return the table of ``runner gpus``."""
+        return self._ask("GET", "/gpus", GpuTable)
+
+    def cancel(self, job_id: str) -> str:
+        """
+        End a job; return which of the ways it took.
+
+        Raises:
+            Refused: there is no such job.
+        """
+        return self._ask("POST", f"/jobs/{quote(job_id, safe='')}/cancel", Sentence).sentence
+
+    def stop(self, *, leave: bool, grace_s: float | None) -> str:
+        """Begin a drain, or leave; return the sentence to print."""
+        return self._ask("POST", "/drain", Sentence, msgspec.json.encode(StopWanted(leave, grace_s))).sentence
+
+    def log(self, job_id: str, position: Position, *, follow: bool) -> Iterator[LogLine | Event]:
+        """
+        Yield a job's log from ``position``; with ``follow`` until it ended for good.
+
+        Raises:
+            Refused: there is no such job on this box.
+        """
+        query = f"follow={int(follow)}&attempt={position.attempt}&sequence={position.sequence}"
+        response = self._request("GET", f"/jobs/{quote(job_id, safe='')}/log?{query}", None)
+        try:
+            for text in response:
+                record = msgspec.json.decode(text, type=LogRecord) if text.strip() else LogRecord()
+                if (told := record.line or record.event) is not None:
+                    yield told
+        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+            raise Unavailable(f"the log of {job_id} broke off: the runner on {self._path.parent} is gone") from error
+        finally:
+            response.close()
+
+    def _ask(self, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
+        response = self._request(method, path, body)
+        with response:
+            return msgspec.json.decode(response.read(), type=kind)
+
+    def _request(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
+        connection = _Connection(self._path)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+        except (FileNotFoundError, ConnectionError) as error:
+            raise Unavailable(self._nobody()) from error
+        except PermissionError as error:
+            raise Unavailable(
+                f"{self._path}: only its owner and group may ask this runner; become one of them"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(
+                f"the runner on {self._path.parent} did not answer within {ANSWER_WITHIN_S:g} s"
+            ) from error
+        if response.status >= http.client.BAD_REQUEST:
+            raise self._failure(response)
+        return response
+
+    def _nobody(self) -> str:
+        return (
+            f"no runner is running on {self._path.parent}; start one with: runner run --state-dir {self._path.parent} &"
+        )
+
+    def _failure(self, response: http.client.HTTPResponse) -> RunnerError:
+        with response:
+            try:
+                told = msgspec.json.decode(response.read(), type=Failure)
+            except msgspec.DecodeError:
+                told = Failure(f"the runner on {self._path.parent} failed over the request; its log says more")
+        return _ERRORS.get(response.status, RunnerError)(told.error)

@@ -1,0 +1,60 @@
+"""A job's log as it grows, from the spool, until the job ended for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+import msgspec
+
+from adapters.http.wire import LogRecord
+from runner.job import Key
+from runner.ports import Journal, LogLine, Position, Spool
+from runner.receipt import Event
+
+LOOK_AGAIN_S = 1.0
+"""How long an end of the job that adds nothing to its log may stay unseen."""
+SIGN_OF_LIFE_S = 10.0
+
+
+async def records(
+    journal: Journal, spool: Spool, key: Key, position: Position, *, follow: bool
+) -> AsyncGenerator[LogRecord | None, None]:
+    """Yield the records from ``position``; with ``follow`` to the end of the job, and None as a sign of life."""
+    clock = asyncio.get_running_loop().time
+    told_at = clock()
+    while True:
+        ended = not follow or await _ended(journal, key)
+        lines = await spool.read(key, position)
+        for line in lines:
+            yield _record(line)
+        if lines:
+            position, told_at = Position(lines[-1].attempt, lines[-1].sequence + 1), clock()
+            continue
+        if ended:
+            return
+        if clock() - told_at > SIGN_OF_LIFE_S:
+            told_at = clock()
+            yield None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN_S):
+                await spool.flag(key)
+
+
+async def _ended(journal: Journal, key: Key) -> bool:
+    entry = await journal.entry(key)
+    return entry is None or entry.state == "ended"
+
+
+def _record(line: LogLine) -> LogRecord:
+    told = told_by(line)
+    return LogRecord(line=told) if isinstance(told, LogLine) else LogRecord(event=told)
+
+
+def told_by(line: LogLine) -> LogLine | Event:
+    """Return the state change that stands in stream ``event``, else the record itself."""
+    if line.stream == "event":
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(line.data, type=Event)
+    return line

@@ -1,0 +1,205 @@
+"""
+Where commands read what became of jobs.
+
+On the box: its journal, its own queue and that queue's result backend. For a named queue: it and its result backend.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from runner.cli import paths
+from runner.cli.rows import receipt_of, row_of, why_of
+from runner.job import make_key
+from runner.receipt import Event, JobRow, Receipt, Why
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from runner.job import Key
+    from runner.ports import Results
+    from runner.records import JournalEntry
+
+ROWS_MAX = 10_000
+BODIES_MAX = 500
+
+
+class Book(Protocol):
+    """What is known of jobs, by one source."""
+
+    async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
+        """List jobs, newest first; without ``ended`` only those that have not."""
+        ...
+
+    async def receipt(self, job_id: str) -> Receipt | None:
+        """Return the account of a job by its id or key, as far as it goes; None where nothing is known."""
+        ...
+
+    async def why(self, job_id: str) -> Why | None:
+        """Say what a job waits for, or how it ended; None where nothing is known."""
+        ...
+
+
+class Journal(Protocol):
+    """The reading half of the journal."""
+
+    async def find(self, job_id: str) -> JournalEntry | None: ...
+    async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]: ...
+
+
+class WaitingJob(msgspec.Struct, frozen=True):
+    """A job that waits in a queue and that no box holds."""
+
+    key: Key
+    row: JobRow
+    due_at: float | None
+
+
+def waiting_jobs(root: Path, queue: str) -> tuple[WaitingJob, ...]:
+    """List the jobs that wait in a folder queue, in its order; what each is called is read for the first 500."""
+    from adapters.queues.folder_peek import queue_identity, waiting_messages
+    from adapters.wire.native import decode
+
+    found, identity = [], queue_identity(str(root))
+    for index, message in enumerate(waiting_messages(str(root))):
+        job = decode(message.body()).job if index < BODIES_MAX else None
+        job_id = (job.id if job else message.job) or message.submission
+        row = JobRow(job_id, queue=queue, submitted_at=message.enqueued_at)
+        if job is not None:
+            row = msgspec.structs.replace(row, name=job.name, user=job.user)
+        found.append(WaitingJob(make_key(identity, job_id, message.submission), row, message.due_at))
+    return tuple(found)
+
+
+class QueueBook:
+    """A queue and its result backend."""
+
+    def __init__(self, root: Path, results: Results) -> None:
+        """Keep both; nothing is opened."""
+        self._root = root
+        self._results = results
+
+    async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
+        known = await self._results.list(ended=ended)
+        told = {row.id for row in known if row.state != "ended"}
+        waiting = [job.row for job in waiting_jobs(self._root, self._root.name) if job.row.id not in told]
+        return (*reversed(waiting), *known)
+
+    async def receipt(self, job_id: str) -> Receipt | None:
+        row = next((row for row in await self.rows(ended=False) if row.id == job_id), None)
+        stored = await self._results.get(job_id)
+        if row is None or (stored is not None and stored.state == "ended" and stored.attempt >= row.attempt):
+            return stored
+        return Receipt(**{name: getattr(row, name) for name in JobRow.__struct_fields__})
+
+    async def why(self, job_id: str) -> Why | None:
+        receipt = await self.receipt(job_id)
+        if receipt is None:
+            return None
+        if receipt.state == "ended":
+            return Why(job_id, "ended", _ending(receipt), receipt.ended_at or 0.0)
+        event = await self._newest_event(job_id)
+        if event is None or event.state != receipt.state:
+            return Why(job_id, receipt.state, f"it waits in queue {receipt.queue}", receipt.submitted_at or 0.0)
+        return Why(job_id, event.state, event.message or f"it is {event.state}", event.at)
+
+    async def _newest_event(self, job_id: str) -> Event | None:
+        from runner.ports import Position
+
+        newest = None
+        async for told in self._results.tail(job_id, Position(), follow=False):
+            newest = told if isinstance(told, Event) else newest
+        return newest
+
+
+def _ending(receipt: Receipt) -> str:
+    return f"{receipt.end_reason}: {receipt.message}" if receipt.message else str(receipt.end_reason)
+
+
+class BoxBook:
+    """The box's journal first, then its own queue: what it holds, and what its result backend still knows."""
+
+    def __init__(self, journal: Journal, queue: QueueBook, root: Path, *, box: str, running: bool) -> None:
+        """Keep all; ``running`` says whether a runner answers on the box."""
+        self._journal = journal
+        self._queue = queue
+        self._root = root
+        self._box = box
+        self._running = running
+
+    async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
+        entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
+        waiting = {job.key: job.row for job in waiting_jobs(self._root, self._root.name)}
+        known = [row_of(entry, self._box) for entry in entries if entry.key not in waiting or entry.settled is None]
+        held = {entry.key for entry in entries if entry.settled is None}
+        return (*(row for key, row in reversed(waiting.items()) if key not in held), *known)
+
+    async def receipt(self, job_id: str) -> Receipt | None:
+        entry = await self._journal.find(job_id)
+        return receipt_of(entry, self._box) if entry is not None else await self._queue.receipt(job_id)
+
+    async def why(self, job_id: str) -> Why | None:
+        entry = await self._journal.find(job_id)
+        why = why_of(entry) if entry is not None else await self._queue.why(job_id)
+        if why is None or why.state == "ended" or self._running:
+            return why
+        sentence = f"{why.sentence}; no runner is running on this box: start one with: runner run &"
+        return msgspec.structs.replace(why, sentence=sentence)
+
+
+@asynccontextmanager
+async def open_book(args: argparse.Namespace) -> AsyncIterator[Book]:
+    """Open what a command reads: the named queue, else this box, which may be one that never ran."""
+    from adapters.results.folder import FolderResults
+
+    from runner.cli.target import open_target
+
+    if args.queue:
+        async with open_target(args) as target:
+            yield QueueBook(target.root, target.results)
+        return
+    state = paths.state_dir(args)
+    root = state / "queue"
+    results = FolderResults(root)
+    try:
+        async with open_journal(state) as journal:
+            queue = QueueBook(root, results)
+            yield BoxBook(journal, queue, root, box=box_id(state), running=runner_answers(state))
+    finally:
+        await results.close()
+
+
+@asynccontextmanager
+async def open_journal(state: Path) -> AsyncIterator[Journal]:
+    """Open the box's journal for reading; one that was never written reads as empty."""
+    from adapters.journal import JournalReader
+
+    reader = JournalReader(str(paths.journal(state)))
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+def box_id(state: Path) -> str:
+    """Return the box's id, empty where it has none yet."""
+    try:
+        return (state / "box-id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def runner_answers(state: Path) -> bool:
+    """Tell whether a runner runs on a state directory."""
+    from adapters.http.wire import connected
+
+    try:
+        connected(paths.control_socket(state), 1.0).close()
+    except OSError:
+        return False
+    return True

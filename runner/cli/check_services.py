@@ -1,0 +1,117 @@
+"""What `doctor` asks the services that the configuration names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.cli.books import box_id
+from runner.config import Config
+from runner.credential import Credential, CredentialFile
+from runner.errors import RunnerError
+from runner.receipt import Check
+
+FOLDER = "folder://"
+
+
+def docker(config: Config) -> Iterator[Check]:
+    """Look for the Docker engine, and for containers that another runner left there."""
+    from adapters.containers.docker_look import containers_of_others, engine_version
+
+    try:
+        yield Check("docker", "ok", f"engine {engine_version(config.docker_host)} at {config.docker_host}")
+        others = containers_of_others(config.docker_host, box_id(Path(config.state_dir)))
+    except RunnerError as error:
+        fix = "apt-get install docker.io, or name it: --docker-host; process jobs need none"
+        yield Check("docker", "warn", str(error), fix)
+        return
+    if others:
+        fix = f"docker rm -f {' '.join(others[:3])}, once nobody misses them"
+        yield Check(
+            "containers", "warn", f"{len(others)} are another box's and left alone: {', '.join(others[:3])}", fix
+        )
+
+
+async def gpus(config: Config) -> Check:
+    """Look at the GPUs as `run` would."""
+    from adapters.gpus import open_probe
+
+    if config.cpu_only:
+        return Check("gpus", "ok", "none are handed out: cpu_only is set")
+    try:
+        probe = open_probe(config)
+        try:
+            table = await probe.table()
+        finally:
+            await probe.close()
+    except RunnerError as error:
+        return Check("gpus", "fail", str(error), "mend the driver, or set --gpus none")
+    ill = [gpu for gpu in table.gpus if gpu.health != "healthy"]
+    if ill:
+        return Check(
+            "gpus", "warn", "; ".join(f"GPU {gpu.index} is {gpu.health}: {gpu.reason}" for gpu in ill), "nvidia-smi"
+        )
+    if not table.gpus:
+        return Check("gpus", "warn", "no NVIDIA driver", "install it, or try --gpus simulated:2")
+    return Check(
+        "gpus", "ok", f"{len(table.gpus)} with driver {table.driver}: {', '.join(gpu.model for gpu in table.gpus)}"
+    )
+
+
+async def sources(config: Config) -> list[Check]:
+    """Look at the own queue, then at each credential file, its queues and its stores."""
+    from adapters.queues.folder_layout import is_queue
+
+    own = Path(config.state_dir) / "queue"
+    found = "will be made at its first use" if not is_queue(str(own)) else "is there"
+    checks = [Check("own queue", "ok" if config.own_queue else "warn", f"folder://{own} {found}")]
+    if not config.certs_dir:
+        return [*checks, Check("certs", "ok", "no directory is watched: the box serves its own queue alone")]
+    if not os.access(config.certs_dir, os.R_OK | os.X_OK):
+        return [*checks, Check("certs", "fail", f"{config.certs_dir} cannot be read", f"chmod u+rx {config.certs_dir}")]
+    for file in await _scan(config):
+        checks += await _source(config, file)
+    return checks
+
+
+async def _scan(config: Config) -> tuple[CredentialFile, ...]:
+    from adapters.credentials import DirectoryCredentials
+
+    return await DirectoryCredentials(config.certs_dir).scan()
+
+
+async def _source(config: Config, file: CredentialFile) -> list[Check]:
+    name = f"certs/{file.file}"
+    if file.credential is None:
+        return [Check(name, "fail", file.reason, f"mend {Path(config.certs_dir) / file.file}")]
+    if file.warning:
+        checks = [Check(name, "warn", file.warning, f"chmod 600 {Path(config.certs_dir) / file.file}")]
+    else:
+        checks = [Check(name, "ok", f"{file.credential.kind} {file.credential.url}")]
+    return [*checks, await _queues(name, file.credential), *_stores(name, file.credential)]
+
+
+async def _queues(name: str, credential: Credential) -> Check:
+    from adapters.registry import open_broker
+
+    try:
+        broker = open_broker(credential)
+        try:
+            found = await broker.queues()
+        finally:
+            await broker.close()
+    except RunnerError as error:
+        return Check(f"{name} queues", "fail", str(error), "start the service, or correct the url")
+    return Check(f"{name} queues", "ok", ", ".join(found) or "none yet")
+
+
+def _stores(name: str, credential: Credential) -> Iterator[Check]:
+    for url in (*credential.rights.paths, *credential.rights.stores):
+        path = url.removeprefix(FOLDER)
+        if path.startswith("/") and not os.access(path, os.R_OK | os.X_OK):
+            yield Check(
+                f"{name} store", "fail", f"{path} is not there, or not readable", f"mkdir -p {path}, or correct {name}"
+            )
+        elif path.startswith("/"):
+            yield Check(f"{name} store", "ok", url)

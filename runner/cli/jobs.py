@@ -1,0 +1,112 @@
+"""``runner ps``, ``show`` and ``why``: they read, and need no running runner."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from runner.cli.output import ago, clock, print_facts, print_json, print_rows
+from runner.cli.parser import add_command, add_json, add_queue
+from runner.errors import Refused
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from runner.cli.books import Book
+    from runner.cli.parser import Subparsers
+    from runner.receipt import JobRow
+
+T = TypeVar("T")
+HEADING = ("JOB", "USER", "STATE", "EXIT", "TRY", "GPUS", "SUBMITTED", "RAN", "QUEUE")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add all three."""
+    listing = add_command(subparsers, "ps", list_jobs)
+    listing.add_argument("--all", action="store_true", help="also the jobs that ended")
+    add_json(listing)
+    add_queue(listing)
+    for name, run in (("show", show_job), ("why", say_why)):
+        parser = add_command(subparsers, name, run)
+        parser.add_argument("job", metavar="JOB", help="its id or key")
+        add_json(parser)
+        add_queue(parser)
+
+
+def list_jobs(args: argparse.Namespace) -> int:
+    """Print one line a job, newest first."""
+    rows = _read(args, lambda book: book.rows(ended=args.all))
+    if args.json:
+        print_json(rows)
+        return 0
+    now = time.time()
+    print_rows(HEADING, [_cells(row, now) for row in rows])
+    return 0
+
+
+def show_job(args: argparse.Namespace) -> int:
+    """Print all that is known of one job."""
+    receipt = _known(args, _read(args, lambda book: book.receipt(args.job)))
+    if args.json:
+        print_json(receipt)
+        return 0
+    from runner.cli.receipt_text import facts
+
+    print_facts(facts(receipt))
+    return 0
+
+
+def say_why(args: argparse.Namespace) -> int:
+    """Print one sentence."""
+    why = _known(args, _read(args, lambda book: book.why(args.job)))
+    if args.json:
+        print_json(why)
+        return 0
+    print_facts(((why.id, f"{why.state} since {clock(why.since)}: {why.sentence}"),))
+    return 0
+
+
+def _read(args: argparse.Namespace, ask: Callable[[Book], Awaitable[T]]) -> T:
+    from runner.cli.books import open_book
+
+    async def read() -> T:
+        async with open_book(args) as book:
+            return await ask(book)
+
+    return asyncio.run(read())
+
+
+def _known(args: argparse.Namespace, found: T | None) -> T:
+    if found is None:
+        raise unknown_job(args)
+    return found
+
+
+def unknown_job(args: argparse.Namespace) -> Refused:
+    """Return the error for a job that nobody knows."""
+    where = f"in {args.queue}" if args.queue else "on this box"
+    return Refused(f"no job {args.job!r} {where}; list them with: runner ps --all")
+
+
+def _cells(row: JobRow, now: float) -> tuple[object, ...]:
+    return (
+        row.id,
+        row.user or "-",
+        row.end_reason or row.state,
+        "-" if row.exit_code is None else row.exit_code,
+        row.attempt,
+        len(row.gpus) or "-",
+        ago(row.submitted_at, now),
+        _ran(row, now),
+        row.queue,
+    )
+
+
+def _ran(row: JobRow, now: float) -> str:
+    from runner.units import format_duration
+
+    if row.started_at is None:
+        return "-"
+    return format_duration(max(0.0, (row.ended_at or now) - row.started_at))

@@ -1,0 +1,120 @@
+"""``runner logs``: what a job wrote, from wherever it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from runner.cli import paths
+from runner.cli.follow import Screen
+from runner.cli.jobs import unknown_job
+from runner.cli.output import print_json, say
+from runner.cli.parser import add_command, add_json, add_queue
+from runner.errors import Refused, Unavailable
+from runner.ports import LogLine, Position
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Callable
+
+    from runner.cli.parser import Subparsers
+    from runner.receipt import Event
+
+    Show = Callable[[LogLine | Event], None]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``logs``."""
+    parser = add_command(subparsers, "logs", print_log)
+    parser.add_argument("job", metavar="JOB", help="its id or key")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the job ended for good")
+    add_json(parser)
+    add_queue(parser)
+
+
+def print_log(args: argparse.Namespace) -> int:
+    """Print stdout to stdout, stderr to stderr, and what the runner added to stderr."""
+    screen = Screen(verbose=False, runner_lines=True)
+    show = _show_json if args.json else screen.show
+    if args.follow and not args.queue and _follow_here(args, show):
+        return 0
+    asyncio.run(_print(args, show))
+    screen.clear()
+    return 0
+
+
+def _show_json(told: LogLine | Event) -> None:
+    if isinstance(told, LogLine):
+        text = told.data.decode("utf-8", "replace")
+        print_json(
+            {
+                "attempt": told.attempt,
+                "sequence": told.sequence,
+                "at": told.at_ns / 1e9,
+                "stream": told.stream,
+                "text": text,
+            }
+        )
+    else:
+        print_json({"event": told})
+
+
+def _follow_here(args: argparse.Namespace, show: Show) -> bool:
+    """Follow through the running runner; False where none runs, or it does not know the job yet."""
+    from adapters.http.client import ControlClient
+
+    client = ControlClient(paths.control_socket(paths.state_dir(args)))
+    try:
+        client.health()
+        log = client.log(args.job, Position(), follow=True)
+        first = next(log, None)
+    except (Unavailable, Refused):
+        return False
+    if first is not None:
+        show(first)
+    for told in log:
+        show(told)
+    return True
+
+
+async def _print(args: argparse.Namespace, show: Show) -> None:
+    from runner.cli.books import open_book
+
+    async with open_book(args) as book:
+        receipt = await book.receipt(args.job)
+        if receipt is None:
+            raise unknown_job(args)
+        waits = args.follow and receipt.state != "ended"
+        if waits and not args.queue:
+            say("no runner has this job now; waiting for one")
+        async for told in _stored(args, receipt.key or args.job, follow=waits):
+            show(told)
+
+
+async def _stored(args: argparse.Namespace, key: str, *, follow: bool) -> AsyncIterator[LogLine | Event]:
+    """Read the spool on this box where there is one, else the result backend."""
+    from runner.cli.target import open_target
+
+    if not follow and not args.queue:
+        found = False
+        async for told in _spooled(args, key):
+            found = True
+            yield told
+        if found:
+            return
+    async with open_target(args) as target:
+        async for told in target.results.tail(key, Position(), follow=follow):
+            yield told
+
+
+async def _spooled(args: argparse.Namespace, key: str) -> AsyncIterator[LogLine | Event]:
+    from adapters.http.follow import told_by
+    from adapters.spool import FileSpool
+    from runner.job import Key
+
+    spool, position = FileSpool(str(paths.spools(paths.state_dir(args))), time.time_ns), Position()
+    while lines := await spool.read(Key(key), position):
+        for line in lines:
+            yield told_by(line)
+        position = Position(lines[-1].attempt, lines[-1].sequence + 1)

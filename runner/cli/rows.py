@@ -1,0 +1,92 @@
+"""What the journal knows of a job, in the shapes that commands print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.receipt import GrantAccount, Isolation, JobRow, Receipt, Usage, Why
+
+if TYPE_CHECKING:
+    from runner.records import JournalEntry
+
+DOING = {
+    "waiting": "waits on this box for what it asked for",
+    "staging": "its inputs are being fetched",
+    "running": "it runs",
+    "storing": "it ended; its outputs and its receipt are being stored",
+}
+
+
+def row_of(entry: JournalEntry, box: str = "") -> JobRow:
+    """Return the line of ``ps`` for an entry."""
+    if entry.stored is not None:
+        receipt = entry.stored.receipt
+        return JobRow(**{name: getattr(receipt, name) for name in JobRow.__struct_fields__})
+    claim, outcome = entry.claimed.claim, entry.exited.outcome if entry.exited else None
+    return JobRow(
+        id=claim.id,
+        name=claim.job.name,
+        user=claim.job.user,
+        queue=claim.queue_name,
+        state=entry.state,
+        exit_code=outcome.exit_code if outcome else None,
+        attempt=claim.attempt,
+        submitted_at=claim.submitted_at or None,
+        started_at=_started_at(entry),
+        gpus=tuple(gpu.uuid for gpu in entry.granted.grant.here.gpus) if entry.granted else (),
+        box=box,
+    )
+
+
+def _started_at(entry: JournalEntry) -> float | None:
+    if entry.exited is not None and entry.exited.outcome.started_at is not None:
+        return entry.exited.outcome.started_at
+    return entry.starting.at if entry.starting else None
+
+
+def receipt_of(entry: JournalEntry, box: str = "") -> Receipt:
+    """Return the receipt of an entry; while the job is in hand, what is known of it so far."""
+    if entry.stored is not None:
+        return entry.stored.receipt
+    row, outcome = row_of(entry, box), entry.exited.outcome if entry.exited else None
+    return Receipt(
+        **{name: getattr(row, name) for name in JobRow.__struct_fields__},
+        key=entry.key,
+        message=why_of(entry).sentence,
+        attempts=entry.claimed.claim.note.history,
+        grant=_grant(entry),
+        isolation=outcome.isolation if outcome else Isolation(),
+        usage=outcome.usage if outcome else Usage(),
+        inputs=entry.staged.staged.inputs if entry.staged else (),
+        outputs=entry.uploaded.outputs if entry.uploaded else (),
+    )
+
+
+def _grant(entry: JournalEntry) -> GrantAccount:
+    if entry.granted is None:
+        return GrantAccount()
+    here = entry.granted.grant.here
+    return GrantAccount(tuple(gpu.uuid for gpu in here.gpus), here.cores, here.memory)
+
+
+def why_of(entry: JournalEntry) -> Why:
+    """Say in one sentence what a job waits for, what is done with it, or how it ended."""
+    job_id, state = entry.claimed.claim.id, entry.state
+    if entry.stored is not None:
+        return _why_stored(entry)
+    if state == "waiting" and entry.waiting is not None:
+        return Why(job_id, state, entry.waiting.sentence, entry.waiting.at)
+    return Why(job_id, state, DOING[state], _since(entry))
+
+
+def _why_stored(entry: JournalEntry) -> Why:
+    receipt, at = entry.stored.receipt, entry.stored.at  # type: ignore[union-attr]  # asked by the caller
+    how = receipt.end_reason or receipt.state
+    return Why(
+        receipt.id, receipt.state, f"{how}: {receipt.message}" if receipt.message else how, receipt.ended_at or at
+    )
+
+
+def _since(entry: JournalEntry) -> float:
+    steps = (entry.exited, entry.starting, entry.granted, entry.staged, entry.placed, entry.claimed)
+    return next(step.at for step in steps if step is not None)

@@ -1,0 +1,141 @@
+"""``runner submit``: checks a job, brings its local files along, puts it into a queue; follows it on demand."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli import paths
+from runner.cli.follow import Screen
+from runner.cli.local_files import add_upload, make_outputs_absolute, take_local_inputs, upload
+from runner.cli.output import print_json, say
+from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.submission import add_fields, apply_options, checked, fill_in, read_document, told_name
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from runner.cli.local_files import LocalInput
+    from runner.cli.parser import Subparsers
+    from runner.cli.target import Target
+    from runner.job import Job, Key
+
+EXIT_DETACHED = 130
+USAGE = """\
+runner submit [options] JOB.toml
+       runner submit [options] JOB.json
+       runner submit [options] -            (TOML or JSON from standard input)
+       runner submit [options] -- COMMAND..."""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``submit``."""
+    parser = add_command(subparsers, "submit", submit)
+    parser.usage, parser.hint = USAGE, "a command goes behind --"
+    parser.add_argument("file", metavar="JOB", nargs="?", help="a job file, or - for standard input")
+    add_queue(parser)
+    parser.add_argument(
+        "--follow", "-f", action="store_true", help="print its output until it ended, and exit as it did"
+    )
+    parser.add_argument("--cancel-on-interrupt", action="store_true", help="with --follow: Ctrl-C cancels the job")
+    parser.add_argument("--verbose", "-v", action="store_true", help="with --follow: a line on stderr for each change")
+    parser.add_argument(
+        "--upload", metavar="DIR", help="pack a directory (but for .runnerignore) as the job's workspace"
+    )
+    add_json(parser)
+    add_fields(parser)
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Submit one job; print its id, or follow it."""
+    if args.file is None and args.words is None:
+        raise UsageError("submit: a job is missing; name a job file, or give a command after --")
+    document = read_document(args.file)
+    apply_options(document, args)
+    fill_in(document)
+    if args.upload:
+        add_upload(document, args.upload)
+    base = Path(args.file).absolute().parent if args.file not in {None, "-"} else Path.cwd()
+    local = take_local_inputs(document, base)
+    make_outputs_absolute(document, base)
+    return asyncio.run(_submit(args, checked(document, told_name(args.file)), local))
+
+
+async def _submit(args: argparse.Namespace, job: Job, local: list[LocalInput]) -> int:
+    from adapters.wire.native import encode_job
+    from runner.cli.target import open_target
+    from runner.job import make_key
+
+    async with open_target(args) as target:
+        job = await upload(job, local, target.results)
+        submission = await target.queue.put(
+            encode_job(job, "json"), job_id=job.id, user=job.user, priority=job.priority
+        )
+        key = make_key(target.queue.identity, job.id, submission)
+        _warn_of_no_runner(args, target)
+        if args.follow:
+            say(job.id)
+            return await _follow(args, target, job.id, key)
+    if args.json:
+        print_json({"id": job.id, "key": key, "queue": target.url})
+    else:
+        print(job.id)
+    return 0
+
+
+def _warn_of_no_runner(args: argparse.Namespace, target: Target) -> None:
+    from runner.cli.books import runner_answers
+
+    state = paths.state_dir(args)
+    if target.own and not runner_answers(state):
+        say(f"no runner seems to run on {state}, so the job waits; start one with: runner run &")
+
+
+async def _follow(args: argparse.Namespace, target: Target, job_id: str, key: Key) -> int:
+    """Show the job until it ended; the first Ctrl-C cancels the job where that was asked for, else lets go of it."""
+    screen = Screen(verbose=args.verbose)
+    screen.progress(f"{job_id} waiting")
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(_read(target, key, screen))
+        asked: list[str] = []
+
+        def interrupted() -> None:
+            if args.cancel_on_interrupt and not asked:
+                asked.append(job_id)
+                group.create_task(_cancel(args, job_id))
+            else:
+                reading.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.remove_signal_handler(signal.SIGINT)
+    if reading.cancelled():
+        return _detached(args, screen, job_id)
+    status = screen.exit_status()
+    return EXIT_DETACHED if status is None else status
+
+
+async def _read(target: Target, key: Key, screen: Screen) -> None:
+    from runner.ports import Position
+
+    async for told in target.results.tail(key, Position(), follow=True):
+        screen.show(told)
+
+
+async def _cancel(args: argparse.Namespace, job_id: str) -> None:
+    from runner.cli.stopping import end_job
+
+    asked = argparse.Namespace(**{**vars(args), "job": job_id})
+    say(await asyncio.to_thread(end_job, asked))
+
+
+def _detached(args: argparse.Namespace, screen: Screen, job_id: str) -> int:
+    import shlex
+
+    screen.clear()
+    options = [f"--{name}={value}" for name in ("queue", "results") if (value := getattr(args, name))]
+    options += [f"--state-dir={args.state_dir}"] if args.state_dir else []
+    say(f"detached, the job goes on; follow it again with: {shlex.join(['runner', 'logs', '-f', *options, job_id])}")
+    return EXIT_DETACHED
