@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(path: Path, handler: Handler) -> AsyncIterator[None]:
+    """Serve a unix socket within the block, and leave when the last connection is done."""
+    handled: set[asyncio.Task[None] | None] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handled.add(asyncio.current_task())
+        try:
+            await handler(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_unix_server(handle, path)
+    try:
+        yield
+    finally:
+        server.close()
+        await asyncio.gather(*(task for task in handled if task))
 
 
 class SocketProxy:
@@ -40,26 +64,22 @@ class SocketProxy:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[SocketProxy]:
         """Relay within the block."""
-        server = await asyncio.start_unix_server(self._relay, self._path)
-        try:
-            yield self
-        finally:
-            server.close()
-            self.cut()
-            self._answering.set()
-            await server.wait_closed()
+        async with listening(self._path, self._relay):
+            try:
+                yield self
+            finally:
+                self._answering.set()
+                self.cut()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._answering.wait()
-        with suppress(OSError):
-            there, back = await asyncio.open_unix_connection(self._target)
-            self._writers |= {writer, back}
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._copy(reader, back))
-                group.create_task(self._copy(there, writer))
-            self._writers -= {writer, back}
-            back.close()
-        writer.close()
+        there, back = await asyncio.open_unix_connection(self._target)
+        self._writers |= {writer, back}
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._copy(reader, back))
+            group.create_task(self._copy(there, writer))
+        self._writers -= {writer, back}
+        back.close()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
