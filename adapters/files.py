@@ -62,6 +62,16 @@ def write_new(path: str, data: bytes, *, durable: bool = True, mode: int = OWNER
         os.close(fd)
 
 
+def make_directory(path: str) -> None:
+    """Make a directory and those above it that are missing, all for the owner only; what stands stays as it is."""
+    if os.path.isdir(path):
+        return
+    if parent := os.path.dirname(path):
+        make_directory(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, OWNER_DIRECTORY)
+
+
 def sync_directory(path: str) -> None:
     """Wait until the names in a directory are on the disk."""
     fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -114,7 +124,8 @@ def explain(error: OSError, doing: str, path: str) -> RunnerError:
     """Return the error that the rest of the house understands: what was attempted, where, and what to do."""
     if error.errno in _FULL:
         return OutOfSpace(f"{doing}: no space or no inodes left for {path}: free some (look with `df` and `df -i`)")
-    return Unavailable(f"{doing}: {path}: {error.strerror or error}: check that it is mounted, there, and this user's")
+    where = error.filename if isinstance(error.filename, str) else path
+    return Unavailable(f"{doing}: {where}: {error.strerror or error}: check that it is mounted, there, and this user's")
 
 
 @contextlib.contextmanager

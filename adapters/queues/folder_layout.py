@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from adapters.files import OWNER_DIRECTORY, create_whole, explain, names_in, sync_directory
+from adapters.files import create_whole, explain, make_directory, names_in, sync_directory
 from runner.errors import ConfigurationError, RunnerError
 
 MARKER = "queue.json"
@@ -102,7 +102,7 @@ def open_layout(root: str) -> Layout:
         if not is_queue(root):
             _check_free(root)
         for part in PARTS:
-            os.makedirs(os.path.join(root, part), OWNER_DIRECTORY, exist_ok=True)
+            make_directory(os.path.join(root, part))
         return Layout(root, _identity(root))
     except OSError as error:
         raise _explain_opening(error, root) from error
@@ -110,7 +110,7 @@ def open_layout(root: str) -> Layout:
 
 def _check_free(root: str) -> None:
     """Refuse to spread a queue's parts over a directory that is something else."""
-    os.makedirs(root, OWNER_DIRECTORY, exist_ok=True)
+    make_directory(root)
     sync_directory(os.path.dirname(root))
     if queues := queues_in(root):
         raise ConfigurationError(

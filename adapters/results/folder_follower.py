@@ -1,0 +1,135 @@
+"""
+Reads one job's records and events as they are written, by whatever process, in the order in which they are told.
+
+Within an attempt records go by their sequence, and an event goes before the first record that is younger. What ends
+the job for good goes last.
+"""
+
+from __future__ import annotations
+
+import heapq
+import operator
+from collections.abc import Iterator
+
+from adapters.results.folder_jobs import JobFile, Jobs, decode_events, is_final, read_file
+from adapters.results.folder_lines import LineReader
+from adapters.watch import Watch
+from runner.job import Key
+from runner.ports import LogLine, Position
+from runner.receipt import Event
+
+
+class Follower:
+    """One reader of one job, from a position on. Blocks; for one thread, but for ``wake``."""
+
+    def __init__(self, jobs: Jobs, job_id: str, position: Position) -> None:
+        self._jobs = jobs
+        self._job_id = job_id
+        self._position = position
+        # Found once and then kept, also when a newer job of this id comes.
+        self._key: Key | None = None
+        self._watch = Watch(jobs.path("ids"))
+        # What follows the last record seen, and what was told of but not yielded yet.
+        self._next = Position()
+        self._pending: list[Event] = []
+        self._told: set[Event] = set()
+        # By file name: the bytes of events read, and the readers of records.
+        self._read_bytes: dict[str, int] = {}
+        self._readers: dict[str, LineReader] = {}
+        self.ended = False
+
+    def read(self) -> list[LogLine | Event]:
+        """Return what is new, about 1 MiB of it; [] where nothing is. ``ended`` tells that nothing more will come."""
+        self._key = self._key or self._find()
+        if self._key is None or self.ended:
+            return []
+        try:
+            while True:
+                batch, progress = self._read_batch(self._key)
+                if batch or not progress:
+                    return batch
+        except FileNotFoundError:
+            self.ended = True  # pruned while it was read
+            return []
+
+    def wait(self, limit_s: float) -> None:
+        """Return when something may be new, or after ``limit_s``."""
+        self._watch.wait(limit_s)
+
+    def wake(self) -> None:
+        """End the present wait."""
+        self._watch.wake()
+
+    def close(self) -> None:
+        """Stop watching; no wait may be in progress."""
+        self._watch.close()
+
+    def _find(self) -> Key | None:
+        key = self._jobs.find(self._job_id)
+        if key is not None:
+            self._watch.close()
+            self._watch = Watch(self._jobs.path("jobs", key))
+        return key
+
+    def _read_batch(self, key: Key) -> tuple[list[LogLine | Event], bool]:
+        """Read events, then records, so that all records told before an event are there when its turn comes."""
+        files = self._jobs.files(key)
+        for file in files:
+            if file.kind == "events":
+                self._read_events(key, file)
+        lines = self._read_lines(key, [file for file in files if file.kind == "lines"])
+        if lines:
+            return list(self._merged(lines)), True
+        return list(self._rest()), False
+
+    def _read_events(self, key: Key, file: JobFile) -> None:
+        content = read_file(self._jobs.path("jobs", f"{key}/{file.name}"))
+        whole = content.rpartition(b"\n")[0] + b"\n"
+        for event in decode_events(whole[self._read_bytes.get(file.name, 0) :]):
+            if event not in self._told:
+                self._told.add(event)
+                self._pending.append(event)
+        self._read_bytes[file.name] = len(whole) if len(whole) > 1 else 0
+        self._pending.sort(key=lambda event: (is_final(event), event.attempt, event.at))
+
+    def _read_lines(self, key: Key, files: list[JobFile]) -> list[LogLine]:
+        """Return the next records of the first attempt that has new ones."""
+        for attempt in sorted({file.attempt for file in files}):
+            readers = [self._reader(key, file) for file in files if file.attempt == attempt]
+            lines = list(heapq.merge(*(reader.read() for reader in readers), key=operator.attrgetter("sequence")))
+            if lines:
+                return lines
+        return []
+
+    def _reader(self, key: Key, file: JobFile) -> LineReader:
+        if file.name not in self._readers:
+            self._readers[file.name] = LineReader(self._jobs.path("jobs", f"{key}/{file.name}"), file.attempt)
+        return self._readers[file.name]
+
+    def _merged(self, lines: list[LogLine]) -> Iterator[LogLine | Event]:
+        for line in lines:
+            while self._pending and _goes_before(self._pending[0], line):
+                yield from self._wanted(self._pending.pop(0))
+            position = Position(line.attempt, line.sequence)
+            if position >= self._next:
+                self._next = Position(line.attempt, line.sequence + 1)
+                if position >= self._position:
+                    yield line
+
+    def _rest(self) -> Iterator[Event]:
+        while self._pending:
+            event = self._pending.pop(0)
+            self.ended = is_final(event)
+            yield from self._wanted(event)
+
+    def _wanted(self, event: Event) -> Iterator[Event]:
+        """Leave out what was told before the position asked for, but never the end."""
+        here = self._next if self._next.attempt == event.attempt else Position(event.attempt)
+        if is_final(event) or here >= self._position:
+            yield event
+
+
+def _goes_before(event: Event, line: LogLine) -> bool:
+    if is_final(event) or event.attempt > line.attempt:
+        return False
+    return event.attempt < line.attempt or event.at * 1e9 <= line.at_ns

@@ -1,0 +1,174 @@
+"""
+What a result directory holds of each job, and how it is found; blocking.
+
+| path | holds |
+| --- | --- |
+| ``jobs/<key>/events.<box>`` | state changes that one box told, a JSON document a line |
+| ``jobs/<key>/lines.<attempt>.<box>`` | log records of an attempt, framed |
+| ``jobs/<key>/receipt.<attempt>`` | the receipt, created once |
+| ``jobs/<key>/log.<attempt>…`` | the archive of an attempt's log |
+| ``ids/<id>`` | the key of the newest job of this id |
+| ``active/<key>`` | stands while the job has not ended |
+
+Each file has one writer, so boxes that share the directory never write into one another's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from adapters.files import make_directory, names_in, remove_file, write_new, write_whole
+from runner.job import ID_PATTERN, Key, safe_name
+from runner.receipt import Event, JobRow, Receipt
+
+PARTS = ("jobs", "ids", "active", "stops", "beats", "uploads", "tmp")
+ATTEMPT_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """One file of a job by its name: its kind, and its attempt and box where the name says them."""
+
+    name: str
+    kind: str
+    attempt: int
+    box: str
+
+
+class Jobs:
+    """The jobs in one result directory."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def path(self, part: str, name: str = "") -> str:
+        """Return a part's path, or that of a name in it."""
+        return os.path.join(self.root, part, name) if name else os.path.join(self.root, part)
+
+    def enter(self, key: Key, job_id: str) -> bool:
+        """Let the id point to a new job and make its directory, in this order; True where it was new."""
+        if os.path.isdir(self.path("jobs", key)):
+            return False
+        for part in PARTS:
+            make_directory(self.path(part))
+        write_whole(self.path("ids", safe_name(job_id)), key.encode(), durable=False)
+        with contextlib.suppress(FileExistsError):
+            write_new(self.path("active", key), b"", durable=False)
+        make_directory(self.path("jobs", key))
+        return True
+
+    def find(self, job_id: str) -> Key | None:
+        """Return the key of the newest job of this id, or the key itself where it was given."""
+        if ID_PATTERN.fullmatch(job_id) and os.path.isdir(self.path("jobs", job_id)):
+            return Key(job_id)
+        content = read_file(self.path("ids", safe_name(job_id)))
+        return Key(content.decode()) if content else None
+
+    def keys(self, *, ended: bool) -> list[Key]:
+        """List the jobs, in no order; without ``ended`` only those that may not have."""
+        return [Key(name) for name in names_in(self.path("jobs" if ended else "active"))]
+
+    def files(self, key: Key) -> list[JobFile]:
+        """List a job's files, by attempt, kind and box."""
+        found = [read_name(name) for name in names_in(self.path("jobs", key))]
+        return sorted((file for file in found if file), key=lambda file: (file.attempt, file.kind, file.box))
+
+    def end(self, key: Key) -> None:
+        """Note that a job has ended for good; idempotent."""
+        remove_file(self.path("active", key))
+
+    def receipt(self, key: Key) -> Receipt | None:
+        """Return a job's newest receipt."""
+        names = [file.name for file in self.files(key) if file.kind == "receipt"]
+        content = read_file(self.path("jobs", f"{key}/{names[-1]}")) if names else b""
+        return msgspec.json.decode(content, type=Receipt) if content else None
+
+    def row(self, key: Key) -> tuple[float, JobRow] | None:
+        """Return when a job was first heard of, and its row; None where nothing is known of it yet."""
+        events = sorted(self.events(key), key=lambda told: (told[0].attempt, told[0].at))
+        receipt = self.receipt(key)
+        if not events and receipt is None:
+            return None
+        first = [event.at for event, _ in events[:1]] or [receipt.submitted_at or 0.0 if receipt else 0.0]
+        return first[0], _row(events, receipt)
+
+    def events(self, key: Key) -> Iterator[tuple[Event, str]]:
+        """Yield what each box told of a job, with the box."""
+        for file in self.files(key):
+            if file.kind == "events":
+                content = read_file(self.path("jobs", f"{key}/{file.name}"))
+                yield from ((event, file.box) for event in decode_events(content))
+
+    def remove(self, key: Key) -> None:
+        """Delete a job: moved out of sight in one step, so that a kill in between leaves no half of it to be read."""
+        row = self.row(key)
+        index = self.path("ids", safe_name(row[1].id)) if row is not None else ""
+        if read_file(index) == key.encode():
+            remove_file(index)
+        remove_file(self.path("active", key))
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path("jobs", key), self.path("tmp", key))
+        shutil.rmtree(self.path("tmp", key), ignore_errors=True)
+
+
+def read_name(name: str) -> JobFile | None:
+    """Read the name of a job's file; None for any other."""
+    kind, _, rest = name.partition(".")
+    if kind == "events":
+        return JobFile(name, kind, 0, rest)
+    number, _, box = rest.partition(".")
+    if kind not in {"lines", "receipt", "log"} or not number[:ATTEMPT_DIGITS].isdigit():
+        return None
+    return JobFile(name, kind, int(number[:ATTEMPT_DIGITS]), box)
+
+
+def file_name(kind: str, attempt: int, box: str = "") -> str:
+    """Return the name of an attempt's file."""
+    return f"{kind}.{attempt:0{ATTEMPT_DIGITS}d}" + (f".{box}" if box else "")
+
+
+def read_file(path: str) -> bytes:
+    """Return a file's content; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return b""
+
+
+def decode_events(content: bytes) -> Iterator[Event]:
+    """Yield the events of whole lines; a line that is damaged is left out."""
+    for line in content.split(b"\n")[:-1]:
+        with contextlib.suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(line, type=Event)
+
+
+def is_final(event: Event) -> bool:
+    """Tell whether a job ended for good with this."""
+    return event.state == "ended" and event.end_reason is not None
+
+
+def _row(events: list[tuple[Event, str]], receipt: Receipt | None) -> JobRow:
+    """Join the newest receipt with what was told since."""
+    told = {} if receipt is None else {name: getattr(receipt, name) for name in JobRow.__struct_fields__}
+    if not events:
+        return JobRow(**told)
+    final = next((told for told in events if is_final(told[0])), None)
+    event, box = final or events[-1]
+    told |= {"id": event.id, "state": event.state, "attempt": event.attempt, "box": told.get("box") or box}
+    if final is not None:
+        told |= {"end_reason": event.end_reason, "ended_at": told.get("ended_at") or event.at}
+        return JobRow(
+            **(told | {"exit_code": event.exit_code if event.exit_code is not None else told.get("exit_code")})
+        )
+    if receipt is not None and receipt.state == "ended":
+        return JobRow(**(told | {"state": "ended", "attempt": receipt.attempt}))
+    started = [past.at for past, _ in events if past.state == "running" and past.attempt == event.attempt]
+    told |= {"end_reason": None, "exit_code": None, "ended_at": None, "started_at": started[-1] if started else None}
+    return JobRow(**(told | {"box": box}))
