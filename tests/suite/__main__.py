@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.services import orphans
 from tests.services.table import SERVICES
 from tests.suite import house, listeners
-from tests.suite.groups import GROUPS, Group
+from tests.suite.groups import GROUPS, QUICK, Group
 from tests.suite.outcome import Outcome, strict
 from tests.suite.provision import Provision, provide
 from tests.suite.running import Place, run_group
@@ -92,10 +92,10 @@ class Suite:
 def main(arguments: Sequence[str]) -> int:
     """Run the groups that were asked for, all of them by default."""
     parser = argparse.ArgumentParser(prog="python -m tests.suite", description="Run the tests, group by group.")
-    parser.add_argument("--groups", nargs="+", choices=[group.name for group in GROUPS], metavar="NAME")
+    parser.add_argument("--groups", nargs="+", choices=[group.name for group in (QUICK, *GROUPS)], metavar="NAME")
     parser.add_argument("--no-services", action="store_true", help="start and install nothing")
     options = parser.parse_args(arguments)
-    groups = [group for group in GROUPS if not options.groups or group.name in options.groups]
+    groups = [group for group in (QUICK, *GROUPS) if group.name in options.groups] if options.groups else GROUPS
     return orphans.kept(
         lambda keeper: Suite(groups, keeper, whole=not options.groups, services=not options.no_services).run()
     )

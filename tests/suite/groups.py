@@ -1,14 +1,15 @@
 """
 The table of groups: which tests belong together, what they need, how long they may take.
 
-Every test belongs to one group. `quick` takes what carries no mark, wherever it stands; `docker` and `gpu` take what
-carries theirs; the other groups take the rest by place, and the last of them what no other place names.
+In a whole run every test belongs to one group: `docker` and `gpu` take what carries their mark, the others take the
+rest by place, and `units` what no other place names. `quick` is for itself: all that carries no mark, wherever it
+stands.
 """
 
 from dataclasses import dataclass
 
 UNMARKED = "not (integration or docker or gpu or slow)"
-MARKED = "(integration or slow) and not docker and not gpu"
+PLAIN = "not docker and not gpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,18 @@ class Group:
     timeout_s: float = 600.0
 
 
-PLACES = ("tests/kernel", "tests/conformance", "tests/app", "tests/cli", "tests/examples", "tests/bench")
+PLACES = {
+    "kernel": "tests/kernel",
+    "conformance": "tests/conformance",
+    "processes": "tests/adapters/containers",
+    "adapters": "tests/adapters",
+    "app": "tests/test_app*.py",
+    "cli": "tests/cli",
+    "examples": "tests/examples",
+    "bench": "tests/bench",
+}
+
+QUICK = Group(name="quick", shows="unit tests", tests=("tests",), marks=UNMARKED, timeout_s=120)
 
 GROUPS = (
     Group(
@@ -47,10 +59,23 @@ GROUPS = (
             ("lint-imports", "--no-logo"),
         ),
     ),
-    Group(name="quick", shows="unit tests", tests=("tests",), marks=UNMARKED, timeout_s=300),
-    Group(name="kernel", shows="mailboxes, supervision, cancellation", tests=("tests/kernel",), marks=MARKED),
-    Group(name="conformance", shows="every adapter against its port", tests=("tests/conformance",), marks=MARKED),
-    Group(name="adapters", shows="processes, files and devices", tests=("tests",), excluded=PLACES, marks=MARKED),
+    Group(
+        name="units",
+        shows="what needs no place of its own",
+        tests=("tests",),
+        excluded=tuple(PLACES.values()),
+        marks=PLAIN,
+    ),
+    Group(name="kernel", shows="mailboxes, supervision, cancellation", tests=(PLACES["kernel"],), marks=PLAIN),
+    Group(name="conformance", shows="every adapter against its port", tests=(PLACES["conformance"],), marks=PLAIN),
+    Group(
+        name="adapters",
+        shows="files, journals, wires, devices",
+        tests=(PLACES["adapters"],),
+        excluded=(PLACES["processes"],),
+        marks=PLAIN,
+    ),
+    Group(name="processes", shows="the process runtime", tests=(PLACES["processes"],), marks=PLAIN),
     Group(
         name="docker",
         shows="containers on a real engine",
@@ -58,9 +83,15 @@ GROUPS = (
         marks="docker and not gpu",
         services=("docker",),
     ),
-    Group(name="app", shows="the whole ring under faults", tests=("tests/app",), marks=MARKED),
-    Group(name="cli", shows="commands as a user types them", tests=("tests/cli",), marks=MARKED),
-    Group(name="examples", shows="each example, executed", tests=("tests/examples",), marks=MARKED, covered=False),
-    Group(name="bench", shows="each benchmark, on a small scale", tests=("tests/bench",), marks=MARKED, covered=False),
+    Group(name="app", shows="the whole ring, under faults and kills", tests=(PLACES["app"],), marks=PLAIN),
+    Group(name="cli", shows="commands as a user types them", tests=(PLACES["cli"],), marks=PLAIN),
+    Group(name="examples", shows="each example, executed", tests=(PLACES["examples"],), marks=PLAIN, covered=False),
+    Group(
+        name="bench",
+        shows="each benchmark, on a small scale",
+        tests=(PLACES["bench"],),
+        marks=PLAIN,
+        covered=False,
+    ),
     Group(name="gpu", shows="real GPUs", tests=("tests",), marks="gpu", gpu=True, covered=False),
 )

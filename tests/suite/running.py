@@ -77,12 +77,14 @@ class _Run:
     def _pytest_command(self) -> list[str]:
         group = self._group
         command = [sys.executable, "-m", "pytest", "-p", "tests.suite.progress", "-q", "--color=no", "-m", group.marks]
-        command += [f"--ignore={path}" for path in group.excluded]
+        command += [f"--ignore-glob={Path(pattern).absolute()}" for pattern in group.excluded]
         if group.workers > 1:
             command += ["-n", str(group.workers)]
         if self._place.coverage and group.covered:
             command += ["--cov", "--cov-report=", "--cov-fail-under=0"]
-        return [*command, *group.tests]
+        found = [str(path) for pattern in group.tests for path in sorted(Path().glob(pattern))]
+        # Without any path pytest would take all tests; a place that is not there yet ends as one without tests.
+        return [*command, *found] if found else [sys.executable, "-c", f"raise SystemExit({PYTEST_NO_TESTS})"]
 
     def _judge(self, code: int | None) -> None:
         """Hold the exit code against what was reported: a pytest that broke has reported nothing."""
