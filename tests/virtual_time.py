@@ -1,27 +1,27 @@
 """
 An event loop whose clock jumps to the next timer as soon as nothing is left to do, for tests with hours of timers.
 
-Work in threads (`asyncio.to_thread`, `run_in_executor`) is waited for in real time, at most `THREAD_LIMIT_S`, and the
-clock stands still meanwhile. Sockets and pipes are polled, but never waited for while a timer could go off instead.
+Work given to threads by `asyncio.to_thread` and `run_in_executor` is waited for in real time, and the clock stands
+still meanwhile. What else comes from outside (sockets, pipes, threads of somebody's own) is seen as soon as it is there,
+but is waited for only when no timer could go off instead. Real waiting is bounded by `REAL_LIMIT_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-    from concurrent.futures import Executor
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-THREAD_LIMIT_S = 30.0
+REAL_LIMIT_S = 30.0
 WEEK_S = 7 * 86_400.0
 
 
 class VirtualDeadlock(Exception):
-    """Nothing is ready, no timer is set and no thread works: the program under test would hang for ever."""
+    """Nothing is ready, no timer is set and nobody outside works: the program under test would hang for ever."""
 
 
 class VirtualTimeout(Exception):
@@ -38,6 +38,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._selecting.loop = self
         # Timers this close count as due, since adding to a float may fall short of the sum that was meant.
         self._clock_resolution = 1e-6
+        # What the loop was told of errors that nobody handled.
         self.complaints: list[dict[str, Any]] = []
         self.set_exception_handler(lambda _, context: self.complaints.append(context))
 
@@ -47,7 +48,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: object) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
         self._selecting.threads += 1
-        future.add_done_callback(self._selecting.thread_ended)
+        future.add_done_callback(self._thread_ended)
         return future
 
     async def shutdown_default_executor(self, *args: float | None) -> None:
@@ -55,7 +56,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         try:
             await super().shutdown_default_executor(*args)
         finally:
-            self._selecting.threads -= 1
+            self._thread_ended()
+
+    def _thread_ended(self, *_: object) -> None:
+        self._selecting.threads -= 1
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -65,31 +69,33 @@ class _JumpingSelector(selectors.DefaultSelector):
         super().__init__()
         self.now_s = 0.0
         self.limit_s = limit_s
+        # Calls in threads that are known to come back.
         self.threads = 0
+        # How many files the loop watches for itself; more are somebody's sockets and pipes.
         self.own_files = 0
         self.loop: asyncio.AbstractEventLoop | None = None
-
-    def thread_ended(self, _: object) -> None:
-        self.threads -= 1
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
-        if self.threads or (timeout is None and len(self.get_map()) > self.own_files):
+        if self.threads or (timeout is None and self._outsiders()):
             return self._wait_really()
         if timeout is None:
             raise VirtualDeadlock(self._describe("nothing is ready and no timer is set"))
         self.now_s += max(timeout, 0.0)
         if self.now_s > self.limit_s:
-            self.limit_s = float("inf")
-            raise VirtualTimeout(self._describe(f"still running after {self.now_s:.0f} virtual seconds"))
+            self.limit_s = float("inf")  # what is cancelled now may still need time to clean up
+            raise VirtualTimeout(self._describe("still busy"))
         return ready
 
+    def _outsiders(self) -> bool:
+        return len(self.get_map()) > self.own_files or threading.active_count() > 1
+
     def _wait_really(self) -> list[tuple[selectors.SelectorKey, int]]:
-        if ready := super().select(THREAD_LIMIT_S):
+        if ready := super().select(REAL_LIMIT_S):
             return ready
-        raise VirtualDeadlock(self._describe(f"a thread or file gave no sign for {THREAD_LIMIT_S} real seconds"))
+        raise VirtualDeadlock(self._describe(f"no sign from a thread or file for {REAL_LIMIT_S:.0f} real seconds"))
 
     def _describe(self, what: str) -> str:
         lines = [f"{what} at {self.now_s:.3f} s; tasks that wait:"]
@@ -109,16 +115,10 @@ def run_virtual(main: Coroutine[Any, Any, T], *, limit_s: float = WEEK_S) -> T:
         VirtualTimeout: it took more than `limit_s` of virtual time.
         AssertionError: it ended well, but the loop was told of errors that nobody handled.
     """
-    loops: list[VirtualTimeLoop] = []
-
-    def make_loop() -> VirtualTimeLoop:
-        loops.append(VirtualTimeLoop(limit_s))
-        return loops[-1]
-
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    loop = VirtualTimeLoop(limit_s)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         result = runner.run(main)
-    complaints: list[Mapping[str, Any]] = [context for loop in loops for context in loop.complaints]
-    if complaints:
-        text = f"errors that nobody handled: {complaints}"
-        raise AssertionError(text) from complaints[0].get("exception")
+    if loop.complaints:
+        text = f"errors that nobody handled: {loop.complaints}"
+        raise AssertionError(text) from loop.complaints[0].get("exception")
     return result

@@ -75,7 +75,7 @@ class Child(Generic[M]):
         self._restart = restart
         self._random = random
         self._crashed_at: deque[float] = deque()
-        # Cuts a pause short when the child is to end.
+        # Cuts short the pause in which the child is asked to end.
         self._hurry = asyncio.Event()
         # A second cancellation would break into the cleanup that the first began.
         self._cancelled = False
@@ -87,7 +87,8 @@ class Child(Generic[M]):
     def drain(self) -> None:
         """Ask for a graceful end: what waits is handled, then the lifespan is left."""
         self.mailbox.drain()
-        self._hurry.set()
+        if self.state == "backing_off":
+            self._hurry.set()
 
     def cancel(self) -> None:
         """Ask for an end now: what waits becomes dead letters."""
@@ -97,26 +98,28 @@ class Child(Generic[M]):
             self.task.cancel()
 
     async def run(self) -> None:
+        """Live, and live again after each crash that the budget allows, until there is nothing more to do."""
         while (crash := await self._live()) is not None:
             pause_s = self._pause_s()
-            if pause_s is None or self.mailbox.draining:
+            if pause_s is None or self._is_done():
                 self.crash = crash
                 return
-            self._report(crash, pause_s)
-            self.state = "backing_off"
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._hurry.wait()
+            extra = {"action": "actor_restarts", "actor": self.name, "pause_s": pause_s}
+            logger.warning("actor crashed and is restarted", extra=extra, exc_info=crash)
+            await self._pause(pause_s)
             if self._is_done():
                 return
             self.restarts += 1
 
+    async def _pause(self, pause_s: float) -> None:
+        self.state = "backing_off"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._hurry.wait()
+        self._hurry.clear()
+
     def _is_done(self) -> bool:
         return self.mailbox.draining and not (self.mailbox.urgent or self.mailbox.normal)
-
-    def _report(self, crash: Exception, pause_s: float) -> None:
-        extra = {"action": "actor_restarts", "actor": self.name, "pause_s": pause_s}
-        logger.warning("actor crashed and is restarted", extra=extra, exc_info=crash)
 
     def _pause_s(self) -> float | None:
         now, limit = asyncio.get_running_loop().time(), self._restart

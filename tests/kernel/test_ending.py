@@ -114,6 +114,22 @@ def test_21_an_actor_that_is_pausing_with_nothing_to_do_just_ends() -> None:
     run_virtual(main())
 
 
+def test_21_an_actor_that_crashes_while_it_stops_is_restarted_for_what_still_waits() -> None:
+    async def main() -> None:
+        async with stage() as on:
+            player = on.player(restart=Restart(backoff_first_s=2))
+            gate = await closed_gate(player)
+            for message in (crash, "waits"):
+                await player.tell(message)
+            stopping = asyncio.create_task(on.supervisor.stop(grace_s=60))
+            await asyncio.sleep(1)
+            gate.open()
+            await stopping
+            assert (["enter", "leave", "enter", "waits", "leave"], 3) == (on.diary, now_s())
+
+    run_virtual(main())
+
+
 def test_21_a_supervisor_stopped_before_it_runs_returns_at_once() -> None:
     async def main() -> None:
         diary: list[object] = []

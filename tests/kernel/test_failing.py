@@ -126,7 +126,7 @@ def test_18_an_actor_of_another_group_stays_down_and_others_notice_nothing() -> 
     run_virtual(main())
 
 
-def test_18_a_core_crash_during_the_stop_still_escalates() -> None:
+def test_18_a_core_actor_whose_end_is_a_crash_escalates() -> None:
     async def main() -> None:
         supervisor = Supervisor()
         core = supervisor.add("core", lambda: Player([]))
