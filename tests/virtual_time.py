@@ -2,8 +2,8 @@
 An event loop whose clock jumps to the next timer as soon as nothing is left to do, for tests with hours of timers.
 
 Work given to threads by `asyncio.to_thread` and `run_in_executor` is waited for in real time, and the clock stands
-still meanwhile. What else comes from outside (sockets, pipes, threads of somebody's own) is seen as soon as it is there,
-but is waited for only when no timer could go off instead. Real waiting is bounded by `REAL_LIMIT_S`.
+still meanwhile. What else comes from outside (sockets, pipes, threads of somebody's own) is seen as soon as it is
+there, but is waited for only when no timer could go off instead. Real waiting is bounded by `REAL_LIMIT_S`.
 """
 
 from __future__ import annotations

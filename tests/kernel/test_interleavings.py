@@ -73,7 +73,7 @@ class Chaos:
                 await chaos.pause()
                 chaos.handled.append(message)
 
-        self.supervisor.add("target", Target, restart=Restart(attempts=10_000, backoff_max_s=0.5))
+        self.supervisor.add("target", Target, group="edge", restart=Restart(attempts=10_000, backoff_max_s=0.5))
         running = asyncio.create_task(self.supervisor.run())
         async with asyncio.TaskGroup() as group:
             for sender in ("normal a", "normal b", "normal c", "urgent a", "urgent b"):
