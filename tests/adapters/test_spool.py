@@ -103,7 +103,9 @@ async def _recovered(directory: Path) -> list[bytes]:
     return after
 
 
-@pytest.mark.parametrize("harm", [b"\x00" * 64, b"\xff" * 64, b"\x10\x00\x00\x00garbage that is no record at all"])
+@pytest.mark.parametrize(
+    "harm", [b"\x00" * 64, b"\xff" * 64, b"\x10\x00\x00\x00garbage that is no record at all"], ids=["0", "255", "text"]
+)
 def test_garbage_at_the_end_is_cut_off(tmp_path: Path, harm: bytes) -> None:
     """A power cut leaves blocks of zeros or of other files."""
     asyncio.run(_write(open_in(tmp_path), [b"first"]))

@@ -17,6 +17,7 @@ from runner.errors import RunnerError
 from runner.job import Key
 from runner.ports import LogLine, Position, Spool
 from tests.conformance.records import key_of
+from tests.virtual_time import run_virtual
 
 Opener = Callable[[], AbstractAsyncContextManager[Spool]]
 KEY, OTHER = key_of("digits"), key_of("other")
@@ -213,6 +214,18 @@ def test_a_flag_wakes_everybody_who_waits_for_this_key_alone(opened: Opener) -> 
             await spool.seal(OTHER, 1)
 
     asyncio.run(main())
+
+
+def test_what_came_between_reading_and_waiting_wakes_too(opened: Opener) -> None:
+    """A wait with a time limit begins a moment after the read that found nothing."""
+
+    async def main() -> None:
+        async with opened() as spool:
+            assert await spool.read(KEY, Position()) == ()
+            await spool.append(KEY, 1, "stdout", b"x")
+            await spool.flag(KEY)
+
+    run_virtual(main())
 
 
 @pytest.mark.parametrize("readers", [1, 3])
