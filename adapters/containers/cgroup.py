@@ -1,8 +1,8 @@
 """
 Control groups of process jobs: finds where this runner may make them, makes one per job with its limits.
 
-Version 2, version 1 and both side by side (limits in 1, killing in 2) are one table each. What cannot be had is left
-out and named; a box without any still runs jobs. Every function blocks.
+Version 2, or version 1 with one directory per controller. What cannot be had is left out and named; a box without any
+still runs jobs. Every function blocks.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ class Cgroups:
         """Find the hierarchies that this process may use, from its own place in them."""
         found = {name: path for name, path in own_directories().items() if name in (UNIFIED, *LEGACY_HIERARCHIES)}
         writable = {name: path for name, path in found.items() if os.access(path, os.W_OK | os.X_OK)}
-        if UNIFIED in writable:
+        if "freezer" in writable:
+            # Version 2 is there for bookkeeping alone; entering it takes longer than everything else.
+            writable.pop(UNIFIED, None)
+        elif UNIFIED in writable:
             writable[UNIFIED] = _delegated(writable[UNIFIED])
-            # Version 2 can freeze and kill by itself.
-            writable.pop("freezer", None)
         return cls(writable, prefix)
 
     def make(self, name: str, limits: Limits) -> Made:

@@ -1,12 +1,11 @@
-"""
-The files of control groups: where the hierarchies are mounted, and how each version writes a limit. No state.
-"""
+"""The files of control groups: where the hierarchies are mounted, and how each version writes a limit. No state."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -103,9 +102,8 @@ def _try_write(directory: str, name: str, text: str) -> bool:
 
 def own_directories() -> dict[str, str]:
     """Return this process's directory in each mounted hierarchy: version 2 under "", version 1 by controller."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as places:
-            return read_own_directories(mounts.read(), places.read())
+    mountinfo, cgroup = (Path(f"/proc/self/{name}").read_bytes() for name in ("mountinfo", "cgroup"))
+    return read_own_directories(os.fsdecode(mountinfo), os.fsdecode(cgroup))
 
 
 def read_own_directories(mountinfo: str, cgroup: str) -> dict[str, str]:

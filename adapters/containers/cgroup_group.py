@@ -1,4 +1,4 @@
-"""One job's control group, from its recorded directories: who is in it, what it used, its end. Every function blocks."""
+"""One job's control group, from its recorded directories: who is in it, what it used, its end. Every call blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 from adapters.containers.cgroup_files import UNIFIED, write
 
@@ -22,9 +23,14 @@ class Group:
         return bool(self._directories)
 
     def joining(self) -> tuple[str, ...]:
-        """Return the files that a process writes 0 into to enter, one a directory: hierarchies can be mounted together."""
-        real = {os.path.realpath(path) for path in self._directories.values()}
-        return tuple(os.path.join(path, "cgroup.procs") for path in sorted(real))
+        """
+        Return the files that a process of one thread writes 0 into to enter; hierarchies can be mounted together.
+
+        In version 1 that is the file for single threads: it spares the wait for all processors, 5 to 20 ms.
+        """
+        files = {name: "cgroup.procs" if name == UNIFIED else "tasks" for name in self._directories}
+        entered = {os.path.realpath(os.path.join(path, files[name])) for name, path in self._directories.items()}
+        return tuple(sorted(entered))
 
     def pids(self) -> set[int]:
         """Return all processes in it."""
@@ -107,7 +113,7 @@ class Group:
         return None
 
     def _text(self, hierarchy: str, name: str) -> str:
-        with contextlib.suppress(OSError, KeyError):
-            with open(os.path.join(self._directories[hierarchy], name), encoding="ascii") as file:
-                return file.read()
-        return ""
+        try:
+            return Path(self._directories[hierarchy], name).read_text(encoding="ascii")
+        except (OSError, KeyError):
+            return ""

@@ -40,7 +40,7 @@ def environment(spec: ContainerSpec, *, temporary: str, deadline: str) -> dict[s
     """Return the job's whole environment."""
     return {
         "PATH": SYSTEM_PATH,
-        "HOME": spec.workspace,
+        "HOME": os.path.realpath(spec.workspace),
         "TMPDIR": temporary,
         **spec.env,
         "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in spec.grant.here.gpus),
@@ -62,7 +62,7 @@ def run_script(spec: ContainerSpec, variables: dict[str, str], rlimits: Rlimits)
     odd = [f"{name}={value}" for name, value in variables.items() if name not in plain]
     command = ["env", *odd, *spec.command] if odd else list(spec.command)
     lines = [
-        f"cd {shlex.quote(spec.workspace)} || exit 126",
+        f"cd {shlex.quote(os.path.realpath(spec.workspace))} || exit 126",
         *(f"{{ {line}; }} 2> /dev/null" for line in (_DIES_FIRST, *_ulimits(rlimits))),
         *(f"export {name}={shlex.quote(value)}" for name, value in plain.items()),
         "unset PWD OLDPWD",
@@ -84,7 +84,7 @@ def _ulimits(rlimits: Rlimits) -> list[str]:
 
 def _check_strings(spec: ContainerSpec, variables: dict[str, str]) -> None:
     if not spec.command or not spec.command[0]:
-        raise BadInput("command: empty: write the program and its arguments, as in [\"python3\", \"train.py\"]")
+        raise BadInput('command: empty: write the program and its arguments, as in ["python3", "train.py"]')
     pairs = [f"{name}={value}" for name, value in variables.items()]
     for what, text in [*(("command", word) for word in spec.command), *(("env", pair) for pair in pairs)]:
         if "\0" in text:
@@ -98,10 +98,7 @@ def _check_strings(spec: ContainerSpec, variables: dict[str, str]) -> None:
 
 def check_command(program: str, *, path: str, workspace: str, may_run: Callable[[str], str | None]) -> None:
     """
-    Find the program as the job's shell will.
-
-    Args:
-        may_run: tells why this job may not run an existing file, None where it may.
+    Find the program as the job's shell will; ``may_run`` tells why the job may not run an existing file, or None.
 
     Raises:
         BadInput: it will not be found or may not be run; says where it was looked for and what to do.
@@ -125,7 +122,9 @@ def _problem(file: str, may_run: Callable[[str], str | None]) -> str | None:
     try:
         found = os.stat(file)
     except OSError:
-        return "no such file: a path in a command is relative to the workspace; check its name and that an input puts it there"
+        return (
+            "no such file: paths in a command begin at the workspace; check the name, and that an input puts it there"
+        )
     if stat.S_ISDIR(found.st_mode):
         return "is a directory: name a program in it"
     if not found.st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
@@ -47,7 +48,7 @@ _BWRAP_LIMIT_S = 10
 
 
 class Confinement(msgspec.Struct, frozen=True):
-    """What this box can do; ``uids`` is None where jobs share the runner's user. Paths are those of installed programs."""
+    """What this box can do, with the paths of installed programs; without ``uids`` jobs share the runner's user."""
 
     way: Way
     setsid: str
@@ -59,7 +60,8 @@ class Confinement(msgspec.Struct, frozen=True):
     @property
     def missing(self) -> tuple[str, ...]:
         """Name what is not isolated, limits aside."""
-        return _MISSING[self.way] + (() if self.setpriv or self.bwrap else ("no new privileges",))
+        user = () if self.uids or self.way in ("bwrap", "plain") else ("user",)
+        return user + _MISSING[self.way] + (() if self.setpriv or self.bwrap else ("no new privileges",))
 
     @property
     def network(self) -> str:
@@ -108,12 +110,13 @@ class Confinement(msgspec.Struct, frozen=True):
             return [self.setsid, self.bwrap, *self._bwrap_options(control, spec), "/bin/sh"]
         if self.setpriv is None:
             return [self.setsid, "/bin/sh"]
-        drop = ["--no-new-privs", "--inh-caps=-all"]
+        drop = [self.setpriv, "--no-new-privs", "--inh-caps=-all"]
         if os.geteuid() == 0:
             drop.append("--bounding-set=-all")
-        if uid is not None:
-            drop += [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-        return [self.setsid, self.setpriv, *drop, "/bin/sh"]
+        if uid is None:
+            return [self.setsid, *drop, "/bin/sh"]
+        # The starter's session is the job's: it cannot signal the starter, which is another user's.
+        return [*drop, f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/bin/sh"]
 
     def why_not(self, file: str, spec: ContainerSpec) -> str | None:
         """Tell why the job could not run an existing file, None where it could."""
@@ -128,7 +131,8 @@ class Confinement(msgspec.Struct, frozen=True):
         shut = shut_ancestor(real)
         if shut:
             return f"jobs have a user of their own, and {shut} lets no other user pass: install it where all may"
-        return None if os.stat(real).st_mode & 0o001 else "jobs have a user of their own, who may not run it: `chmod o+x`"
+        allowed = os.stat(real).st_mode & stat.S_IXOTH
+        return None if allowed else "jobs have a user of their own, who may not run it: `chmod o+x`"
 
     def _hidden(self) -> list[str]:
         home = os.path.realpath(os.path.expanduser("~"))
@@ -144,7 +148,7 @@ class Confinement(msgspec.Struct, frozen=True):
         return [*options, "--ro-bind", control.job_side, control.job_side]
 
 
-def find_confinement(state_dir: str, uids: Uids | None, bwrap: str | None = None) -> Confinement:
+def find_confinement(state_dir: str, uids: Uids | None) -> Confinement:
     """
     Try what this box can do; takes some milliseconds, once.
 
@@ -158,7 +162,7 @@ def find_confinement(state_dir: str, uids: Uids | None, bwrap: str | None = None
         own = uids if setpriv else None
         way: Way = "view" if _can_enter_view() else ("uid" if own else "plain")
         return Confinement(way=way, setsid=setsid, setpriv=setpriv, uids=own)
-    bwrap = bwrap or shutil.which("bwrap")
+    bwrap = shutil.which("bwrap")
     if bwrap and _works(bwrap):
         return Confinement(way="bwrap", setsid=setsid, setpriv=setpriv, bwrap=bwrap, state_dir=state_dir)
     return Confinement(way="plain", setsid=setsid, setpriv=setpriv)

@@ -30,6 +30,7 @@ from runner.job import ID_PATTERN
 from runner.receipt import Isolation
 
 STREAMS = ("stdout", "stderr")
+PASS_THROUGH = 0o711  # others may go through to a name they know, and list nothing
 _PLACEHOLDER = b"...\n"
 
 
@@ -75,7 +76,7 @@ class Control:
     def make(self) -> None:
         """Make the directory; others may pass through it but see nothing in it."""
         with explained("make a control directory", self.path):
-            os.makedirs(self.path, mode=0o711, exist_ok=True)
+            os.makedirs(self.path, exist_ok=True)
 
     def record(self) -> Record | None:
         """Return what was written before the start; None where nothing was, or a kill tore it."""
@@ -94,13 +95,13 @@ class Control:
         for name in ("run", "exit", *STREAMS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(name))
-        shutil.rmtree(self.job_side, ignore_errors=True)
+        _delete_tree(self.job_side)
         os.makedirs(self.temporary)
         if uid is not None:
             os.chown(self.temporary, uid, uid)
         os.chmod(self.temporary, stat.S_IRWXU)
         for directory in (self.path, self.job_side):
-            os.chmod(directory, 0o711)
+            os.chmod(directory, PASS_THROUGH)
         write_new(self.deadline, b"" if deadline_at is None else b"%.3f\n" % deadline_at, durable=False, mode=0o644)
         write_new(self._file("exit"), _PLACEHOLDER, durable=False)
         write_new(self._file("run"), run, durable=False)
@@ -166,9 +167,10 @@ class Control:
     def delete(self) -> None:
         """Delete the directory, last of all the record that names what else belongs to the container."""
         with contextlib.suppress(FileNotFoundError):
+            _delete_tree(self.job_side)
             for name in os.listdir(self.path):
                 if name != "spec":
-                    _delete(self._file(name))
+                    os.unlink(self._file(name))
             shutil.rmtree(self.path)
 
     def _is_current(self, lock: int) -> bool:
@@ -182,8 +184,13 @@ class Control:
         return os.path.join(self.path, name)
 
 
-def _delete(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
+def _delete_tree(path: str) -> None:
+    """Delete a directory also where a job of the runner's own user made parts of it unwritable."""
+    try:
         shutil.rmtree(path)
-    else:
-        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        for directory, _, _ in os.walk(path):
+            os.chmod(directory, stat.S_IRWXU)
+        shutil.rmtree(path)

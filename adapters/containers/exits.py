@@ -25,11 +25,16 @@ class Exits:
         self._pidfds: dict[str, int] = {}
         # What our own children used; nobody can tell for those of an earlier life.
         self._resources: dict[str, resource.struct_rusage] = {}
+        # Looks again soon, for starters between their lock and their claim.
         self._looking: dict[str, asyncio.TimerHandle] = {}
+        # Whose starter is this process's child, and not yet reaped.
+        self._children: set[str] = set()
 
-    def watch(self, control: Control) -> asyncio.Future[None]:
+    def watch(self, control: Control, *, is_child: bool = False) -> asyncio.Future[None]:
         """Return a future that is done once the container's starter is gone; never cancel it."""
         name = control.name
+        if is_child:
+            self._children.add(name)
         if name in self._ended:
             return self._ended[name]
         ended = self._ended[name] = asyncio.get_running_loop().create_future()
@@ -82,10 +87,10 @@ class Exits:
         return True
 
     def _exited(self, name: str, pid: int) -> None:
-        with contextlib.suppress(ChildProcessError):
-            reaped, _, used = os.wait4(pid, os.WNOHANG)
-            if reaped:
-                self._resources[name] = used
+        if name in self._children:
+            self._children.discard(name)
+            with contextlib.suppress(ChildProcessError):
+                _, _, self._resources[name] = os.wait4(pid, 0)  # it has exited, so this returns at once
         self._done(name)
 
     def _done(self, name: str) -> None:
@@ -117,7 +122,8 @@ class Ending:
         pids = self._control.pids()
         if code is None:
             not_started = pids is None or pids.job is None
-            return Exit(None, now, not_started=not_started, message=_unknown(not_started=not_started), usage=self._usage())
+            message = _unknown(not_started=not_started)
+            return Exit(None, now, not_started=not_started, message=message, usage=self._usage())
         oom = code != 0 and self._group.oom_kills() > 0
         return Exit(code, self._control.ended_at() or now, oom=oom, usage=self._usage())
 

@@ -13,9 +13,18 @@ from pathlib import Path
 import msgspec
 
 from adapters.containers import syscalls
-from adapters.containers.syscalls import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
+from adapters.containers.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+)
 
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - these are hidden behind a private directory, not used
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the same
 
 
 class View(msgspec.Struct, frozen=True):
@@ -61,13 +70,13 @@ def _hide(view: View, held: dict[str, int]) -> None:
     for directory in TEMPORARY:
         if Path(directory).is_dir():
             _bind(held[view.temporary], directory, writable=True)
-    if Path("/dev/shm").is_dir():  # noqa: S108 - replaced by one of the job's own
+    if Path(SHARED_MEMORY).is_dir():
         size = f",size={view.shm_bytes}" if view.shm_bytes else ""
-        syscalls.mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777{size}")  # noqa: S108 - as above
+        syscalls.mount("shm", SHARED_MEMORY, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777{size}")
 
 
 def _bind_back(view: View, held: dict[str, int]) -> None:
-    covered = (*view.hidden, *TEMPORARY)
+    covered = (*view.hidden, *TEMPORARY, SHARED_MEMORY)
     for path in sorted({*view.writable, *view.readable}):
         writable = path in view.writable
         if not writable and not is_below(path, covered):

@@ -27,7 +27,12 @@ def take_back(workspace: str) -> None:
     What lies in it stays as the job left it. No error where it is gone.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.chown(workspace, os.geteuid(), os.getegid(), follow_symlinks=False)
+        descriptor = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, os.geteuid(), os.getegid())
+            os.fchmod(descriptor, stat.S_IRWXU)
+        finally:
+            os.close(descriptor)
 
 
 def shut_ancestor(path: str) -> str | None:

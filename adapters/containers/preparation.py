@@ -38,25 +38,27 @@ class Preparation:
         Group(made.directories).remove()
         return made.missing
 
-    def start(self, spec: ContainerSpec, control: Control) -> None:
+    def start(self, spec: ContainerSpec, control: Control) -> bool:
         """
-        Start what nobody started before; must run in a thread that ends afterwards.
+        Start what nobody started before, and tell whether this call did; must run in a thread that ends afterwards.
 
         Raises:
             BadInput: the command cannot be run.
             Unavailable, OutOfSpace: it could not begin; nothing of it is left.
         """
         if _has_begun(control):
-            return
+            return False
         variables = self._check(spec, control)
         with explained(f"start {spec.name}", control.path):
             control.make()
             lock = _lock(control)
         if lock is None:
-            return
+            return False
         try:
-            if control.pids() is None:
-                self._start_locked(spec, control, lock, variables)
+            if control.pids() is not None:
+                return False
+            self._start_locked(spec, control, lock, variables)
+            return True
         finally:
             os.close(lock)
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.cgroup_group import Group
 from adapters.containers.confinement import Confinement, find_confinement
-from adapters.containers.control import STREAMS, Control, Record
+from adapters.containers.control import PASS_THROUGH, STREAMS, Control, Record
 from adapters.containers.exits import Ending, Exits
 from adapters.containers.output_files import Follower, OutputFile
 from adapters.containers.ownership import take_back
@@ -48,7 +48,6 @@ class ProcessContainers:
         now: UTC epoch seconds.
         cgroups: where control groups are made; found by itself if None.
         claims: the directory, shared by all runners of the machine, of who has which user.
-        bwrap: the program to try where the runner is not root; found by itself if None.
     """
 
     def __init__(
@@ -60,14 +59,12 @@ class ProcessContainers:
         now: Callable[[], float],
         cgroups: Cgroups | None = None,
         claims: str = CLAIMS,
-        bwrap: str | None = None,
     ) -> None:
-        self._root = os.path.join(os.path.abspath(state_dir), "process")
+        self._root = os.path.join(os.path.realpath(state_dir), "process")
         self._box_id = box_id
         self._now = now
         self._cgroups = cgroups
         self._uids = Uids(*uid_range, claims) if uid_range and os.geteuid() == 0 and mapped(*uid_range) else None
-        self._bwrap = bwrap
         # Tried at the first start, since it takes some milliseconds.
         self._preparation: Preparation | None = None
         self._preparing = threading.Lock()
@@ -92,11 +89,11 @@ class ProcessContainers:
             OutOfSpace: the disk of the state directory is full.
         """
         control = self._control(spec.name)
-        await _in_own_thread(lambda: self._prepared().start(spec, control))
+        is_child = await _in_own_thread(lambda: self._prepared().start(spec, control))
         running = self._running(control)
         if running is None:
             raise Unavailable(f"start {spec.name}: it was removed meanwhile")
-        self._exits.watch(control)
+        self._exits.watch(control, is_child=is_child)
         return running
 
     async def adopt(self, name: str) -> Running | None:
@@ -175,10 +172,10 @@ class ProcessContainers:
         with self._preparing:
             if self._preparation is None:
                 with explained("prepare the process runtime", self._root):
-                    os.makedirs(self._root, mode=0o711, exist_ok=True)
-                    os.chmod(self._root, 0o711)
+                    os.makedirs(self._root, exist_ok=True)
+                    os.chmod(self._root, PASS_THROUGH)
                     install_script(self._root)
-                confinement = find_confinement(os.path.dirname(self._root), self._uids, self._bwrap)
+                confinement = find_confinement(os.path.dirname(self._root), self._uids)
                 cgroups = self._cgroups or Cgroups.detect(f"runner.{self._box_id[:8]}.")
                 self._preparation = Preparation(self._box_id, confinement, cgroups, self._now)
             return self._preparation
@@ -209,7 +206,7 @@ class ProcessContainers:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.wait({ended})
-                while await asyncio.to_thread(tree.pids):
+                while await asyncio.to_thread(tree.pids):  # noqa: ASYNC110 - only the kernel could tell, and does not
                     await asyncio.sleep(_EMPTYING_PAUSE_S)
 
     async def _kill(self, control: Control, tree: Tree) -> None:

@@ -64,8 +64,7 @@ def launch(start: Launch, lock: int) -> int:
     """
     Start, and return the starter's pid once the command is about to begin; this process is its parent.
 
-    Args:
-        lock: the container's lock; the starter holds it as long as it lives.
+    The starter holds the container's open ``lock`` as long as it lives.
 
     Raises:
         Unavailable: it could not begin, and nothing of it runs.
@@ -134,17 +133,17 @@ def _spawn(start: Launch, descriptors: list[int]) -> int:
 
 
 def _keep_private() -> None:
-    """Keep what a library opened, or a parent left open, from reaching the job: spawning closes no descriptor itself."""
+    """Keep what a library opened, or a parent left open, from the job: spawning closes no descriptor by itself."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if int(name) > _STDERR_FD:
-                os.set_inheritable(int(name), False)
+                os.set_inheritable(int(name), False)  # noqa: FBT003 - its only form
 
 
 def _await_begin(reader: int, pid: int, control: Control) -> None:
-    heard = b""
-    if select.select([reader], [], [], _BEGIN_LIMIT_S)[0]:
-        heard = os.read(reader, _BEGIN_LIMIT_BYTES)
+    waiting = select.poll()
+    waiting.register(reader, select.POLLIN)
+    heard = os.read(reader, _BEGIN_LIMIT_BYTES) if waiting.poll(_BEGIN_LIMIT_S * 1000) else b""
     if heard == _BEGUN:
         return
     os.kill(pid, signal.SIGKILL)

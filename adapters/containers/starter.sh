@@ -1,6 +1,6 @@
 # Runs one attempt: claims it, runs its command apart from itself, leaves the exit code.
 #
-# Working directory: the control directory.  $1: the container's name, for `ps`.  $2: fds of cgroup.procs files.
+# Working directory: the control directory.  $1: the container's name, for `ps`.  $2: fds of files that take processes into control groups.
 # The rest: the command; it reads the file `run`.  fd 0: the lock, held while this shell lives.  1 and 4: the job's raw
 # stdout and stderr.  2: this shell's own complaints.  3: gets one line, `begun` or the trouble.
 groups=$2
@@ -12,7 +12,8 @@ set +C
 
 # In the foreground: an asynchronous list would hand the command SIGINT and SIGQUIT ignored.
 (
-    trap '' PIPE # the runner may be gone, the job goes on
+    exec < run || exit 125 # before the runner hears `begun`, and deletes it
+    trap '' PIPE           # the runner may be gone, the job goes on
     for fd in $groups; do
         echo 0 >&"$fd" || { echo 'its control group took no process' >&3; exit 125; }
         eval "exec $fd>&-"
@@ -21,7 +22,7 @@ set +C
     echo "$me" >> pid || { echo 'no room for its pid file' >&3; exit 125; }
     echo begun >&3
     trap - PIPE
-    exec < run 2>&4 3>&- 4>&-
+    exec 2>&4 3>&- 4>&-
     cd /
     exec "$@"
 )

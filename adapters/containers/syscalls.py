@@ -43,7 +43,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """Mount; see mount(2)."""
+    """Attach a file system, or a part of one, to the tree."""
     arguments = (os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode())
     _check(_libc.mount(*arguments), target)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
-
-import msgspec
+from types import MappingProxyType
+from typing import Protocol
 
 from adapters.containers.process import ProcessContainers
 from runner.job import Key, make_key
@@ -18,6 +17,9 @@ from runner.records import Grant, Place
 
 BOX = "5a0c7f31-7a57-4b0e-9df5-1c3a2d0c7e11"
 OTHER_BOX = "0b5e9d7c-2c4d-47c1-8a11-f0d3a4e6b922"
+MEMORY_BYTES = 256 << 20
+UIDS = (1_900_000_000, 50)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 KEY: Key = make_key("folder:///q", "digits", "first")
 
 
@@ -40,8 +42,10 @@ class Harness(Protocol):
         """Return the directory on this box that is the working directory of this container's job; made at first use."""
         ...
 
-    def spec(self, name: str, *command: str, **changes: Any) -> ContainerSpec:
-        """Return a spec with this command, its workspace, and whatever else the runtime needs."""
+    def spec(
+        self, name: str, *command: str, env: Mapping[str, str] = NOTHING, deadline_at: float | None = None
+    ) -> ContainerSpec:
+        """Return a spec with this command, its workspace, 256 MiB of memory, and whatever else the runtime needs."""
         ...
 
     async def clean(self) -> None:
@@ -52,9 +56,9 @@ class Harness(Protocol):
 class ProcessHarness:
     """Processes of this box; ``uid_range`` as the runtime takes it."""
 
-    def __init__(self, directory: Path, uid_range: tuple[int, int] | None = (1_900_000_000, 50), **options: Any) -> None:
+    def __init__(self, directory: Path, uid_range: tuple[int, int] | None = UIDS) -> None:
         self._directory = directory
-        self._options: dict[str, Any] = {"uid_range": uid_range, "claims": str(directory / "claims"), **options}
+        self._uid_range = uid_range
         self.state_dir = directory / "state"
         self.limits_memory = "memory limit" not in self._new(BOX).limits_missing()
 
@@ -71,17 +75,19 @@ class ProcessHarness:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def spec(self, name: str, *command: str, **changes: Any) -> ContainerSpec:
-        spec = ContainerSpec(
+    def spec(
+        self, name: str, *command: str, env: Mapping[str, str] = NOTHING, deadline_at: float | None = None
+    ) -> ContainerSpec:
+        return ContainerSpec(
             name=name,
             key=KEY,
             attempt=1,
             command=command,
-            env={},
+            env=dict(env),
             workspace=str(self.workspace(name)),
-            grant=Grant(places=(Place(memory=256 << 20, cpus=1, disk=1 << 30),)),
+            grant=Grant(places=(Place(memory=MEMORY_BYTES, cpus=1, disk=1 << 30),)),
+            deadline_at=deadline_at,
         )
-        return msgspec.structs.replace(spec, **changes)
 
     async def clean(self) -> None:
         for box in (BOX, OTHER_BOX):
@@ -90,4 +96,7 @@ class ProcessHarness:
                     await containers.remove(name)
 
     def _new(self, box: str) -> ProcessContainers:
-        return ProcessContainers(str(self.state_dir), box_id=box, now=time.time, **self._options)
+        claims = str(self._directory / "claims")
+        return ProcessContainers(
+            str(self.state_dir), box_id=box, uid_range=self._uid_range, now=time.time, claims=claims
+        )

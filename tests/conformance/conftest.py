@@ -1,0 +1,19 @@
+"""The adapters under test, one fixture a port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.container_harness import Harness, ProcessHarness
+
+
+@pytest.fixture(params=["process"])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
+    """Give each container runtime in turn, and end whatever a test left."""
+    made: Harness = ProcessHarness(tmp_path)
+    yield made
+    asyncio.run(made.clean())
