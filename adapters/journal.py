@@ -4,7 +4,8 @@ The journal in one SQLite file: written before the world is touched, read after 
 Every record is committed to the write-ahead log before ``append`` returns, which survives the end of the process at
 any instant. The commit of a ``StoreRecord`` also waits for the disk, and with it for all before it: once the broker
 is told a verdict, the journal must still know it after a power cut. All else may be lost with the power, because the
-processes that it speaks of are lost with it, and their messages still stand in their queues.
+processes that it speaks of are lost with it, and their messages still stand in their queues. (Measured on a virtual
+disk: a commit takes 0.02 ms, one that waits 0.3 ms and, beside a busy neighbour, 5 ms; a job has about nine.)
 """
 
 from __future__ import annotations

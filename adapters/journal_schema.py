@@ -49,7 +49,7 @@ def open_writer(path: str) -> sqlite3.Connection:
         _touch(path)
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection, path)
             connection.execute("PRAGMA journal_size_limit = 16777216")
             set_synchronous(connection, full=False)
             _migrate(connection, path)
@@ -124,6 +124,15 @@ def _error_of(cause: sqlite3.Error, path: str) -> RunnerError:
 def _is_full(path: str) -> bool:
     free = os.statvfs(os.path.dirname(path) or ".")
     return free.f_bavail == 0 or (free.f_files > 0 and free.f_favail == 0)
+
+
+def _write_ahead(connection: sqlite3.Connection, path: str) -> None:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise ConfigurationError(
+            f"the journal {path} stands where files cannot be shared in memory (mode {mode}), as on a network disk: "
+            "name a --state-dir on a local disk"
+        )
 
 
 def _touch(path: str) -> None:
