@@ -3,13 +3,14 @@
 PYTHON ?=
 VENV   ?= .venv
 ARGS   ?=
+PYTHONS ?= python3.12 python3.13
 BIN    := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
            --custom-compile-command 'make lock' pyproject.toml --group build
 
 export PYTHON VENV
 export UV_PYTHON_DOWNLOADS := never
-.PHONY: help demo venv venv-dev test test-quick lint format bench lock clean
+.PHONY: help demo venv venv-dev test test-quick test-pythons lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +31,13 @@ test: venv-dev ## everything, beside private real services (SERVICES=present, ST
 test-quick: venv-dev ## the unit tests, in under a minute, without any service
 	@$(BIN)/python -m tests.suite --groups quick --no-services
 
+test-pythons: ## the unit tests under each newer Python that runs here (PYTHONS="python3.12 python3.13")
+	@for python in $(PYTHONS); do \
+	    if $$python -c '' 2>/dev/null; then \
+	        $(MAKE) --no-print-directory test-quick PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; \
+	    else echo "$$python does not run here: not tested"; fi; \
+	done
+
 lint: venv-dev ## ruff, mypy, pyright and the import contracts
 	@$(BIN)/python -m tests.suite --groups lint --no-services
 
@@ -44,6 +52,6 @@ lock: venv-dev ## pin and hash every dependency again (ARGS=--upgrade for newer 
 	@$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt $(ARGS)
 
 clean: ## remove what was made here
-	@rm -rf $(VENV) demo-out build dist .coverage .coverage.* htmlcov
+	@rm -rf .venv .venv-* demo-out build dist .coverage .coverage.* htmlcov
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
