@@ -102,7 +102,7 @@ class DockerContainers:
             if found.has_ended:
                 return await self._exit(name, found)
             peak = self._peaks.setdefault(name, PeakMemory())
-            async with peak.watching(found.state.pid, found.id):
+            with peak.watching(found.state.pid, found.id):
                 await until_ended(self._engine, found.id, LOOK_EVERY_S)
 
     async def stop(self, name: str, grace_s: float) -> None:

@@ -8,8 +8,8 @@ a file on both for as long as the container runs. Reading that takes microsecond
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -56,30 +56,35 @@ class PeakMemory:
     def __init__(self, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
         self.seen_bytes: int | None = None
         self._proc, self._cgroups = proc, cgroups
+        # When to read next; set while the container is watched.
+        self._next: asyncio.TimerHandle | None = None
 
     def see(self, size: int | None) -> None:
         """Take note of one sample."""
         if size is not None:
             self.seen_bytes = max(size, self.seen_bytes or 0)
 
-    @asynccontextmanager
-    async def watching(self, pid: int, container_id: str) -> AsyncIterator[None]:
+    @contextmanager
+    def watching(self, pid: int, container_id: str) -> Iterator[None]:
         """Read the kernel's account again and again within the block, where this machine shows it."""
         file = self._account(pid, container_id)
-        if file is None:
+        if file is None or self._next is not None:
             yield
             return
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch(file), name=f"memory of {container_id}")
+        self._watch(file, SAMPLE_FIRST_S)
+        try:
             yield
-            watch.cancel()
+        finally:
+            if self._next is not None:
+                self._next.cancel()
+                self._next = None
 
-    async def _watch(self, file: Path) -> None:
-        pause_s = SAMPLE_FIRST_S
-        while (size := _read(file)) is not None:
-            self.see(size)
-            await asyncio.sleep(pause_s)
-            pause_s = min(SAMPLE_MAX_S, pause_s * SAMPLE_GROWTH)
+    def _watch(self, file: Path, pause_s: float) -> None:
+        size = _read(file)
+        self.see(size)
+        if size is not None:
+            later = min(SAMPLE_MAX_S, pause_s * SAMPLE_GROWTH)
+            self._next = asyncio.get_running_loop().call_later(pause_s, self._watch, file, later)
 
     def _account(self, pid: int, container_id: str) -> Path | None:
         try:

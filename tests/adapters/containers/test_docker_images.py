@@ -1,0 +1,212 @@
+"""Images of a real engine, pulled from a registry of a few lines that can also say no, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from adapters.containers.docker_engine import Engine
+from adapters.containers.docker_images import DockerImages
+from adapters.containers.docker_progress import PullProgress
+from runner.errors import Refused, Unavailable
+
+docker = pytest.mark.docker
+SILENT = 503
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def layer() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        member = tarfile.TarInfo("hello")
+        member.size = 5
+        tar.addfile(member, io.BytesIO(uuid.uuid4().bytes[:5]))
+    return content.getvalue()
+
+
+@dataclass
+class Registry:
+    """One image of one layer, under any name; a ``status`` other than 200 answers every request for a manifest."""
+
+    status: int = 200
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifest: bytes = b""
+    address: str = ""
+    # Set when a silent registry may end.
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        tar = layer()
+        rootfs = {"type": "layers", "diff_ids": [digest(tar)]}
+        config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).encode()
+        packed = gzip.compress(tar)
+        self.blobs = {digest(blob): blob for blob in (config, packed)}
+        described = {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "size": len(config),
+            "digest": digest(config),
+        }
+        layers = [
+            {
+                "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "size": len(packed),
+                "digest": digest(packed),
+            }
+        ]
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}
+        self.manifest = json.dumps(manifest).encode()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Serve the part of the distribution protocol that a pull uses."""
+        version = {"Docker-Distribution-API-Version": "registry/2.0"}
+        wanted = request.path.rpartition("/")[2]
+        if "/manifests/" not in request.path:
+            return web.Response(body=self.blobs.get(wanted, b"{}"), headers=version)
+        if self.status == SILENT:
+            await self.released.wait()
+        if self.status != 200:
+            code = {403: "DENIED", 404: "MANIFEST_UNKNOWN"}.get(self.status, "UNKNOWN")
+            told = {"errors": [{"code": code, "message": code.lower().replace("_", " ")}]}
+            return web.json_response(told, status=self.status, headers=version)
+        headers = {**version, "Docker-Content-Digest": digest(self.manifest)}
+        return web.Response(body=self.manifest, content_type=MANIFEST, headers=headers)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Registry]:
+        """Listen on loopback within the block."""
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self.answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.address = f"127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            self.released.set()
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def images_of(url: str, silent_s: float = 30.0) -> AsyncIterator[DockerImages]:
+    images = DockerImages(url, silent_s=silent_s)
+    try:
+        yield images
+    finally:
+        await images.close()
+
+
+async def forget(url: str, name: str) -> None:
+    engine = Engine(url)
+    async with engine.call("delete the image") as client:
+        await client.images.delete(name, force=True)
+    await engine.close()
+
+
+@docker
+def test_a_pull_returns_the_registrys_digest_and_tells_of_itself(docker_url: str) -> None:
+    async def scenario() -> None:
+        async with Registry().serving() as registry, images_of(docker_url) as images:
+            name = f"{registry.address}/team/job:1"
+            assert await images.resolve(name) is None
+            told: list[str] = []
+            try:
+                assert digest(registry.manifest) == await images.pull(name, told.append)
+                assert digest(registry.manifest) == await images.resolve(name)
+                assert digest(registry.manifest) == await images.resolve(f"{name[:-2]}@{digest(registry.manifest)}")
+                assert any("Downloaded newer image" in line for line in told)
+                assert all(line.startswith(f"image {name}: ") for line in told)
+            finally:
+                await forget(docker_url, name)
+
+    asyncio.run(scenario())
+
+
+@docker
+def test_an_image_that_no_registry_gave_is_named_by_its_id(docker_url: str, busybox_image: str) -> None:
+    async def scenario() -> None:
+        async with images_of(docker_url) as images:
+            found = await images.resolve(busybox_image)
+            assert found is not None
+            assert found.startswith("sha256:")
+            assert found == await images.resolve(found)
+
+    asyncio.run(scenario())
+
+
+@docker
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [(404, Refused, "manifest"), (403, Refused, "denied"), (500, Unavailable, "500|unknown")],
+)
+def test_a_registry_that_says_no_is_told_from_one_that_is_ill(
+    docker_url: str, status: int, error: type[Exception], words: str
+) -> None:
+    async def scenario() -> None:
+        async with Registry(status=status).serving() as registry, images_of(docker_url) as images:
+            with pytest.raises(error, match=words):
+                await images.pull(f"{registry.address}/team/job:1", [].append)
+
+    asyncio.run(scenario())
+
+
+@docker
+def test_a_registry_that_is_not_there_is_unavailable(docker_url: str) -> None:
+    async def scenario() -> None:
+        async with Registry().serving() as registry:
+            gone = registry.address
+        async with images_of(docker_url) as images:
+            with pytest.raises(Unavailable, match="connection refused"):
+                await images.pull(f"{gone}/team/job:1", [].append)
+
+    asyncio.run(scenario())
+
+
+@docker
+def test_a_registry_that_moves_nothing_is_unavailable(docker_url: str) -> None:
+    async def scenario() -> None:
+        async with Registry(status=SILENT).serving() as registry, images_of(docker_url, silent_s=0.3) as images:
+            with pytest.raises(Unavailable, match=r"within 0\.3 s"):
+                await images.pull(f"{registry.address}/team/job:1", [].append)
+
+    asyncio.run(scenario())
+
+
+@docker
+def test_a_name_that_is_none_is_refused(docker_url: str) -> None:
+    async def scenario() -> None:
+        async with images_of(docker_url) as images:
+            with pytest.raises(Refused, match="invalid reference"):
+                await images.pull("Not A Name", [].append)
+
+    asyncio.run(scenario())
+
+
+def test_progress_is_told_in_few_lines() -> None:
+    """A large image brings thousands of events."""
+    pull = PullProgress("a:1")
+    events: list[object] = [
+        {"status": "Downloading", "id": f"layer{half}", "progressDetail": {"current": done << 20, "total": 500 << 20}}
+        for half in (1, 2)
+        for done in range(501)
+    ]
+    events += [{"status": "Pull complete", "id": "layer1"}, {"status": "Digest: sha256:abc"}, "nonsense"]
+    lines = [line for event in events if (line := pull.line(event))]
+    assert len(lines) < 25
+    assert lines[0] == "image a:1: 0 B of 500 MiB"
+    assert lines[-1] == "image a:1: Digest: sha256:abc"
