@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -75,27 +76,29 @@ class ControlClient:
             Refused: there is no such job on this box.
         """
         query = f"follow={int(follow)}&attempt={position.attempt}&sequence={position.sequence}"
-        response = self._request("GET", f"/jobs/{quote(job_id, safe='')}/log?{query}", None)
-        try:
-            for text in response:
-                record = msgspec.json.decode(text, type=LogRecord) if text.strip() else LogRecord()
-                if (told := record.line or record.event) is not None:
-                    yield told
-        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-            raise Unavailable(f"the log of {job_id} broke off: the runner on {self._path.parent} is gone") from error
-        finally:
-            response.close()
+        with self._answered("GET", f"/jobs/{quote(job_id, safe='')}/log?{query}", None) as response:
+            try:
+                yield from _told(response)
+            except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+                raise Unavailable(
+                    f"the log of {job_id} broke off: the runner on {self._path.parent} is gone"
+                ) from error
 
     def _ask(self, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
-        response = self._request(method, path, body)
-        with response:
+        with self._answered(method, path, body) as response:
             return msgspec.json.decode(response.read(), type=kind)
 
-    def _request(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
-        connection = _Connection(self._path)
+    @contextmanager
+    def _answered(self, method: str, path: str, body: bytes | None) -> Iterator[http.client.HTTPResponse]:
+        with closing(_Connection(self._path)) as connection, self._request(connection, method, path, body) as response:
+            if response.status >= http.client.BAD_REQUEST:
+                raise self._failure(response)
+            yield response
+
+    def _request(self, connection: _Connection, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
         try:
             connection.request(method, path, body)
-            response = connection.getresponse()
+            return connection.getresponse()
         except (FileNotFoundError, ConnectionError) as error:
             raise Unavailable(self._nobody()) from error
         except PermissionError as error:
@@ -106,9 +109,6 @@ class ControlClient:
             raise Unavailable(
                 f"the runner on {self._path.parent} did not answer within {ANSWER_WITHIN_S:g} s"
             ) from error
-        if response.status >= http.client.BAD_REQUEST:
-            raise self._failure(response)
-        return response
 
     def _nobody(self) -> str:
         return (
@@ -116,9 +116,18 @@ class ControlClient:
         )
 
     def _failure(self, response: http.client.HTTPResponse) -> RunnerError:
-        with response:
-            try:
-                told = msgspec.json.decode(response.read(), type=Failure)
-            except msgspec.DecodeError:
-                told = Failure(f"the runner on {self._path.parent} failed over the request; its log says more")
+        try:
+            told = msgspec.json.decode(response.read(), type=Failure)
+        except msgspec.DecodeError:
+            told = Failure(f"the runner on {self._path.parent} failed over the request; its log says more")
         return _ERRORS.get(response.status, RunnerError)(told.error)
+
+
+def _told(response: http.client.HTTPResponse) -> Iterator[LogLine | Event]:
+    for text in response:
+        record = msgspec.json.decode(text, type=LogRecord) if text.strip() else LogRecord()
+        if record.end:
+            return
+        if (told := record.line or record.event) is not None:
+            yield told
+    raise http.client.IncompleteRead(b"")

@@ -6,6 +6,7 @@ It asks the runner through the ``Control`` port and reads logs from the spool; i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ import msgspec
 
 import runner
 from adapters.http.follow import records
-from adapters.http.wire import Failure, Health, Sentence, StopWanted, connected, short_address
+from adapters.http.wire import Failure, Health, LogRecord, Sentence, StopWanted, connected, short_address
 from runner.errors import BadInput, ConfigurationError, Refused, RunnerError, Unavailable
 from runner.ports import Control, Journal, Position, Spool
 from runner.units import format_duration
@@ -42,7 +43,9 @@ async def open_control(path: Path, control: Control, journal: Journal, spool: Sp
 
     listener = _listen(path)
     app = web.Application(middlewares=[_failures()])
-    app.add_routes(_Routes(control, journal, spool).table())
+    routes = _Routes(control, journal, spool)
+    app.add_routes(routes.table())
+    app.on_shutdown.append(routes.let_go)
     service = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_WITHIN_S)
     await service.setup()
     made = _inode(path)
@@ -99,6 +102,8 @@ class _Routes:
         self._control = control
         self._journal = journal
         self._spool = spool
+        # Requests that go on as long as a job does.
+        self._followed: set[asyncio.Task[object]] = set()
 
     def table(self) -> list[web.RouteDef]:
         from aiohttp import web
@@ -131,6 +136,17 @@ class _Routes:
         return _answer(Sentence(_stopping(wanted)))
 
     async def log(self, request: web.Request) -> web.StreamResponse:
+        if (task := asyncio.current_task()) is not None:
+            self._followed.add(task)
+            task.add_done_callback(self._followed.discard)
+        return await self._send_log(request)
+
+    async def let_go(self, _: web.Application) -> None:
+        """End those who follow a log: closing waits for nobody."""
+        for task in self._followed:
+            task.cancel()
+
+    async def _send_log(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
         job_id = request.match_info["id"]
@@ -146,6 +162,7 @@ class _Routes:
             with suppress(ConnectionResetError):
                 async for record in told:
                     await response.write(msgspec.json.encode(record) + b"\n" if record else b"\n")
+                await response.write(msgspec.json.encode(LogRecord(end=True)) + b"\n")
         return response
 
 

@@ -57,10 +57,11 @@ class StopWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of a job's log: a run of bytes (base64), or a state change."""
+    """One record of a job's log: a run of bytes (base64), a state change, or the end of what was asked for."""
 
     line: LogLine | None = None
     event: Event | None = None
+    end: bool = False
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from runner.cli import paths
+from runner.cli.output import clock
 from runner.cli.rows import receipt_of, row_of, why_of
 from runner.job import make_key
 from runner.receipt import Event, JobRow, Receipt, Why
@@ -84,29 +85,38 @@ class QueueBook:
         self._root = root
         self._results = results
 
+    def waiting(self) -> tuple[WaitingJob, ...]:
+        """List the jobs that no box holds, newest first."""
+        return waiting_jobs(self._root, self._root.name)[::-1]
+
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         known = await self._results.list(ended=ended)
         told = {row.id for row in known if row.state != "ended"}
-        waiting = [job.row for job in waiting_jobs(self._root, self._root.name) if job.row.id not in told]
-        return (*reversed(waiting), *known)
+        return (*(job.row for job in self.waiting() if job.row.id not in told), *known)
 
     async def receipt(self, job_id: str) -> Receipt | None:
-        row = next((row for row in await self.rows(ended=False) if row.id == job_id), None)
         stored = await self._results.get(job_id)
-        if row is None or (stored is not None and stored.state == "ended" and stored.attempt >= row.attempt):
+        waits = next((job for job in self.waiting() if job_id in {job.row.id, job.key}), None)
+        if waits is not None and (stored is None or stored.key != waits.key):
+            return _receipt_so_far(waits.row, waits.key)
+        if stored is not None:
             return stored
-        return Receipt(**{name: getattr(row, name) for name in JobRow.__struct_fields__})
+        row = next((row for row in await self._results.list(ended=False) if row.id == job_id), None)
+        return _receipt_so_far(row, "") if row is not None else None
 
     async def why(self, job_id: str) -> Why | None:
         receipt = await self.receipt(job_id)
         if receipt is None:
             return None
         if receipt.state == "ended":
-            return Why(job_id, "ended", _ending(receipt), receipt.ended_at or 0.0)
+            return Why(receipt.id, "ended", _ending(receipt), receipt.ended_at or 0.0)
+        waits = next((job for job in self.waiting() if job.row.id == receipt.id), None)
+        if waits is not None:
+            return Why(receipt.id, "waiting", _waiting(waits), waits.row.submitted_at or 0.0)
         event = await self._newest_event(job_id)
-        if event is None or event.state != receipt.state:
-            return Why(job_id, receipt.state, f"it waits in queue {receipt.queue}", receipt.submitted_at or 0.0)
-        return Why(job_id, event.state, event.message or f"it is {event.state}", event.at)
+        if event is None:
+            return Why(receipt.id, receipt.state, f"it is {receipt.state}", receipt.submitted_at or 0.0)
+        return Why(receipt.id, event.state, event.message or f"it is {event.state}", event.at)
 
     async def _newest_event(self, job_id: str) -> Event | None:
         from runner.ports import Position
@@ -117,27 +127,47 @@ class QueueBook:
         return newest
 
 
+def _receipt_so_far(row: JobRow, key: str) -> Receipt:
+    return Receipt(**{name: getattr(row, name) for name in JobRow.__struct_fields__}, key=key)
+
+
 def _ending(receipt: Receipt) -> str:
     return f"{receipt.end_reason}: {receipt.message}" if receipt.message else str(receipt.end_reason)
 
 
-class BoxBook:
-    """The box's journal first, then its own queue: what it holds, and what its result backend still knows."""
+def _waiting(job: WaitingJob) -> str:
+    if job.due_at is None:
+        return f"it waits in {job.row.queue} for a box to take it"
+    return f"it waits in {job.row.queue} for its next attempt at {clock(job.due_at)}"
 
-    def __init__(self, journal: Journal, queue: QueueBook, root: Path, *, box: str, running: bool) -> None:
+
+def _went_back(entry: JournalEntry) -> bool:
+    """Tell whether the job waits in its queue again, for its next attempt or for another box."""
+    return entry.settled is not None and entry.state != "ended"
+
+
+class BoxBook:
+    """The box's journal first, then its own queue: what waits there, and what its result backend still knows."""
+
+    def __init__(self, journal: Journal, queue: QueueBook, *, box: str, running: bool) -> None:
         """Keep all; ``running`` says whether a runner answers on the box."""
         self._journal = journal
         self._queue = queue
-        self._root = root
         self._box = box
         self._running = running
 
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
-        waiting = {job.key: job.row for job in waiting_jobs(self._root, self._root.name)}
-        known = [row_of(entry, self._box) for entry in entries if entry.key not in waiting or entry.settled is None]
+        waiting = {job.key: job.row for job in self._queue.waiting()}
         held = {entry.key for entry in entries if entry.settled is None}
-        return (*(row for key, row in reversed(waiting.items()) if key not in held), *known)
+        known = [row_of(entry, self._box) for entry in entries if entry.key not in waiting or entry.key in held]
+        others = await self._queue.rows(ended=True) if ended else ()
+        ids = {row.id for row in known}
+        return (
+            *(row for key, row in waiting.items() if key not in held),
+            *known,
+            *(row for row in others if row.state == "ended" and row.id not in ids),
+        )
 
     async def receipt(self, job_id: str) -> Receipt | None:
         entry = await self._journal.find(job_id)
@@ -145,7 +175,9 @@ class BoxBook:
 
     async def why(self, job_id: str) -> Why | None:
         entry = await self._journal.find(job_id)
-        why = why_of(entry) if entry is not None else await self._queue.why(job_id)
+        why = await self._queue.why(job_id) if entry is None or _went_back(entry) else None
+        if why is None and entry is not None:
+            why = why_of(entry)
         if why is None or why.state == "ended" or self._running:
             return why
         sentence = f"{why.sentence}; no runner is running on this box: start one with: runner run &"
@@ -155,23 +187,17 @@ class BoxBook:
 @asynccontextmanager
 async def open_book(args: argparse.Namespace) -> AsyncIterator[Book]:
     """Open what a command reads: the named queue, else this box, which may be one that never ran."""
-    from adapters.results.folder import FolderResults
+    from runner.cli.target import existing_place, open_results
 
-    from runner.cli.target import open_target
-
-    if args.queue:
-        async with open_target(args) as target:
-            yield QueueBook(target.root, target.results)
-        return
-    state = paths.state_dir(args)
-    root = state / "queue"
-    results = FolderResults(root)
-    try:
+    place = existing_place(args)
+    async with open_results(place) as results:
+        queue = QueueBook(place.root, results)
+        if not place.own:
+            yield queue
+            return
+        state = paths.state_dir(args)
         async with open_journal(state) as journal:
-            queue = QueueBook(root, results)
-            yield BoxBook(journal, queue, root, box=box_id(state), running=runner_answers(state))
-    finally:
-        await results.close()
+            yield BoxBook(journal, queue, box=box_id(state), running=runner_answers(state))
 
 
 @asynccontextmanager

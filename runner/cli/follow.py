@@ -42,8 +42,10 @@ class Screen:
         if line.stream == "runner":
             self._show_progress(line.data.decode("utf-8", "replace").strip(), print_it=self._runner_lines)
             return
+        stream = {"stdout": sys.stdout, "stderr": sys.stderr}.get(line.stream)
+        if stream is None:
+            return
         self.clear()
-        stream = sys.stdout if line.stream == "stdout" else sys.stderr
         stream.flush()
         stream.buffer.write(line.data)
         stream.buffer.flush()

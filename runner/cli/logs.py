@@ -94,7 +94,7 @@ async def _print(args: argparse.Namespace, show: Show) -> None:
 
 async def _stored(args: argparse.Namespace, key: str, *, follow: bool) -> AsyncIterator[LogLine | Event]:
     """Read the spool on this box where there is one, else the result backend."""
-    from runner.cli.target import open_target
+    from runner.cli.target import existing_place, open_results
 
     if not follow and not args.queue:
         found = False
@@ -103,8 +103,8 @@ async def _stored(args: argparse.Namespace, key: str, *, follow: bool) -> AsyncI
             yield told
         if found:
             return
-    async with open_target(args) as target:
-        async for told in target.results.tail(key, Position(), follow=follow):
+    async with open_results(existing_place(args)) as results:
+        async for told in results.tail(key, Position(), follow=follow):
             yield told
 
 

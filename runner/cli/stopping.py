@@ -70,9 +70,10 @@ def end_job(args: argparse.Namespace) -> str:
 
 async def _end_job(args: argparse.Namespace) -> str:
     from adapters.http.client import ControlClient
-    from runner.cli.target import open_target
+    from runner.cli.target import existing_place, open_target
 
     if args.queue:
+        existing_place(args)
         async with open_target(args) as target:
             return await cancel_in_queue(args, target)
     state = paths.state_dir(args)
@@ -98,7 +99,7 @@ async def _cancel_without_runner(args: argparse.Namespace, target: Target) -> st
 
 async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
     """Withdraw a waiting job and store its end, else set a stop mark for the box that has it."""
-    waiting = [job for job in waiting_jobs(target.root, target.queue.name) if args.job in {job.row.id, job.key}]
+    waiting = [job for job in waiting_jobs(target.place.root, target.queue.name) if args.job in {job.row.id, job.key}]
     for job in waiting:
         if await target.queue.withdraw(job.row.id):
             await _store_end(target.results, job)

@@ -14,7 +14,6 @@ from runner.cli.local_files import add_upload, make_outputs_absolute, take_local
 from runner.cli.output import print_json, say
 from runner.cli.parser import add_command, add_json, add_queue
 from runner.cli.submission import add_fields, apply_options, checked, fill_in, read_document, told_name
-from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.cli.local_files import LocalInput
@@ -51,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def submit(args: argparse.Namespace) -> int:
     """Submit one job; print its id, or follow it."""
     if args.file is None and args.words is None:
-        raise UsageError("submit: a job is missing; name a job file, or give a command after --")
+        args.parser.error("a job is missing; name a job file, or give a command after --")
     document = read_document(args.file)
     apply_options(document, args)
     fill_in(document)
@@ -79,7 +78,7 @@ async def _submit(args: argparse.Namespace, job: Job, local: list[LocalInput]) -
             say(job.id)
             return await _follow(args, target, job.id, key)
     if args.json:
-        print_json({"id": job.id, "key": key, "queue": target.url})
+        print_json({"id": job.id, "key": key, "queue": target.place.url})
     else:
         print(job.id)
     return 0
@@ -89,7 +88,7 @@ def _warn_of_no_runner(args: argparse.Namespace, target: Target) -> None:
     from runner.cli.books import runner_answers
 
     state = paths.state_dir(args)
-    if target.own and not runner_answers(state):
+    if target.place.own and not runner_answers(state):
         say(f"no runner seems to run on {state}, so the job waits; start one with: runner run &")
 
 

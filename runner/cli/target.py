@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import msgspec
 
 from runner.cli import paths
 from runner.cli.parser import nearest
-from runner.errors import ConfigurationError, UsageError
+from runner.errors import ConfigurationError, Refused, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -25,57 +27,119 @@ LATER_KINDS = ("redis", "rediss", "amqp", "amqps", "sqs", "pubsub")
 CLIENT_LEASE_S = 60.0
 
 
-class Target(msgspec.Struct, frozen=True):
-    """An open queue with its result backend; ``own`` says that it is the box's own, ``root`` its directory."""
+class Place(msgspec.Struct, frozen=True):
+    """A queue's directory and that of its result backend; ``own`` says that it is the box's own."""
 
     url: str
+    root: Path
+    results: Path
+    own: bool
+
+
+class Target(msgspec.Struct, frozen=True):
+    """An open queue with its result backend."""
+
+    place: Place
     queue: Queue
     results: Results
-    own: bool
-    root: Path
 
 
-@asynccontextmanager
-async def open_target(args: argparse.Namespace) -> AsyncIterator[Target]:
+def find_place(args: argparse.Namespace) -> Place:
     """
-    Open the queue that ``--queue`` names, else the box's own, made at its first use.
+    Return where the queue stands that ``--queue`` names, else the box's own; nothing is made.
 
     Raises:
-        UsageError: the URL names no kind of queue that this version serves.
-        ConfigurationError: its directory is something else, or is not this user's to write.
+        UsageError: the URL names no kind of queue that this version serves, or several queues.
     """
-    from adapters.results.folder import FolderResults
-
-    from adapters.queues.folder import FolderBroker
-
     url = args.queue or paths.own_queue(paths.state_dir(args))
-    root, single = folder_of(url)
-    broker = FolderBroker(root, box_id="", now=time.time, lease_s=CLIENT_LEASE_S, single=single or not args.queue)
-    queue = await broker.open((await broker.queues())[0])
-    results = FolderResults(...)
-    try:
-        yield Target(url, queue, results, own=not args.queue, root=Path(root))
-    finally:
-        await results.close()
-        await queue.close()
-        await broker.close()
+    root = _queue_root("--queue", url)
+    results = Path(_folder("--results", args.results)[0]) if args.results else root / "results"
+    return Place(url, root, results, own=not args.queue)
 
 
-def folder_of(url: str) -> tuple[str, bool]:
-    """Return the directory of a ``folder:`` URL, and whether it names one queue for sure."""
+def _queue_root(option: str, url: str) -> Path:
+    from adapters.queues.folder_layout import is_queue, queues_in
+
+    root, single = _folder(option, url)
+    found = () if single or is_queue(root) or not os.path.isdir(root) else queues_in(root)  # noqa: PTH112 - one of its own
+    if len(found) > 1:
+        raise UsageError(f"{option} {url}: there are {len(found)} queues; name one, like {url}?queue={found[0]}")
+    return Path(root) / found[0] if found else Path(root)
+
+
+def _folder(option: str, url: str) -> tuple[str, bool]:
     from adapters.queues.folder_layout import queue_location
 
     scheme = urlsplit(url).scheme
     if scheme not in KINDS:
-        raise UsageError(f"--queue {url}: {_no_kind(scheme)}")
+        raise UsageError(f"{option} {url}: {_no_kind(scheme)}")
     try:
         return queue_location(url)
     except ConfigurationError as error:
-        raise UsageError(f"--queue {url}: {error}") from error
+        raise UsageError(f"{option}: {error}") from error
 
 
 def _no_kind(scheme: str) -> str:
     if scheme in LATER_KINDS:
         return f"queues of kind {scheme} are not served by this version; use folder:///path"
-    what = f"{scheme}: is no kind of queue{nearest(scheme, (*KINDS, *LATER_KINDS))}" if scheme else "it has no kind"
-    return f"{what}; write folder:///path"
+    if not scheme:
+        return "a queue has a kind; write folder:///path"
+    return f"no such kind of queue: {scheme}{nearest(scheme, (*KINDS, *LATER_KINDS))}; write folder:///path"
+
+
+def existing_place(args: argparse.Namespace) -> Place:
+    """
+    Return the place of a queue that was named and must be there: a mistyped name is not made by looking at it.
+
+    Raises:
+        Refused: there is none.
+    """
+    from adapters.queues.folder_layout import is_queue
+
+    place = find_place(args)
+    if not place.own and not is_queue(str(place.root)):
+        raise Refused(f"--queue {place.url}: there is no queue at {place.root}; `runner submit` makes one")
+    return place
+
+
+@asynccontextmanager
+async def open_results(place: Place) -> AsyncIterator[Results]:
+    """Open a result backend; one that was never written reads as empty."""
+    from adapters.results.folder import FolderResults
+
+    results = FolderResults(str(place.results))
+    try:
+        yield results
+    finally:
+        await results.close()
+
+
+@asynccontextmanager
+async def open_target(args: argparse.Namespace) -> AsyncIterator[Target]:
+    """
+    Open a queue, made at its first use, and its result backend.
+
+    Raises:
+        ConfigurationError: its directory is something else, or is not this user's to write.
+    """
+    from adapters.queues.folder import FolderBroker
+
+    place = find_place(args)
+    if place.own:
+        await asyncio.to_thread(_make_state_directory, args)
+    broker = FolderBroker(str(place.root), box_id="", now=time.time, lease_s=CLIENT_LEASE_S, single=True)
+    try:
+        queue = await broker.open(place.root.name)
+        try:
+            async with open_results(place) as results:
+                yield Target(place, queue, results)
+        finally:
+            await queue.close()
+    finally:
+        await broker.close()
+
+
+def _make_state_directory(args: argparse.Namespace) -> None:
+    from adapters.state_dir import StateDir
+
+    StateDir(str(paths.state_dir(args)))

@@ -24,7 +24,7 @@ def show_version(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        print(json.dumps({"version": runner.__version__, "python": platform.python_version()}))
+        print(json.dumps({"version": runner.__version__, "python": platform.python_version()}, separators=(",", ":")))
         return 0
     print(f"runner {runner.__version__} (Python {platform.python_version()})")
     return 0

@@ -1,0 +1,281 @@
+"""The control socket: what it answers, who may ask, and how it comes and goes."""
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from adapters.http.client import ControlClient
+from adapters.http.control import CLOSE_WITHIN_S, open_control
+from adapters.http.wire import LogRecord
+from adapters.journal import SqliteJournal
+from adapters.spool import FileSpool
+from runner.errors import ConfigurationError, Refused, Unavailable
+from runner.job import EndReason, Job, make_key
+from runner.ports import LogLine, Position
+from runner.receipt import Event, GpuRow, GpuTable, QueueRow, Receipt, SourceRow
+from runner.records import ClaimedJob, ClaimRecord, StoreRecord
+
+T = TypeVar("T")
+KEY = make_key("q", "digits-1", "s1")
+SOURCES = (SourceRow("local.toml", "folder", "ok", queues=(QueueRow("train", 3),)),)
+GPUS = GpuTable("550.1", (GpuRow(0, "GPU-a", "H200", 1 << 37, job="digits-1"),))
+
+
+@dataclass
+class FakeControl:
+    """Answers as told and keeps what it was asked."""
+
+    cancelled: list[str] = field(default_factory=list)
+    stops: list[tuple[bool, float | None]] = field(default_factory=list)
+    failure: Exception | None = None
+
+    async def cancel(self, job_id: str) -> str:
+        if self.failure is not None:
+            raise self.failure
+        self.cancelled.append(job_id)
+        return f"{job_id} is being stopped"
+
+    async def sources(self) -> tuple[SourceRow, ...]:
+        return SOURCES
+
+    async def gpus(self) -> GpuTable:
+        return GPUS
+
+    def stop(self, *, leave: bool, grace_s: float | None) -> None:
+        self.stops.append((leave, grace_s))
+
+
+@dataclass
+class Box:
+    """An open control socket with the journal and the spool behind it."""
+
+    path: Path
+    control: FakeControl
+    journal: SqliteJournal
+    spool: FileSpool
+    client: ControlClient
+
+    async def claim(self) -> None:
+        claimed = ClaimedJob(KEY, Job(id="digits-1"), "q", "train", "local.toml")
+        await self.journal.append(KEY, ClaimRecord(claimed, "t", b"{}", 1.0))
+
+    async def end(self) -> None:
+        receipt = Receipt("digits-1", state="ended", end_reason=EndReason.SUCCEEDED, key=KEY)
+        await self.journal.append(KEY, StoreRecord(receipt, None, 2.0))
+
+    async def asked(self, ask: Callable[[], T]) -> T:
+        return await asyncio.to_thread(ask)
+
+
+@asynccontextmanager
+async def box(directory: Path) -> AsyncIterator[Box]:
+    path, control = directory / "control.sock", FakeControl()
+    journal = SqliteJournal(str(directory / "journal.db"), str(directory / "journal.key"))
+    spool = FileSpool(str(directory / "spool"), lambda: 7)
+    try:
+        async with open_control(path, control, journal, spool):
+            yield Box(path, control, journal, spool, ControlClient(path))
+    finally:
+        await spool.close()
+        await journal.close()
+
+
+def test_it_passes_on_what_it_is_asked(tmp_path: Path) -> None:
+    """Every command that needs a running runner goes through here."""
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            assert os.getpid() == (await it.asked(it.client.health)).pid
+            assert await it.asked(it.client.sources) == SOURCES
+            assert await it.asked(it.client.gpus) == GPUS
+            assert await it.asked(lambda: it.client.cancel("a b/c")) == "a b/c is being stopped"
+            await it.asked(lambda: it.client.stop(leave=False, grace_s=30.0))
+            await it.asked(lambda: it.client.stop(leave=True, grace_s=None))
+            assert it.control.cancelled == ["a b/c"]
+            assert it.control.stops == [(False, 30.0), (True, None)]
+
+    asyncio.run(main())
+
+
+def test_only_owner_and_group_may_open_it(tmp_path: Path) -> None:
+    """Whoever may open it may cancel everybody's jobs."""
+
+    async def main() -> int:
+        async with box(tmp_path) as it:
+            return stat.S_IMODE(it.path.stat().st_mode)
+
+    assert asyncio.run(main()) == 0o660
+
+
+def test_it_works_however_deep_its_directory_lies(tmp_path: Path) -> None:
+    """The kernel takes 107 bytes; state directories are longer in tests and homes."""
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+
+    async def main() -> None:
+        async with box(deep) as it:
+            assert await it.asked(it.client.gpus) == GPUS
+
+    asyncio.run(main())
+    assert not (deep / "control.sock").exists()
+
+
+def test_a_file_left_by_a_killed_runner_is_replaced(tmp_path: Path) -> None:
+    """Kill -9 is a normal way to stop."""
+    stale = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(stale))
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            assert await it.asked(it.client.gpus) == GPUS
+
+    asyncio.run(main())
+
+
+def test_a_second_one_on_the_same_directory_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    """Two runners on one state directory would run jobs twice."""
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            with pytest.raises(ConfigurationError, match="another runner answers there"):
+                async with open_control(it.path, it.control, it.journal, it.spool):
+                    pass
+            assert await it.asked(it.client.gpus) == GPUS
+
+    asyncio.run(main())
+
+
+def test_failures_come_back_as_what_they_are(tmp_path: Path) -> None:
+    """A command's exit status depends on it."""
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            for failure in (Refused("no such job"), Unavailable("inventory: no answer within 10 s")):
+                it.control.failure = failure
+                with pytest.raises(type(failure), match=str(failure)):
+                    await it.asked(lambda: it.client.cancel("x"))
+
+    asyncio.run(main())
+
+
+def test_without_a_runner_the_client_says_how_to_start_one(tmp_path: Path) -> None:
+    """The commonest mistake of the first day."""
+    with pytest.raises(Unavailable, match=f"no runner is running on {tmp_path}; start one with: runner run"):
+        ControlClient(tmp_path / "control.sock").health()
+    with pytest.raises(Unavailable, match="no runner is running"):
+        ControlClient(tmp_path / "absent" / "control.sock").health()
+
+
+def test_a_log_is_read_from_any_position(tmp_path: Path) -> None:
+    """State changes come as what they are, bytes unchanged."""
+    event = Event(KEY, "digits-1", 1.5, "running")
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            await it.claim()
+            await it.spool.append(KEY, 1, "stdout", b"\xff\n")
+            await it.spool.append(KEY, 1, "event", msgspec.json.encode(event))
+            told = await it.asked(lambda: list(it.client.log("digits-1", Position(), follow=False)))
+            assert told == [LogLine(1, 0, 7, "stdout", b"\xff\n"), event]
+            assert [event] == await it.asked(lambda: list(it.client.log("digits-1", Position(1, 1), follow=False)))
+            with pytest.raises(Refused, match="no job 'nosuch' on this box"):
+                await it.asked(lambda: list(it.client.log("nosuch", Position(), follow=False)))
+
+    asyncio.run(main())
+
+
+def test_following_sees_each_line_as_it_comes_and_ends_with_the_job(tmp_path: Path) -> None:
+    """The next line is written only when the last one was seen, so nothing waits for more to come."""
+
+    async def main() -> list[bytes]:
+        async with box(tmp_path) as it:
+            await it.claim()
+            seen: asyncio.Queue[LogLine | Event] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+
+            def follow() -> None:
+                for told in it.client.log("digits-1", Position(), follow=True):
+                    loop.call_soon_threadsafe(seen.put_nowait, told)
+
+            async with asyncio.TaskGroup() as group:
+                following = group.create_task(asyncio.to_thread(follow))
+                lines = []
+                for number in range(3):
+                    await it.spool.append(KEY, 1, "stdout", b"%d\n" % number)
+                    line = await asyncio.wait_for(seen.get(), 10)
+                    assert isinstance(line, LogLine)
+                    lines.append(line.data)
+                await it.end()
+                await it.spool.seal(KEY, 1)
+                await asyncio.wait_for(following, 10)
+            return lines
+
+    assert asyncio.run(main()) == [b"0\n", b"1\n", b"2\n"]
+
+
+def test_a_follower_that_goes_away_is_let_go(tmp_path: Path) -> None:
+    """Closing the socket must not wait for jobs that run for days."""
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            await it.claim()
+            await it.spool.append(KEY, 1, "stdout", b"1\n")
+            log = it.client.log("digits-1", Position(), follow=True)
+            assert await it.asked(lambda: next(log))
+            await it.asked(log.close)  # type: ignore[attr-defined]  # it is a generator
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_runner_that_ends_ends_its_followers(tmp_path: Path) -> None:
+    """A drain does not hang on who is looking."""
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            async with box(tmp_path) as it:
+                await it.claim()
+                await it.spool.append(KEY, 1, "stdout", b"1\n")
+                log = it.client.log("digits-1", Position(), follow=True)
+                assert await it.asked(lambda: next(log))
+                rest = group.create_task(it.asked(lambda: _failure(lambda: next(log))))
+                started = asyncio.get_running_loop().time()
+            assert "broke off" in str(await rest)
+            assert asyncio.get_running_loop().time() - started < CLOSE_WITHIN_S
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def _failure(ask: Callable[[], object]) -> Exception:
+    with pytest.raises(Unavailable) as failure:
+        ask()
+    return failure.value
+
+
+def test_numbers_of_a_position_are_checked(tmp_path: Path) -> None:
+    """A bad request is named, not answered with something else."""
+
+    async def main() -> None:
+        async with box(tmp_path) as it:
+            await it.claim()
+            with pytest.raises(Exception, match="attempt='-1' is no whole number"):
+                await it.asked(lambda: list(it.client.log("digits-1", Position(-1, 0), follow=False)))
+
+    asyncio.run(main())
+
+
+def test_a_record_has_one_of_both() -> None:
+    """The form of the stream is a contract."""
+    line = LogLine(1, 0, 7, "stdout", b"hi\n")
+    assert b'{"line":{"attempt":1,"sequence":0,"at_ns":7,"stream":"stdout","data":"aGkK"}}' == msgspec.json.encode(
+        LogRecord(line=line)
+    )
