@@ -11,7 +11,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from runner.kernel.ref import Overflow, Ref
 
@@ -60,13 +60,9 @@ class Actor(Generic[M]):
         Raises:
             ValueError: a task of this name runs already.
         """
-
-        def tell_self(error: Exception) -> None:
-            if on_error is None:
-                raise error
-            self.ref.urgent(on_error(error))
-
-        self._supervised.start(name, functools.partial(func, *args), tell_self)
+        if name in self.tasks():
+            raise ValueError(f"cannot start task {name!r} of actor {self.ref.name!r}: one runs; cancel it first")
+        self._supervised.start(name, _call(func, args), on_error)
 
     def cancel_task(self, name: str) -> bool:
         """Cancel a task; its name is free at once. Returns whether there was one."""
@@ -74,36 +70,42 @@ class Actor(Generic[M]):
 
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks that run, oldest first."""
-        return tuple(self._supervised.named)
+        return self._supervised.names()
 
 
 class Tasks:
     """The tasks of one instance of an actor. The first that fails cancels `owner`, the task that runs the instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, ref: Ref[Any]) -> None:
         self.owner: asyncio.Task[None] | None = None
         self.named: dict[str, asyncio.Task[None]] = {}
         self.failure: Exception | None = None
+        self.stopping = False
+        self._ref = ref
         self._running: set[asyncio.Task[None]] = set()
-        self._stopping = False
 
-    def bind(self, actor: Actor[M], ref: Ref[M]) -> None:
+    def bind(self, actor: Actor[M]) -> None:
         """Give an instance its address and its tasks; done here so that subclasses need no `__init__` of ours."""
-        actor.ref = ref
+        actor.ref = self._ref
         actor._supervised = self  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
-    def start(self, name: str, work: Callable[[], Awaitable[None]], on_error: Callable[[Exception], None]) -> None:
-        """Run the work under that name; what `on_error` raises is a failure."""
-        if name in self.named:
-            raise ValueError(f"cannot start task {name!r}: one of that name runs; cancel it first")
-        self.named[name] = self.spawn(self._run(name, work, on_error), name)
+    def names(self) -> tuple[str, ...]:
+        """List those that run, oldest first."""
+        return tuple(name for name, task in self.named.items() if not task.done())
 
-    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        """Run the work without a name that others could cancel; what it raises is a failure."""
-        task = asyncio.create_task(work, name=name)
+    def start(self, name: str, work: Coroutine[None, None, None], on_error: Callable[[Exception], M] | None) -> None:
+        """Run the work under that name, until the actor ends or somebody cancels it."""
+        self.named.pop(name, None)
+        self.named[name] = self.spawn(name, work, on_error)
+
+    def spawn(
+        self, name: str, work: Coroutine[None, None, None], on_error: Callable[[Exception], M] | None = None
+    ) -> asyncio.Task[None]:
+        """Run the work so that nobody can cancel it by its name."""
+        task = asyncio.create_task(work, name=f"{self._ref.name}/{name}")
         self._running.add(task)
-        task.add_done_callback(self._ended)
-        if self._stopping:
+        task.add_done_callback(functools.partial(self._ended, name, on_error))
+        if self.stopping:
             task.cancel()
         return task
 
@@ -114,8 +116,7 @@ class Tasks:
 
     async def stop(self, cleanup_s: float) -> None:
         """Cancel all tasks and await their end, at most `cleanup_s`; one that will not end is left and reported."""
-        self._stopping = True
-        self.named.clear()
+        self.stopping = True
         for task in self._running:
             task.cancel()
         if self._running:
@@ -123,49 +124,36 @@ class Tasks:
             for task in stuck:
                 logger.error("task ignores its cancellation", extra={"action": "task_stuck", "task": task.get_name()})
 
-    async def _run(self, name: str, work: Callable[[], Awaitable[None]], on_error: Callable[[Exception], None]) -> None:
-        try:
-            error = await outcome(work)
-        finally:
-            if self.named.get(name) is asyncio.current_task():
-                del self.named[name]
-        if error is not None:
-            on_error(error)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, name: str, on_error: Callable[[Exception], M] | None, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        error = _error_of(task)
-        if self.failure is None and isinstance(error, Exception):
-            self.failure = error
-            if self.owner is not None and not self._stopping:
+        if self.named.get(name) is task:
+            del self.named[name]
+        if (error := error_of(task)) is None:
+            return
+        if on_error is None:
+            self._crash(error)
+            return
+        try:
+            self._ref.urgent(on_error(error))
+        except Exception as bug:  # noqa: BLE001 - an error that cannot be told is a crash
+            self._crash(bug)
+
+    def _crash(self, failure: Exception) -> None:
+        if self.failure is None:
+            self.failure = failure
+            if self.owner is not None and not self.stopping:
                 self.owner.cancel()
 
 
-async def outcome(work: Callable[[], Awaitable[None]]) -> Exception | None:
-    """
-    Await the work and return its error.
-
-    A cancellation propagates if somebody cancelled this task; one that came from within the work is an error.
-    """
-    try:
-        await work()
-    except asyncio.CancelledError as cancelled:
-        this = asyncio.current_task()
-        if this is None or this.cancelling():
-            raise
-        return _cancelled_elsewhere(this, cancelled)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the caller decides
-        return error
-    return None
-
-
-def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+def error_of(task: asyncio.Task[None]) -> Exception | None:
+    """Return how a task failed: it raised, or was cancelled though nobody had asked for that."""
     if not task.cancelled():
-        return task.exception()
-    return None if task.cancelling() else _cancelled_elsewhere(task, None)
+        error = task.exception()
+        return error if isinstance(error, Exception) else None
+    if task.cancelling():
+        return None
+    return RuntimeError(f"task {task.get_name()!r} awaited something that was cancelled elsewhere")
 
 
-def _cancelled_elsewhere(task: asyncio.Task[object], cause: BaseException | None) -> Exception:
-    error = RuntimeError(f"task {task.get_name()!r} awaited something that was cancelled elsewhere")
-    error.__cause__ = cause
-    return error
+async def _call(func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+    await func(*args)

@@ -15,14 +15,14 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
-from runner.kernel.actor import Actor, Tasks, outcome
+from runner.kernel.actor import Actor, Tasks, error_of
 from runner.kernel.mailbox import Mailbox
 
 M = TypeVar("M")
 State = Literal["running", "backing_off", "stopped"]
 logger = logging.getLogger(__name__)
 # After so many messages in one go the event loop gets its turn.
-_BATCH = range(256)
+_BATCH = 1024
 
 
 class _Nothing:
@@ -134,14 +134,14 @@ class Child(Generic[M]):
 
     async def _live(self) -> Exception | None:
         self.state = "running"
-        tasks = Tasks()
-        tasks.owner = owner = asyncio.create_task(self._instance(tasks), name=self.name)
-        error = await outcome(lambda: owner)
-        return tasks.failure or error
+        tasks = Tasks(self.mailbox.ref)
+        tasks.owner = asyncio.create_task(self._instance(tasks), name=self.name)
+        await asyncio.gather(tasks.owner, return_exceptions=True)
+        return tasks.failure or error_of(tasks.owner)
 
     async def _instance(self, tasks: Tasks) -> None:
         actor = self._factory()
-        tasks.bind(actor, self.mailbox.ref)
+        tasks.bind(actor)
         self.mailbox.suit(actor.capacity, actor.overflow)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(tasks.stop, actor.cleanup_s)
@@ -150,16 +150,18 @@ class Child(Generic[M]):
             stack.push_async_callback(_leave, lifespan, actor.cleanup_s)
             stack.push_async_callback(tasks.stop, actor.cleanup_s)
             # A task of its own, since the flatter a task is, the faster it resumes.
-            await asyncio.wait({tasks.spawn(self._dispatch(actor.receive), self.name)})
+            await asyncio.wait({tasks.spawn("receive", self._dispatch(actor.receive, tasks))})
 
-    async def _dispatch(self, receive: Callable[[M], Awaitable[None]]) -> None:  # noqa: C901 - the hot loop in one piece
+    async def _dispatch(  # noqa: C901 - the hot loop, in one piece
+        self, receive: Callable[[M], Awaitable[None]], tasks: Tasks
+    ) -> None:
         mailbox = self.mailbox
         mailbox.loop = loop = asyncio.get_running_loop()
         urgent, normal, waiters = mailbox.urgent, mailbox.normal, mailbox.waiters
-        batch = range(mailbox.capacity)
+        batch = range(min(mailbox.capacity, _BATCH))
         message: M | _Nothing = _NOTHING
         try:
-            while True:
+            while not tasks.stopping:
                 for _ in batch:
                     if urgent:
                         message = urgent.popleft()

@@ -98,7 +98,8 @@ class Supervisor:
         """Stop one child gracefully, cancel it after the grace, and forget it. No error if there is none."""
         if child := self._children.get(name):
             await self._stop_all([child], grace_s)
-            self._children.pop(name, None)
+            if self._children.get(name) is child:
+                del self._children[name]
 
     def watch(self, name: str, tell: Callable[[Down], None]) -> None:
         """Call `tell` whenever the child of that name ends for good; at once if it already has."""

@@ -255,6 +255,45 @@ def test_23_a_crash_that_meets_a_cancellation_does_not_swallow_it() -> None:
     run_virtual(main())
 
 
+def test_23_a_cleanup_that_fails_after_a_cancellation_starts_nothing_again() -> None:
+    class Untidy(Player):
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncIterator[None]:
+            self.diary.append("enter")
+            yield
+            raise ValueError
+
+    async def main() -> None:
+        diary: list[object] = []
+        supervisor = Supervisor()
+        untidy = supervisor.add("untidy", lambda: Untidy(diary), group="edge")
+        running = asyncio.create_task(supervisor.run())
+        await untidy.tell(hang)
+        await untidy.tell("waits")
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (["enter"], 1) == (diary, now_s())
+
+    run_virtual(main())
+
+
+def test_24_a_name_added_again_at_once_is_not_removed_by_a_second_remover() -> None:
+    async def main() -> None:
+        async with stage() as on:
+
+            async def replace() -> None:
+                await on.supervisor.remove("player", grace_s=5)
+                on.player()
+
+            await handled(on.player())
+            await asyncio.gather(replace(), on.supervisor.remove("player", grace_s=5))
+            assert ["player"] == [child.name for child in on.supervisor.children()]
+
+    run_virtual(main())
+
+
 def test_24_remove_forgets_the_actor_and_its_name_can_be_added_again_under_the_same_ref() -> None:
     async def main() -> None:
         async with stage() as on:

@@ -249,6 +249,24 @@ def test_13_a_task_that_fails_while_its_actor_still_begins_crashes_it() -> None:
     run_virtual(main())
 
 
+def test_13_an_error_told_while_the_actor_ends_is_a_dead_letter() -> None:
+    async def main() -> None:
+        async def fail_late() -> None:
+            try:
+                await forever()
+            finally:
+                raise Broken
+
+        async with stage() as on:
+            player = on.player()
+            await player.tell(starting(fail_late, told=True))
+            await handled(player)
+            await on.supervisor.remove("player", grace_s=5)
+            assert [("player", ("told", Broken), "stopped")] == on.undelivered()
+
+    run_virtual(main())
+
+
 def test_13_two_tasks_that_fail_together_are_one_crash() -> None:
     async def main() -> None:
         async with stage() as on:
@@ -267,7 +285,9 @@ def test_14_cancelling_a_task_frees_its_name_at_once() -> None:
         async def act(me: Player) -> None:
             me.start_soon(forever, name="one")
             me.start_soon(forever, name="two")
-            with pytest.raises(ValueError, match="cannot start task 'one': one of that name runs"):
+            with pytest.raises(
+                ValueError, match="cannot start task 'one' of actor 'player': one runs; cancel it first"
+            ):
                 me.start_soon(forever, name="one")
             assert ("one", "two") == me.tasks()
             assert [True, False] == [me.cancel_task("one"), me.cancel_task("one")]
