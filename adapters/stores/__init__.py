@@ -1,0 +1,1 @@
+"""Stores: objects by URL, one module a product."""

@@ -1,0 +1,35 @@
+"""A directory of a user without privileges, and that user: root may do everything, so it shows nothing about modes."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def somebody() -> Iterator[None]:
+    """Act without root's powers inside the block."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextlib.contextmanager
+def owned_directory() -> Iterator[Path]:
+    """Give a directory that such a user owns and reaches."""
+    path = tempfile.mkdtemp(dir="/tmp", prefix="runner-test-")
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    try:
+        yield Path(path)
+    finally:
+        shutil.rmtree(path)
