@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.container_harness import Harness, ProcessHarness
+from tests.conformance.queue_harness import FolderHarness, QueueHarness
 
 
 @pytest.fixture(params=["process"])
@@ -17,3 +18,10 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     made: Harness = ProcessHarness(tmp_path)
     yield made
     asyncio.run(made.clean())
+
+
+@pytest.fixture(params=[FolderHarness])
+def queue_harness(request: pytest.FixtureRequest, tmp_path: Path) -> QueueHarness:
+    """Give each queue service in turn."""
+    made: QueueHarness = request.param(tmp_path)
+    return made

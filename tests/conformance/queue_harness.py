@@ -1,0 +1,76 @@
+"""What the suites for queues and result backends need of each service: a way in, and a clock that can be moved."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from adapters.queues.folder import FolderBroker
+from runner.ports import Broker, Queue
+
+BOX, OTHER_BOX = "5a0c7f31-7a57-4b0e-9df5-1c3a2d0c7e11", "0b5e9d7c-2c4d-47c1-8a11-f0d3a4e6b922"
+LEASE_S = 60.0
+START_AT = 1_700_000_000.0
+QUEUE = "train"
+
+
+class QueueHarness(Protocol):
+    """One service under test. What was put through one opening is there for the next."""
+
+    def broker(self, box: str = BOX) -> AbstractAsyncContextManager[Broker]:
+        """Open the service as the runner of this box; no queue is there at first."""
+        ...
+
+    def pass_time(self, seconds: float) -> None:
+        """Let leases lapse and delays pass, for everybody. Seen by what is opened afterwards, and soon by the rest."""
+        ...
+
+    def now(self) -> float:
+        """Return the epoch second that submissions get."""
+        ...
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.at = START_AT
+
+    def now(self) -> float:
+        return self.at
+
+
+class FolderHarness:
+    """Queues in sub-directories of one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._root = directory / "queues"
+        self._root.mkdir()
+        self._clock = _Clock()
+
+    @asynccontextmanager
+    async def broker(self, box: str = BOX) -> AsyncIterator[Broker]:
+        broker = FolderBroker(
+            str(self._root), box_id=box, now=self._clock.now, lease_s=LEASE_S, single=False, clock=self._clock
+        )
+        try:
+            yield broker
+        finally:
+            await broker.close()
+
+    def pass_time(self, seconds: float) -> None:
+        self._clock.at += seconds
+
+    def now(self) -> float:
+        return self._clock.at
+
+
+@asynccontextmanager
+async def opened(harness: QueueHarness, box: str = BOX, name: str = QUEUE) -> AsyncIterator[Queue]:
+    """Open one queue as the runner of a box."""
+    async with harness.broker(box) as broker:
+        queue = await broker.open(name)
+        try:
+            yield queue
+        finally:
+            await queue.close()

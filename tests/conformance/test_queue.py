@@ -1,0 +1,343 @@
+"""What every queue does with a message: order, bytes, claims, leases; for one box and for several."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.errors import LeaseLost
+from runner.job import Note, Verdict
+from runner.ports import Delivery, Queue
+from tests.conformance.queue_harness import LEASE_S, OTHER_BOX, QueueHarness, opened
+
+LAPSED_S = LEASE_S + 1.0
+LONG_S = 20.0
+MIB = 1 << 20
+
+
+async def fetched(queue: Queue, wait_s: float = 0.0) -> Delivery:
+    delivery = await queue.fetch(wait_s)
+    assert delivery is not None
+    return delivery
+
+
+async def acknowledge(queue: Queue, delivery: Delivery) -> None:
+    await queue.settle(delivery.token, Verdict.ACK, after_s=0, note=delivery.note, reason="")
+
+
+async def drained(queue: Queue) -> list[Delivery]:
+    """Fetch and acknowledge all that waits."""
+    taken = []
+    while (delivery := await queue.fetch(0)) is not None:
+        await acknowledge(queue, delivery)
+        taken.append(delivery)
+    return taken
+
+
+def test_a_message_comes_as_it_was_put(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            submission = await queue.put(b'{"id": "a"}', job_id="a", user="ada", priority=3)
+            delivery = await fetched(queue)
+            assert (b'{"id": "a"}', submission) == (delivery.body, delivery.submission)
+            assert (queue_harness.now(), Note()) == (delivery.enqueued_at, delivery.note)
+            assert await queue.fetch(0) is None, "it is claimed"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\x00\r\n\x80", bytes(range(256)) * 100, b"x" * MIB])
+def test_bytes_never_change(queue_harness: QueueHarness, body: bytes) -> None:
+    """What is malformed is told by the dialect; a queue carries it as it is."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(body, job_id="a")
+            first = await fetched(queue)
+            await queue.settle(first.token, Verdict.RETRY, after_s=0, note=Note(attempts=1), reason="")
+            assert (body, body) == (first.body, (await fetched(queue)).body)
+
+    asyncio.run(main())
+
+
+def test_an_oversized_body_is_cut_one_byte_after_the_limit(queue_harness: QueueHarness) -> None:
+    """So it is seen to be too large, and costs no more memory than that."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"x" * (3 * MIB), job_id="a")
+            assert b"x" * (MIB + 1) == (await fetched(queue)).body
+
+    asyncio.run(main())
+
+
+def test_what_was_put_is_there_after_a_restart(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            submission = await queue.put(b"a", job_id="a")
+        async with opened(queue_harness) as queue:
+            assert submission == (await fetched(queue)).submission
+
+    asyncio.run(main())
+
+
+def test_fetching_from_an_empty_queue_ends_when_its_time_is_over(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            assert [None, None] == [await queue.fetch(0), await queue.fetch(0.05)]
+
+    asyncio.run(main())
+
+
+def test_a_waiting_fetch_gets_what_another_box_puts(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+            assert await queue.fetch(0) is None
+            waiting = asyncio.create_task(queue.fetch(LONG_S))
+            submission = await other.put(b"late", job_id="a")
+            delivery = await waiting
+            assert delivery is not None
+            assert submission == delivery.submission
+
+    asyncio.run(main())
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(priorities=st.lists(st.integers(-3, 3) | st.sampled_from([-(10**12), 10**12]), min_size=1, max_size=12))
+def test_highest_priority_first_then_oldest(queue_harness: QueueHarness, priorities: list[int]) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number, priority in enumerate(priorities):
+                await queue.put(b"%d" % number, job_id=f"j{number}", priority=priority)
+                queue_harness.pass_time(0.001)
+            order = sorted(range(len(priorities)), key=lambda number: -priorities[number])
+            assert order == [int(delivery.body) for delivery in await drained(queue)]
+
+    asyncio.run(main())
+
+
+def test_a_higher_priority_overtakes_what_waits_already(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number in range(3):
+                await queue.put(b"low %d" % number, job_id="low")
+                queue_harness.pass_time(1)
+            first = await fetched(queue)
+            await queue.put(b"high", job_id="high", priority=1)
+            assert (b"low 0", b"high") == (first.body, (await fetched(queue)).body)
+
+    asyncio.run(main())
+
+
+def test_each_message_goes_to_one_box(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+            put = {await queue.put(b"x", job_id=f"j{number}") for number in range(40)}
+            taken = await asyncio.gather(drained(queue), drained(other))
+            submissions = [delivery.submission for delivery in taken[0] + taken[1]]
+            assert (sorted(put), 40) == (sorted(submissions), len(set(submissions)))
+
+    asyncio.run(main())
+
+
+def test_depth_counts_what_waits_now(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            assert await queue.depth() == 0
+            for number in range(3):
+                await queue.put(b"x", job_id=f"j{number}")
+            assert await queue.depth() == 3
+            delivery = await fetched(queue)
+            assert await queue.depth() == 2, "one is claimed"
+            await queue.settle(delivery.token, Verdict.RETRY, after_s=30, note=Note(), reason="")
+            assert await queue.depth() == 2, "one is delayed"
+
+    asyncio.run(main())
+
+
+# Claims
+
+
+def test_a_lapsed_claim_is_another_boxes(queue_harness: QueueHarness) -> None:
+    """A box that died holds nothing up for longer than its lease."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            first = await fetched(queue)
+            queue_harness.pass_time(LAPSED_S)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                second = await fetched(other)
+                assert (first.submission, first.enqueued_at) == (second.submission, second.enqueued_at)
+                assert first.token != second.token
+                with pytest.raises(LeaseLost):
+                    await queue.renew(first.token)
+                for verdict in Verdict:
+                    with pytest.raises(LeaseLost):
+                        await queue.settle(first.token, verdict, after_s=0, note=Note(faults=4), reason="late")
+                await other.renew(second.token)
+                await acknowledge(other, second)
+
+    asyncio.run(main())
+
+
+def test_a_settlement_that_came_too_late_leaves_no_trace(queue_harness: QueueHarness) -> None:
+    """The loser's note must not stand beside the winner's message."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+            await queue.put(b"a", job_id="a")
+            first = await fetched(queue)
+            queue_harness.pass_time(LAPSED_S)
+            second = await fetched(other)
+            with pytest.raises(LeaseLost):
+                await queue.settle(first.token, Verdict.RETRY, after_s=0, note=Note(faults=4), reason="late")
+            await other.settle(second.token, Verdict.RELEASE, after_s=0, note=second.note, reason="")
+            assert Note() == (await fetched(other)).note
+
+    asyncio.run(main())
+
+
+def test_a_renewed_claim_lasts_another_lease(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            delivery = await fetched(queue)
+            for _ in range(3):
+                queue_harness.pass_time(LEASE_S * 0.7)
+                await queue.renew(delivery.token)
+            queue_harness.pass_time(LEASE_S * 0.7)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                assert await other.fetch(0) is None
+                await acknowledge(queue, delivery)
+                queue_harness.pass_time(LAPSED_S)
+                assert await other.fetch(0) is None
+
+    asyncio.run(main())
+
+
+def test_a_late_renewal_and_another_box_never_both_succeed(queue_harness: QueueHarness) -> None:
+    """Of two that reach for a lapsed claim at once, one has it."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number in range(20):
+                await queue.put(b"%d" % number, job_id=f"j{number}")
+                first = await fetched(queue)
+                queue_harness.pass_time(LAPSED_S)
+                async with opened(queue_harness, OTHER_BOX) as other:
+                    renewal, second = await asyncio.gather(
+                        queue.renew(first.token), other.fetch(0), return_exceptions=True
+                    )
+                    assert (renewal is None) == (second is None), (renewal, second)
+                    holder = (queue, first) if renewal is None else (other, second)
+                    assert isinstance(holder[1], Delivery)
+                    await acknowledge(holder[0], holder[1])
+
+    asyncio.run(main())
+
+
+def test_a_claim_is_its_tokens_also_after_a_restart(queue_harness: QueueHarness) -> None:
+    """The journal keeps the token; the next life of the runner renews and settles with it."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            delivery = await fetched(queue)
+        async with opened(queue_harness) as queue:
+            queue_harness.pass_time(LEASE_S * 0.7)
+            await queue.renew(delivery.token)
+            queue_harness.pass_time(LEASE_S * 0.7)
+            assert await queue.fetch(0) is None
+            await acknowledge(queue, delivery)
+            queue_harness.pass_time(LAPSED_S)
+        async with opened(queue_harness) as queue:
+            assert await queue.fetch(0) is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "../../etc/passwd~0", "a~b~c"])
+def test_a_token_that_never_was_is_a_lost_lease(queue_harness: QueueHarness, token: str) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            with pytest.raises(LeaseLost):
+                await queue.renew(token)
+            for verdict in Verdict:
+                with pytest.raises(LeaseLost):
+                    await queue.settle(token, verdict, after_s=0, note=Note(), reason="")
+
+    asyncio.run(main())
+
+
+# Cancellation and the end
+
+
+def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness: QueueHarness) -> None:
+    """It is released, or its claim lapses."""
+
+    async def main() -> None:
+        for steps in range(25):
+            async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+                waiting = asyncio.create_task(queue.fetch(LONG_S))
+                if steps == 0:
+                    await queue.depth()
+                    waiting.cancel()
+                submission = await other.put(b"x", job_id="a")
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                if not waiting.cancelled():
+                    delivery = waiting.result()
+                    assert delivery is not None
+                    await acknowledge(queue, delivery)
+                    continue
+                queue_harness.pass_time(LAPSED_S)
+                delivery = await fetched(other, LONG_S)
+                assert submission == delivery.submission
+                await acknowledge(other, delivery)
+
+    asyncio.run(main())
+
+
+def test_closing_ends_a_waiting_fetch(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            waiting = asyncio.create_task(queue.fetch(LONG_S))
+            await queue.depth()
+            await queue.close()
+            await queue.close()
+            async with asyncio.timeout(LONG_S / 2):
+                assert await waiting is None
+
+    asyncio.run(main())
+
+
+# Names
+
+
+def test_a_queue_is_made_at_its_first_use_and_listed_from_then_on(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with queue_harness.broker() as broker:
+            assert await broker.queues() == ()
+            for name in ("train", "eval"):
+                await (await broker.open(name)).close()
+            assert await broker.queues() == ("eval", "train")
+
+    asyncio.run(main())
+
+
+def test_a_queues_identity_is_equal_on_every_box_and_its_own(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+            assert queue.identity == other.identity
+            async with opened(queue_harness, name="eval") as third:
+                assert queue.identity != third.identity
+                await queue.put(b"x", job_id="a")
+                assert await third.fetch(0) is None
+
+    asyncio.run(main())

@@ -1,0 +1,277 @@
+"""What every queue does with a verdict: retries, releases, dead letters, withdrawal; once, however often it is told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runner.errors import LeaseLost
+from runner.job import Note, PastAttempt, Verdict
+from runner.ports import Queue
+from tests.conformance.queue_harness import LEASE_S, OTHER_BOX, QueueHarness, opened
+from tests.conformance.test_queue import acknowledge, drained, fetched
+
+LAPSED_S = LEASE_S + 1.0
+NOTE = Note(
+    attempts=1,
+    faults=2,
+    starts=3,
+    releases=4,
+    boxes=("box-1", "bóx-2"),
+    refused_by=("box-3",),
+    last_reason="failed",
+    history=(PastAttempt("box-1", "failed", 1.5), PastAttempt("bóx-2", "preempted", 0.25)),
+)
+
+
+async def settled(queue: Queue, verdict: Verdict, *, after_s: float = 0.0, reason: str = "") -> str:
+    """Put a message, settle it, and return the token that it was settled with."""
+    await queue.put(b"body", job_id="a", priority=5)
+    delivery = await fetched(queue)
+    await queue.settle(delivery.token, verdict, after_s=after_s, note=NOTE, reason=reason)
+    return delivery.token
+
+
+def test_an_acknowledged_message_is_gone(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await settled(queue, Verdict.ACK)
+            queue_harness.pass_time(LAPSED_S)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                assert await other.fetch(0) is None
+            assert (0, ()) == (await queue.depth(), await queue.dead())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.RELEASE])
+def test_a_delayed_message_waits_its_time_and_carries_its_note(queue_harness: QueueHarness, verdict: Verdict) -> None:
+    """A waiting retry lives in the broker, where any box may take it up."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            submission = await queue.put(b"body", job_id="a")
+            enqueued_at = queue_harness.now()
+            first = await fetched(queue)
+            queue_harness.pass_time(5)
+            await queue.settle(first.token, verdict, after_s=40, note=NOTE, reason="failed")
+            queue_harness.pass_time(39)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                assert await other.fetch(0) is None
+            queue_harness.pass_time(2)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                second = await fetched(other)
+                assert (NOTE, submission, enqueued_at) == (second.note, second.submission, second.enqueued_at)
+                assert first.token != second.token
+
+    asyncio.run(main())
+
+
+def test_a_retry_that_is_due_ends_a_wait(queue_harness: QueueHarness) -> None:
+    """The box that waits for it need not be asked again."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await settled(queue, Verdict.RETRY, after_s=30)
+            assert await queue.fetch(0) is None
+            waiting = asyncio.create_task(queue.fetch(20))
+            queue_harness.pass_time(31)
+            delivery = await waiting
+            assert delivery is not None
+
+    asyncio.run(main())
+
+
+def test_a_released_message_is_at_its_old_place_at_once(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number in range(3):
+                await queue.put(b"%d" % number, job_id=f"j{number}")
+                queue_harness.pass_time(1)
+            first = await fetched(queue)
+            await queue.settle(first.token, Verdict.RELEASE, after_s=0, note=Note(releases=1), reason="")
+            again = await fetched(queue)
+            assert (b"0", Note(releases=1)) == (again.body, again.note)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("restarted", [False, True])
+def test_settling_again_changes_nothing(queue_harness: QueueHarness, verdict: Verdict, *, restarted: bool) -> None:
+    """A runner that was killed before it noted the confirmation settles again from its journal."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness) as second_life:
+            token = await settled(queue, verdict, after_s=30, reason="why")
+            again = second_life if restarted else queue
+            for _ in range(2):
+                await again.settle(token, verdict, after_s=30, note=NOTE, reason="why")
+            with pytest.raises(LeaseLost):
+                await again.renew(token)
+            expected_dead = 1 if verdict is Verdict.REJECT else 0
+            expected_back = 1 if verdict in {Verdict.RETRY, Verdict.RELEASE} else 0
+            assert expected_dead == len(await queue.dead())
+        queue_harness.pass_time(31)
+        async with opened(queue_harness, OTHER_BOX) as other:
+            assert [NOTE] * expected_back == [delivery.note for delivery in await drained(other)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", [Verdict.RETRY, Verdict.RELEASE, Verdict.REJECT])
+@pytest.mark.parametrize("second", list(Verdict))
+def test_settling_otherwise_is_a_lost_lease(queue_harness: QueueHarness, first: Verdict, second: Verdict) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            token = await settled(queue, first, after_s=30)
+            if first is not second:
+                with pytest.raises(LeaseLost):
+                    await queue.settle(token, second, after_s=0, note=Note(), reason="")
+                dead = await queue.dead()
+                assert (1 if first is Verdict.REJECT else 0) == len(dead)
+
+    asyncio.run(main())
+
+
+def test_settling_otherwise_than_acknowledged_is_a_lost_lease(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            token = await settled(queue, Verdict.ACK)
+            for verdict in (Verdict.RETRY, Verdict.RELEASE, Verdict.REJECT):
+                with pytest.raises(LeaseLost):
+                    await queue.settle(token, verdict, after_s=0, note=Note(), reason="")
+            assert (0, ()) == (await queue.depth(), await queue.dead())
+
+    asyncio.run(main())
+
+
+# Dead letters
+
+
+def test_a_rejected_message_is_a_dead_letter_with_its_reason_and_history(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number in range(3):
+                await queue.put(b"%d" % number, job_id=f"j{number}")
+                delivery = await fetched(queue)
+                queue_harness.pass_time(1)
+                await queue.settle(delivery.token, Verdict.REJECT, after_s=0, note=NOTE, reason=f"bád {number}\n")
+            queue_harness.pass_time(LAPSED_S)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                assert await other.fetch(0) is None
+                rows = await other.dead()
+                assert ["bád 0\n", "bád 1\n", "bád 2\n"] == [row.reason for row in rows], "oldest first"
+                assert [NOTE] * 3 == [row.note for row in rows]
+                assert [queue_harness.now() - LAPSED_S - ago for ago in (2, 1, 0)] == [row.at for row in rows]
+
+    asyncio.run(main())
+
+
+def test_a_dead_letter_waits_again_as_a_new_submission(queue_harness: QueueHarness) -> None:
+    """What is known of the old submission (its receipt, its journal entry, its age) must not end it again at once."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await settled(queue, Verdict.REJECT, reason="why")
+            (row,) = await queue.dead()
+            queue_harness.pass_time(100)
+            assert await queue.retry_dead(row.submission)
+            assert ((), 1) == (await queue.dead(), await queue.depth())
+            assert not await queue.retry_dead(row.submission)
+            again = await fetched(queue)
+            assert (b"body", Note(), queue_harness.now()) == (again.body, again.note, again.enqueued_at)
+            assert row.submission != again.submission
+
+    asyncio.run(main())
+
+
+def test_a_dead_letter_is_dropped_once(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await settled(queue, Verdict.REJECT)
+            (row,) = await queue.dead()
+            assert [True, False] == [await queue.drop_dead(row.submission), await queue.drop_dead(row.submission)]
+            assert ((), 0) == (await queue.dead(), await queue.depth())
+
+    asyncio.run(main())
+
+
+def test_pruning_deletes_dead_letters_of_that_age_and_nothing_else(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for reason in ("old", "older", "new"):
+                await settled(queue, Verdict.REJECT, reason=reason)
+                queue_harness.pass_time(10)
+            await settled(queue, Verdict.RETRY, after_s=1000)
+            await queue.put(b"waits", job_id="b")
+            assert 2 == await queue.prune(queue_harness.now() - 15)
+            assert ["new"] == [row.reason for row in await queue.dead()]
+            queue_harness.pass_time(1001)
+        async with opened(queue_harness) as queue:
+            assert [NOTE, Note()] == [delivery.note for delivery in await drained(queue)]
+
+    asyncio.run(main())
+
+
+# Withdrawal
+
+
+def test_a_waiting_message_is_withdrawn_by_its_jobs_id(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for job_id in ("a", "b", "ab"):
+                await queue.put(job_id.encode(), job_id=job_id)
+            assert [True, False] == [await queue.withdraw("b"), await queue.withdraw("b")]
+            assert {b"a", b"ab"} == {delivery.body for delivery in await drained(queue)}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("job_id", ["../../etc/passwd", "a b", "ü", "x" * 300, "a~b", "-", ".hidden"])
+def test_an_id_of_any_kind_is_found(queue_harness: QueueHarness, job_id: str) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"x", job_id=job_id)
+            assert not await queue.withdraw("passwd")
+            assert await queue.withdraw(job_id)
+            assert await queue.fetch(0) is None
+
+    asyncio.run(main())
+
+
+def test_a_message_without_an_id_is_withdrawn_by_its_submission(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            submission = await queue.put(b"x", job_id="")
+            assert not await queue.withdraw("")
+            assert await queue.withdraw(submission)
+            assert await queue.fetch(0) is None
+
+    asyncio.run(main())
+
+
+def test_a_claimed_message_is_not_withdrawn(queue_harness: QueueHarness) -> None:
+    """The box that holds it is told to stop; its message is that box's to settle."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+            await queue.put(b"x", job_id="a")
+            delivery = await fetched(queue)
+            assert not await other.withdraw("a")
+            await acknowledge(queue, delivery)
+
+    asyncio.run(main())
+
+
+def test_a_delayed_message_is_withdrawn(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await settled(queue, Verdict.RETRY, after_s=30)
+            assert await queue.withdraw("a")
+            queue_harness.pass_time(31)
+        async with opened(queue_harness) as queue:
+            assert await queue.fetch(0) is None
+
+    asyncio.run(main())
