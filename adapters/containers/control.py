@@ -38,7 +38,8 @@ class Record(msgspec.Struct, frozen=True):
     """
     What an earlier life of the runner made.
 
-    ``uid`` is None where the job shares the runner's user; ``groups`` are control group directories by hierarchy.
+    ``uid`` is None where the job shares the runner's user; ``groups`` are control group directories by hierarchy;
+    ``wrapped``: the first process only stands for the job's, as that of ``bwrap`` does.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Record(msgspec.Struct, frozen=True):
     isolation: Isolation
     uid: int | None = None
     groups: dict[str, str] = {}
+    wrapped: bool = False
 
 
 class Pids(msgspec.Struct, frozen=True):

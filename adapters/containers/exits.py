@@ -114,7 +114,8 @@ class Ending:
     def __init__(self, control: Control, record: Record, used: resource.struct_rusage | None) -> None:
         self._control = control
         self._group = Group(record.groups)
-        self._used = used
+        # A wrapper does not wait for the job's processes, so that it is not charged with what they used.
+        self._used = None if record.wrapped else used
 
     def exit(self, now: float) -> Exit:
         """Return the port's answer; the same at every call, but for ``ended_at`` of what nobody saw end."""
@@ -128,12 +129,10 @@ class Ending:
         return Exit(code, self._control.ended_at() or now, oom=oom, usage=self._usage())
 
     def _usage(self) -> Usage:
-        used = self._used
-        peak, seconds = self._group.memory_peak_bytes(), self._group.cpu_seconds()
-        if used is not None:
-            peak = used.ru_maxrss * 1024 if peak is None else peak
-            seconds = used.ru_utime + used.ru_stime if seconds is None else seconds
-        return Usage(memory_peak=peak, cpu_seconds=seconds)
+        seconds = self._group.cpu_seconds()
+        if seconds is None and self._used is not None:
+            seconds = self._used.ru_utime + self._used.ru_stime
+        return Usage(memory_peak=self._group.memory_peak_bytes(), cpu_seconds=seconds)
 
 
 def _unknown(*, not_started: bool) -> str:

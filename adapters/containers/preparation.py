@@ -98,6 +98,7 @@ class Preparation:
             workspace=spec.workspace,
             uid=uid,
             groups=made.directories,
+            wrapped=self.confinement.way == "bwrap",
             isolation=Isolation(
                 runtime="process",
                 user=str(os.geteuid() if uid is None else uid),

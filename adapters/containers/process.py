@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
@@ -134,7 +133,7 @@ class ProcessContainers:
             return
         tree = self._tree(control, record)
         if await asyncio.to_thread(tree.pids):
-            await asyncio.to_thread(tree.signal, signal.SIGTERM)
+            await asyncio.to_thread(tree.terminate)
             await self._emptied(tree, self._exits.watch(control), grace_s)
         await self._kill(control, tree)
 
@@ -158,9 +157,9 @@ class ProcessContainers:
         return tuple(sorted(name for name in names_in(self._root) if self._is_ours(name)))
 
     async def stats(self, name: str) -> Usage:
-        record = self._control(name).record()
-        group = Group(record.groups if record else {})
-        return Usage(memory_peak=group.memory_peak_bytes(), cpu_seconds=group.cpu_seconds())
+        control = self._control(name)
+        record = control.record()
+        return await asyncio.to_thread(self._tree(control, record).used) if record else Usage()
 
     async def close(self) -> None:
         self._exits.close()

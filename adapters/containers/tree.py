@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from adapters.containers.cgroup_group import Group
 from adapters.containers.control import Control, Pids, Record
 from adapters.containers.uids import Uids
+from runner.receipt import Usage
 
 KILL_LIMIT_S = 10.0
 
@@ -25,6 +26,7 @@ class Tree:
 
     def __init__(self, control: Control, record: Record, uids: Uids | None) -> None:
         self._control = control
+        self._wrapped = record.wrapped
         self._group = Group(record.groups)
         # None where the number was given back, or taken by another job after a reboot.
         self._uid = record.uid if record.uid is not None and uids and uids.holds(record.uid, control.path) else None
@@ -36,11 +38,18 @@ class Tree:
             return self._group.pids()
         return set(self._owned() if self._uid is not None else self._related())
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send every process a signal."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+    def terminate(self) -> None:
+        """Ask every process of the job to end; a wrapper would end them at once instead of passing that on."""
+        pids = self._control.pids()
+        wrapper = {pids.job} if pids and self._wrapped else set()
+        self._signal(self.pids() - wrapper, signal.SIGTERM)
+
+    def used(self) -> Usage:
+        """Sample what it occupies now, and the processor time of what lives and what that waited for."""
+        pids = () if self._group else self.pids()
+        seconds = self._group.cpu_seconds() if self._group else sum(map(_cpu_seconds, pids))
+        memory = self._group.memory_bytes() if self._group else sum(map(_memory_bytes, pids))
+        return Usage(memory_peak=memory, cpu_seconds=seconds)
 
     def kill(self) -> bool:
         """Kill until nothing is left; False where something would not die in time, as in an uninterruptible call."""
@@ -60,7 +69,12 @@ class Tree:
         elif self._uid is not None and self._uids:
             self._uids.kill_all(self._uid)
         else:
-            self.signal(signal.SIGKILL)
+            self._signal(self.pids(), signal.SIGKILL)
+
+    def _signal(self, pids: set[int], number: signal.Signals) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def _owned(self) -> Iterator[int]:
         for pid in _all_pids():
@@ -113,6 +127,18 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
 def _is_live(pid: int) -> bool:
     stat = _stat(pid)
     return stat is not None and stat[0] not in "ZX"
+
+
+def _cpu_seconds(pid: int) -> float:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return sum(map(int, file.read().rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _memory_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _uid_of(pid: int) -> int | None:
