@@ -1,6 +1,8 @@
 """What every test may rely on: services are found by environment variables, and absence is a visible skip."""
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +12,7 @@ import pytest
 hypothesis.settings.register_profile("shared machine", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("shared machine")
 
+THREAD_END_S = 2.0
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/gpus")
 NO_ENGINE = "no Docker engine: run `make test`, or `python -m tests.services docker -- pytest …`"
 
@@ -24,6 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, reason in absent.items():
             if reason and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _threads_end() -> Iterator[None]:
+    """Fail a test that leaves a thread behind, since the next one would meet it."""
+    before = frozenset(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(THREAD_END_S)
+    assert [] == [thread.name for thread in left if thread.is_alive()]
 
 
 @pytest.fixture(scope="session")
