@@ -34,7 +34,7 @@ def examine(args: argparse.Namespace) -> int:
     if args.json:
         print_json(checks)
     else:
-        print_rows(HEADING, [(check.check, check.state, check.found, check.fix) for check in checks])
+        print_rows(HEADING, [(check.check, check.state, check.found, check.fix) for check in checks], wrap=True)
     return int(any(check.state == "fail" for check in checks))
 
 

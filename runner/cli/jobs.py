@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runner.receipt import JobRow
 
 T = TypeVar("T")
-HEADING = ("JOB", "USER", "STATE", "EXIT", "TRY", "GPUS", "SUBMITTED", "RAN", "QUEUE")
+HEADING = ("JOB", "STATE", "RAN", "EXIT", "TRY", "GPUS", "USER", "SUBMITTED", "QUEUE")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -93,13 +93,13 @@ def unknown_job(args: argparse.Namespace) -> Refused:
 def _cells(row: JobRow, now: float) -> tuple[object, ...]:
     return (
         row.id,
-        row.user or "-",
         row.end_reason or row.state,
+        _ran(row, now),
         "-" if row.exit_code is None else row.exit_code,
         row.attempt,
         len(row.gpus) or "-",
+        row.user or "-",
         ago(row.submitted_at, now),
-        _ran(row, now),
         row.queue,
     )
 

@@ -104,11 +104,11 @@ async def _upload_one(path: Path, results: Results) -> str:
 
 def _packed(path: Path, scratch: Path) -> str:
     """Tell the size, and return what to upload: the file itself, or the directory as one."""
-    from adapters.archives import measure, pack_directory
-
     if not path.is_dir():
         say(f"uploading {path.name}, {format_size(path.stat().st_size)}")
         return str(path)
+    from adapters.archives import measure, pack_directory
+
     size = measure(str(path))
     say(f"uploading {path.name}/, {size.files} files, {format_size(size.bytes)}")
     packed = str(scratch / "upload.tar.gz")

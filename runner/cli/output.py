@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COLUMN_GAP = "  "
+LEAST_COLUMNS = 2
+NEVER_WRAPPED = frozenset({"CHECK", "STATE"})
 
 
 def printable(value: object) -> str:
@@ -32,11 +34,15 @@ def print_json(document: object) -> None:
     print(msgspec.json.encode(document, enc_hook=encode_hook).decode())
 
 
-def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: coloured and cut to the width on a terminal, else whole and plain."""
+def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]], *, wrap: bool = False) -> None:
+    """
+    Print a table whose columns come by their importance: whole and plain, or in colour on a terminal.
+
+    There the last columns give way where the terminal is narrow, or with ``wrap`` cells go on in the next line.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _print_table(heading, cells)
+        _print_table(heading, cells, wrap=wrap)
         return
     for line in aligned([list(heading), *cells]):
         print(line)
@@ -44,25 +50,38 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Pad cells to the widest of their column; the last column keeps its length."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = column_widths(rows)
     return [
         COLUMN_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
 
 
-def _print_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of the widest cell of each column."""
+    return [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+
+def columns_that_fit(widths: Sequence[int], room: int) -> int:
+    """Return how many columns fit, at least two: the second is cut where even they do not."""
+    shown = len(widths)
+    while shown > LEAST_COLUMNS and sum(widths[:shown]) + len(COLUMN_GAP) * (shown - 1) > room:
+        shown -= 1
+    return shown
+
+
+def _print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, name in enumerate(heading):
-        table.add_column(
-            name, no_wrap=True, overflow="ellipsis", ratio=None, min_width=min(8, len(name)) if index else None
-        )
+    console = Console(highlight=False)
+    shown = len(heading) if wrap else columns_that_fit(column_widths([heading, *rows]), console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, len(COLUMN_GAP), 0, 0), header_style="bold")
+    for name in heading[:shown]:
+        table.add_column(name, no_wrap=not wrap or name in NEVER_WRAPPED, overflow="fold" if wrap else "ellipsis")
     for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row[:shown]))
+    console.print(table)
 
 
 _STYLES = {

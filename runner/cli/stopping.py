@@ -103,7 +103,7 @@ async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
     for job in waiting:
         if await target.queue.withdraw(job.row.id):
             await _store_end(target.results, job)
-            return f"{job.row.id} is withdrawn from queue {target.queue.name}, where it waited"
+            return f"{job.row.id} is withdrawn from its queue, where it waited"
     row = next((row for row in await target.results.list(ended=True) if row.id == args.job), None)
     if row is None:
         raise unknown_job(args)

@@ -46,7 +46,7 @@ def test_json_is_as_agreed(state: Path, name: str, words: tuple[str, ...]) -> No
 def test_ps_as_a_table_is_aligned_and_plain_off_a_terminal(state: Path) -> None:
     """What `grep` and `awk` read has no colour and no frame."""
     lines = typed("ps", "--all", "--state-dir", state).out.splitlines()
-    assert ["JOB", "USER", "STATE", "EXIT", "TRY", "GPUS", "SUBMITTED", "RAN", "QUEUE"] == lines[0].split()
+    assert ["JOB", "STATE", "RAN", "EXIT", "TRY", "GPUS", "USER", "SUBMITTED", "QUEUE"] == lines[0].split()
     assert {lines[0].index("STATE")} == {
         row.index(word) for row, word in zip(lines[1:], ("wait", "run", "failed"), strict=True)
     }
