@@ -21,7 +21,7 @@ import msgspec
 
 from adapters.files import create_whole, explained, make_directory, names_in, remove_file, write_whole
 from adapters.results.folder_follower import Follower
-from adapters.results.folder_jobs import Jobs, file_name, is_final, read_file
+from adapters.results.folder_jobs import Jobs, archive_name, file_name, is_final, read_file
 from adapters.results.folder_sweep import sweep
 from adapters.results.folder_uploads import copy, get_upload, put_upload
 from adapters.results.folder_writer import JobWriter
@@ -162,11 +162,9 @@ class FolderResults:
             self._jobs.end(key)
 
     def _put_log(self, stop: threading.Event, key: Key, attempt: int, path: str) -> str:
-        directory = self._jobs.path("jobs", key)
-        make_directory(directory)
-        suffix = "".join(os.path.basename(path).partition(".")[1:])
-        target = os.path.join(directory, file_name("log", attempt) + suffix)
-        temporary = os.path.join(directory, f".{os.path.basename(target)}.{self._box}")
+        make_directory(self._jobs.path("logs"))
+        target = self._jobs.path("logs", archive_name(key, attempt, path))
+        temporary = self._jobs.path("logs", f".{key}.{self._box}")
         remove_file(temporary)
         try:
             with contextlib.suppress(OSError):

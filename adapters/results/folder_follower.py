@@ -49,7 +49,7 @@ class Follower:
                 if batch or not progress:
                     return batch
         except FileNotFoundError:
-            self.ended = True  # pruned while it was read
+            self.ended = True  # it was pruned while it was read
             return []
 
     def wait(self, limit_s: float) -> None:
@@ -74,6 +74,8 @@ class Follower:
     def _read_batch(self, key: Key) -> tuple[list[LogLine | Event], bool]:
         """Read events, then records, so that all records told before an event are there when its turn comes."""
         files = self._jobs.files(key)
+        if not files and (self._read_bytes or self._readers):
+            raise FileNotFoundError(self._jobs.path("jobs", key))
         for file in files:
             if file.kind == "events":
                 self._read_events(key, file)

@@ -6,9 +6,9 @@ What a result directory holds of each job, and how it is found; blocking.
 | ``jobs/<key>/events.<box>`` | state changes that one box told, a JSON document a line |
 | ``jobs/<key>/lines.<attempt>.<box>`` | log records of an attempt, framed |
 | ``jobs/<key>/receipt.<attempt>`` | the receipt, created once |
-| ``jobs/<key>/log.<attempt>…`` | the archive of an attempt's log |
 | ``ids/<id>`` | the key of the newest job of this id |
 | ``active/<key>`` | stands while the job has not ended |
+| ``logs/<key>~<attempt>…`` | the archive of an attempt's log, with the suffixes that it came with |
 
 Each file has one writer, so boxes that share the directory never write into one another's.
 """
@@ -27,7 +27,7 @@ from adapters.files import make_directory, names_in, remove_file, write_new, wri
 from runner.job import ID_PATTERN, Key, safe_name
 from runner.receipt import Event, JobRow, Receipt
 
-PARTS = ("jobs", "ids", "active", "stops", "beats", "uploads", "tmp")
+PARTS = ("jobs", "ids", "active", "logs", "stops", "beats", "uploads", "tmp")
 ATTEMPT_DIGITS = 6
 
 
@@ -127,9 +127,19 @@ def read_name(name: str) -> JobFile | None:
     if kind == "events":
         return JobFile(name, kind, 0, rest)
     number, _, box = rest.partition(".")
-    if kind not in {"lines", "receipt", "log"} or not number[:ATTEMPT_DIGITS].isdigit():
+    if kind not in {"lines", "receipt"} or not number[:ATTEMPT_DIGITS].isdigit():
         return None
     return JobFile(name, kind, int(number[:ATTEMPT_DIGITS]), box)
+
+
+def archive_name(key: Key, attempt: int, source: str) -> str:
+    """Return the name of the archive of an attempt's log that is stored from the file ``source``."""
+    return f"{key}~{attempt:0{ATTEMPT_DIGITS}d}" + "".join(os.path.basename(source).partition(".")[1:])
+
+
+def archive_key(name: str) -> Key:
+    """Return the job that an archive belongs to."""
+    return Key(name.partition("~")[0])
 
 
 def file_name(kind: str, attempt: int, box: str = "") -> str:

@@ -6,7 +6,7 @@ import os
 import shutil
 
 from adapters.files import names_in, remove_file
-from adapters.results.folder_jobs import Jobs, is_final
+from adapters.results.folder_jobs import Jobs, archive_key, is_final
 from runner.job import Key
 
 # A job of which nothing was heard for a month longer than results are kept will not end any more: its box is gone.
@@ -22,6 +22,7 @@ def sweep(jobs: Jobs, before: float) -> int:
         jobs.remove(key)
     files = [jobs.path(part, name) for part in ("uploads", "stops", "beats") for name in names_in(jobs.path(part))]
     removed = [path for path in files if _changed_at(path) < before and remove_file(path)]
+    _sweep_archives(jobs, frozenset(old), before)
     _sweep_temporary(jobs, before)
     return len(old) + len(removed)
 
@@ -37,10 +38,18 @@ def _ended_at(jobs: Jobs, key: Key) -> float:
     return max(_changed_at(os.path.join(directory, name)) for name in [*os.listdir(directory), ""]) + SILENT_S
 
 
+def _sweep_archives(jobs: Jobs, removed: frozenset[Key], before: float) -> None:
+    """Delete the archives of the jobs that were removed, and old ones whose job is gone."""
+    for name in names_in(jobs.path("logs")):
+        key, path = archive_key(name), jobs.path("logs", name)
+        if key in removed or (_changed_at(path) < before and not os.path.isdir(jobs.path("jobs", key))):
+            remove_file(path)
+
+
 def _sweep_temporary(jobs: Jobs, before: float) -> None:
     for name in names_in(jobs.path("tmp")):
         shutil.rmtree(jobs.path("tmp", name), ignore_errors=True)
-    for part in ("uploads", "ids", "stops", "beats"):
+    for part in ("uploads", "ids", "logs", "stops", "beats"):
         for name in _hidden_names(jobs.path(part)):
             if _changed_at(jobs.path(part, name)) < before - TEMPORARY_S:
                 remove_file(jobs.path(part, name))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.container_harness import Harness, ProcessHarness
 from tests.conformance.queue_harness import FolderHarness, QueueHarness
+from tests.conformance.results_harness import FolderResultsHarness, ResultsHarness
 
 
 @pytest.fixture(params=["process"])
@@ -24,4 +25,11 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
 def queue_harness(request: pytest.FixtureRequest, tmp_path: Path) -> QueueHarness:
     """Give each queue service in turn."""
     made: QueueHarness = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture(params=[FolderResultsHarness])
+def results_harness(request: pytest.FixtureRequest, tmp_path: Path) -> ResultsHarness:
+    """Give each result backend in turn."""
+    made: ResultsHarness = request.param(tmp_path)
     return made
