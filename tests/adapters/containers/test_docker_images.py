@@ -30,6 +30,10 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def unheard(line: str) -> None:
+    """Take no notice of a pull's progress."""
+
+
 def layer() -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
@@ -160,7 +164,7 @@ def test_a_registry_that_says_no_is_told_from_one_that_is_ill(
     async def scenario() -> None:
         async with Registry(status=status).serving() as registry, images_of(docker_url) as images:
             with pytest.raises(error, match=words):
-                await images.pull(f"{registry.address}/team/job:1", [].append)
+                await images.pull(f"{registry.address}/team/job:1", unheard)
 
     asyncio.run(scenario())
 
@@ -172,7 +176,7 @@ def test_a_registry_that_is_not_there_is_unavailable(docker_url: str) -> None:
             gone = registry.address
         async with images_of(docker_url) as images:
             with pytest.raises(Unavailable, match="connection refused"):
-                await images.pull(f"{gone}/team/job:1", [].append)
+                await images.pull(f"{gone}/team/job:1", unheard)
 
     asyncio.run(scenario())
 
@@ -182,7 +186,7 @@ def test_a_registry_that_moves_nothing_is_unavailable(docker_url: str) -> None:
     async def scenario() -> None:
         async with Registry(status=SILENT).serving() as registry, images_of(docker_url, silent_s=0.3) as images:
             with pytest.raises(Unavailable, match=r"within 0\.3 s"):
-                await images.pull(f"{registry.address}/team/job:1", [].append)
+                await images.pull(f"{registry.address}/team/job:1", unheard)
 
     asyncio.run(scenario())
 
@@ -192,7 +196,7 @@ def test_a_name_that_is_none_is_refused(docker_url: str) -> None:
     async def scenario() -> None:
         async with images_of(docker_url) as images:
             with pytest.raises(Refused, match="invalid reference"):
-                await images.pull("Not A Name", [].append)
+                await images.pull("Not A Name", unheard)
 
     asyncio.run(scenario())
 
