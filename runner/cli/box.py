@@ -44,15 +44,10 @@ def list_gpus(args: argparse.Namespace) -> int:
 
 
 async def _look(args: argparse.Namespace) -> GpuTable:
-    from adapters.gpus import open_probe
+    from runner.cli.look import look_at_gpus
     from runner.cli.settings import load
 
-    config, _ = load(args)
-    probe = open_probe(config)
-    try:
-        return await probe.table()
-    finally:
-        await probe.close()
+    return await look_at_gpus(load(args)[0])
 
 
 def _gpu_cells(gpu: GpuRow) -> tuple[object, ...]:

@@ -35,16 +35,12 @@ def docker(config: Config) -> Iterator[Check]:
 
 async def gpus(config: Config) -> Check:
     """Look at the GPUs as `run` would."""
-    from adapters.gpus import open_probe
+    from runner.cli.look import look_at_gpus
 
     if config.cpu_only:
         return Check("gpus", "ok", "none are handed out: cpu_only is set")
     try:
-        probe = open_probe(config)
-        try:
-            table = await probe.table()
-        finally:
-            await probe.close()
+        table = await look_at_gpus(config)
     except RunnerError as error:
         return Check("gpus", "fail", str(error), "mend the driver, or set --gpus none")
     ill = [gpu for gpu in table.gpus if gpu.health != "healthy"]

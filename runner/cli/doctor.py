@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runner.cli.parser import Subparsers
     from runner.receipt import Check
 
-HEADING = ("CHECK", "STATE", "FOUND", "TO MEND IT")
+HEADING = ("STATE", "CHECK", "FOUND")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -34,8 +34,12 @@ def examine(args: argparse.Namespace) -> int:
     if args.json:
         print_json(checks)
     else:
-        print_rows(HEADING, [(check.check, check.state, check.found, check.fix) for check in checks], wrap=True)
+        print_rows(HEADING, [(check.state, check.check, _told(check)) for check in checks], wrap=True)
     return int(any(check.state == "fail" for check in checks))
+
+
+def _told(check: Check) -> str:
+    return f"{check.found}; to mend it: {check.fix}" if check.fix else check.found
 
 
 async def _examine(args: argparse.Namespace) -> list[Check]:
