@@ -27,7 +27,7 @@ import msgspec
 from adapters.containers import namespaces
 from adapters.containers.control import Control
 from adapters.containers.namespaces import TEMPORARY, View, is_below
-from adapters.containers.ownership import shut_ancestor
+from adapters.containers.ownership import let_pass, shut_ancestor
 from adapters.containers.uids import Uids
 from runner.errors import Unavailable
 from runner.ports import ContainerSpec
@@ -92,11 +92,13 @@ class Confinement(msgspec.Struct, frozen=True):
         Make sure that a user of its own can get to its workspace.
 
         Raises:
-            Unavailable: a directory above shuts it out.
+            Unavailable: a directory above shuts it out, and is not the runner's to open.
         """
         if self.way != "uid":
             return
-        for path in (spec.workspace, control.job_side):
+        for path in (control.job_side, os.path.realpath(spec.workspace)):
+            if is_below(path, [self.state_dir]):
+                let_pass(path, self.state_dir)
             shut = shut_ancestor(path)
             if shut:
                 raise Unavailable(
@@ -161,7 +163,7 @@ def find_confinement(state_dir: str, uids: Uids | None) -> Confinement:
     if os.geteuid() == 0:
         own = uids if setpriv else None
         way: Way = "view" if _can_enter_view() else ("uid" if own else "plain")
-        return Confinement(way=way, setsid=setsid, setpriv=setpriv, uids=own)
+        return Confinement(way=way, setsid=setsid, setpriv=setpriv, uids=own, state_dir=state_dir)
     bwrap = shutil.which("bwrap")
     if bwrap and _works(bwrap):
         return Confinement(way="bwrap", setsid=setsid, setpriv=setpriv, bwrap=bwrap, state_dir=state_dir)

@@ -19,18 +19,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 
 import msgspec
 
 from adapters.files import explained, write_new, write_whole
+from adapters.trees import remove_tree
 from runner.errors import BadInput
 from runner.job import ID_PATTERN
 from runner.receipt import Isolation
 
 STREAMS = ("stdout", "stderr")
 PASS_THROUGH = 0o711  # others may go through to a name they know, and list nothing
+_READABLE = 0o644
 _PLACEHOLDER = b"...\n"
 
 
@@ -97,14 +98,15 @@ class Control:
         for name in ("run", "exit", *STREAMS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(name))
-        _delete_tree(self.job_side)
+        remove_tree(self.job_side)
         os.makedirs(self.temporary)
         if uid is not None:
             os.chown(self.temporary, uid, uid)
         os.chmod(self.temporary, stat.S_IRWXU)
         for directory in (self.path, self.job_side):
             os.chmod(directory, PASS_THROUGH)
-        write_new(self.deadline, b"" if deadline_at is None else b"%.3f\n" % deadline_at, durable=False, mode=0o644)
+        write_new(self.deadline, b"" if deadline_at is None else b"%.3f\n" % deadline_at, durable=False)
+        os.chmod(self.deadline, _READABLE)
         write_new(self._file("exit"), _PLACEHOLDER, durable=False)
         write_new(self._file("run"), run, durable=False)
 
@@ -169,11 +171,11 @@ class Control:
     def delete(self) -> None:
         """Delete the directory, last of all the record that names what else belongs to the container."""
         with contextlib.suppress(FileNotFoundError):
-            _delete_tree(self.job_side)
+            remove_tree(self.job_side)
             for name in os.listdir(self.path):
                 if name != "spec":
                     os.unlink(self._file(name))
-            shutil.rmtree(self.path)
+            remove_tree(self.path)
 
     def _is_current(self, lock: int) -> bool:
         """Tell whether an open lock is still the one that others find, and not that of a deleted directory."""
@@ -184,15 +186,3 @@ class Control:
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
-
-
-def _delete_tree(path: str) -> None:
-    """Delete a directory also where a job of the runner's own user made parts of it unwritable."""
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        for directory, _, _ in os.walk(path):
-            os.chmod(directory, stat.S_IRWXU)
-        shutil.rmtree(path)

@@ -45,6 +45,30 @@ def shut_ancestor(path: str) -> str | None:
     return None
 
 
+def let_pass(path: str, top: str) -> None:
+    """
+    Let other users through the runner's own directories from ``top`` down to ``path``, and to nothing else in them.
+
+    What stands beside the way is shut to them first.
+    """
+    top = os.path.realpath(top)
+    way = os.path.relpath(os.path.realpath(path), top).split("/")[:-1]
+    for depth in range(len(way) + 1):
+        directory = os.path.join(top, *way[:depth])
+        mode = os.stat(directory).st_mode
+        if not mode & stat.S_IXOTH:
+            _shut_entries(directory)
+            os.chmod(directory, stat.S_IMODE(mode) | stat.S_IXOTH)
+
+
+def _shut_entries(directory: str) -> None:
+    with os.scandir(directory) as listing:
+        for entry in listing:
+            state = entry.stat(follow_symlinks=False)
+            if state.st_uid == os.geteuid() and state.st_mode & stat.S_IRWXO and not entry.is_symlink():
+                os.chmod(entry.path, stat.S_IMODE(state.st_mode) & ~stat.S_IRWXO)
+
+
 def _hand_over_entry(name: str, uid: int, at: int) -> None:
     found = os.stat(name, dir_fd=at, follow_symlinks=False)
     has_second_name = stat.S_ISREG(found.st_mode) and found.st_nlink > 1

@@ -40,7 +40,7 @@ class Preparation:
 
     def start(self, spec: ContainerSpec, control: Control) -> bool:
         """
-        Start what nobody started before, and tell whether this call did; must run in a thread that ends afterwards.
+        Start what nobody started before, and tell whether this call did.
 
         Raises:
             BadInput: the command cannot be run.
@@ -115,7 +115,6 @@ class Preparation:
     def _launch(
         self, spec: ContainerSpec, control: Control, lock: int, record: Record, variables: dict[str, str]
     ) -> None:
-        starter.step_aside(control.path)
         run = run_script(spec, variables, _rlimits(spec, record))
         control.lay_out(run=run, deadline_at=spec.deadline_at, uid=record.uid)
         if record.uid is not None:

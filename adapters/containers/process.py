@@ -13,7 +13,6 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TypeVar
 
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.cgroup_group import Group
@@ -31,7 +30,6 @@ from runner.errors import Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
 
-T = TypeVar("T")
 _EMPTYING_PAUSE_S = 0.05
 _REMOVE_LIMIT_S = 20.0
 
@@ -88,7 +86,7 @@ class ProcessContainers:
             OutOfSpace: the disk of the state directory is full.
         """
         control = self._control(spec.name)
-        is_child = await _in_own_thread(lambda: self._prepared().start(spec, control))
+        is_child = await asyncio.to_thread(self._prepared_start, spec, control)
         running = self._running(control)
         if running is None:
             raise Unavailable(f"start {spec.name}: it was removed meanwhile")
@@ -179,6 +177,9 @@ class ProcessContainers:
                 self._preparation = Preparation(self._box_id, confinement, cgroups, self._now)
             return self._preparation
 
+    def _prepared_start(self, spec: ContainerSpec, control: Control) -> bool:
+        return self._prepared().start(spec, control)
+
     def _running(self, control: Control) -> Running | None:
         record, pids = control.record(), control.pids()
         if record is None:
@@ -247,29 +248,3 @@ def _immortal(control: Control, tree: Tree) -> str:
         f"end {control.name}: processes {sorted(tree.pids())} do not die: something they wait for, such as a file "
         "server or a device, does not answer"
     )
-
-
-async def _in_own_thread(function: Callable[[], T]) -> T:
-    """Run in a thread that nobody used before or will use again; when cancelled, it runs to its end all the same."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type] # None only where T is None
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(tell, result, failure)
-
-    threading.Thread(target=run, name="start of a job", daemon=True).start()
-    return await done

@@ -1,7 +1,7 @@
 """
 Starts one attempt: everything laid out, then ``starter.sh`` in a view and a place of its own.
 
-Runs in a thread that ends afterwards, since entering a view changes the thread for good. Knows nothing of loops.
+Each start has a thread of its own, since entering a view changes a thread for good. Blocks until the command begins.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 
 import msgspec
 
@@ -30,6 +32,7 @@ _BEGIN_LIMIT_BYTES = 4096
 _FIRST_GROUP_FD = 5
 _STDERR_FD = 2
 _LAST_FD = 9  # a POSIX shell can name no higher one
+_UMASK = 0o022
 _DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -53,13 +56,6 @@ def install_script(root: str) -> None:
     write_whole(os.path.join(root, _SCRIPT), text, durable=False, mode=0o644)
 
 
-def step_aside(directory: str) -> None:
-    """Give this thread a working directory and a file mode mask of its own."""
-    syscalls.unshare(syscalls.CLONE_FS)
-    os.umask(0o022)
-    os.chdir(directory)
-
-
 def launch(start: Launch, lock: int) -> int:
     """
     Start, and return the starter's pid once the command is about to begin; this process is its parent.
@@ -70,26 +66,32 @@ def launch(start: Launch, lock: int) -> int:
         Unavailable: it could not begin, and nothing of it runs.
         OSError: the same, by the system's refusal.
     """
-    control = start.control
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="start of a job") as alone:
+        return alone.submit(_launch, start, lock).result()
+
+
+def _launch(start: Launch, lock: int) -> int:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         with _opened(start, lock, writer) as descriptors:
             _enter(start)
             pid = _spawn(start, descriptors)
-        os.close(writer)
-        writer = -1
-        _await_begin(reader, pid, control)
-        return pid
-    finally:
+    except BaseException:
         os.close(reader)
-        if writer >= 0:
-            os.close(writer)
+        raise
+    finally:
+        os.close(writer)
+    with open(reader, "rb", buffering=0) as begin:
+        _await_begin(begin, pid, start.control)
+    return pid
 
 
 def _enter(start: Launch) -> None:
-    # The directory stays open through the change: the starter writes there, whatever the job's view makes of its path.
-    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Held open through the change: the starter works there, whatever the job's view makes of the path.
+    here = os.open(start.control.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        syscalls.unshare(syscalls.CLONE_FS)
+        os.umask(_UMASK)
         if start.view is not None:
             namespaces.enter(start.view)
         os.fchdir(here)
@@ -140,10 +142,10 @@ def _keep_private() -> None:
                 os.set_inheritable(int(name), False)  # noqa: FBT003 - its only form
 
 
-def _await_begin(reader: int, pid: int, control: Control) -> None:
+def _await_begin(begin: FileIO, pid: int, control: Control) -> None:
     waiting = select.poll()
-    waiting.register(reader, select.POLLIN)
-    heard = os.read(reader, _BEGIN_LIMIT_BYTES) if waiting.poll(_BEGIN_LIMIT_S * 1000) else b""
+    waiting.register(begin, select.POLLIN)
+    heard = begin.read(_BEGIN_LIMIT_BYTES) if waiting.poll(_BEGIN_LIMIT_S * 1000) else b""
     if heard == _BEGUN:
         return
     os.kill(pid, signal.SIGKILL)

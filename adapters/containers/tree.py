@@ -82,30 +82,30 @@ class Tree:
                 yield pid
 
     def _related(self) -> Iterator[int]:
-        pids = self._control.pids()
-        if pids is None:
-            return
-        starter = pids.starter if self._control.is_alive() else None
+        # Without its starter the numbers in the pid file may be somebody else's by now, and only the marker is sure.
+        pids = self._control.pids() if self._control.is_alive() else None
         marker = f"TMPDIR={self._control.temporary}".encode()
-        family = _Family(pids, starter)
+        family = _Family(pids)
         for pid in _all_pids():
-            if pid != starter and _is_live(pid) and (family.has(pid) or marker in _environment(pid)):
+            if _is_live(pid) and (family.has(pid) or marker in _environment(pid)):
                 yield pid
 
 
 class _Family:
     """Whether a process is in the job's session or descends from its starter, by one reading of /proc."""
 
-    def __init__(self, pids: Pids, starter: int | None) -> None:
-        self._session = pids.job
-        self._starter = starter
+    def __init__(self, pids: Pids | None) -> None:
+        self._session = pids.job if pids else None
+        self._starter = pids.starter if pids else None
         self._stats = {pid: stat for pid in _all_pids() if (stat := _stat(pid))}
 
     def has(self, pid: int) -> bool:
-        if self._session is not None and self._stats.get(pid, ("", 0, 0))[2] == self._session:
+        if self._starter is None or pid == self._starter or pid not in self._stats:
+            return False
+        if self._stats[pid][2] == self._session:
             return True
         ancestor = pid
-        while self._starter is not None and ancestor in self._stats and ancestor > 1:
+        while ancestor in self._stats and ancestor > 1:
             ancestor = self._stats[ancestor][1]
             if ancestor == self._starter:
                 return True

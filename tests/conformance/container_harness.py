@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import stat
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from adapters.containers.cgroup import Cgroups
 from adapters.containers.process import ProcessContainers
 from runner.job import Key, make_key
 from runner.ports import Containers, ContainerSpec
@@ -54,13 +57,19 @@ class Harness(Protocol):
 
 
 class ProcessHarness:
-    """Processes of this box; ``uid_range`` as the runtime takes it."""
+    """Processes of this box; ``uid_range`` and ``cgroups`` as the runtime takes them."""
 
-    def __init__(self, directory: Path, uid_range: tuple[int, int] | None = UIDS) -> None:
+    def __init__(
+        self, directory: Path, uid_range: tuple[int, int] | None = UIDS, cgroups: Cgroups | None = None
+    ) -> None:
         self._directory = directory
         self._uid_range = uid_range
+        self._cgroups = cgroups
         self.state_dir = directory / "state"
+        self.way = self._new(BOX).confinement().way
         self.limits_memory = "memory limit" not in self._new(BOX).limits_missing()
+        if self.way == "uid":
+            _let_pass(directory)
 
     @contextlib.asynccontextmanager
     async def open(self, box: str = BOX) -> AsyncIterator[ProcessContainers]:
@@ -96,7 +105,19 @@ class ProcessHarness:
                     await containers.remove(name)
 
     def _new(self, box: str) -> ProcessContainers:
-        claims = str(self._directory / "claims")
         return ProcessContainers(
-            str(self.state_dir), box_id=box, uid_range=self._uid_range, now=time.time, claims=claims
+            str(self.state_dir),
+            box_id=box,
+            uid_range=self._uid_range,
+            now=time.time,
+            cgroups=self._cgroups,
+            claims=str(self._directory / "claims"),
         )
+
+
+def _let_pass(directory: Path) -> None:
+    """Let the users of jobs through to a test's own directories, as to those below /var/lib."""
+    everybodys = Path(tempfile.gettempdir())
+    for path in (directory, *directory.parents):
+        if path.is_relative_to(everybodys) and path != everybodys:
+            path.chmod(path.stat().st_mode | stat.S_IXOTH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,11 @@ async def ran(harness: Harness, containers: Containers, *command: str) -> tuple[
     ended = await end(containers, "job")
     await containers.remove("job")
     return written, ended
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process of this box runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
