@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.cli.commands import COMMANDS
+from runner.cli.job_fields import ABOUT
 from runner.cli.reference import files
 from runner.config import FIELDS, Config, load_file, resolve
-from runner.job import Job
+from runner.job import Input, Job, Output, Resources
 from runner.units import decode_hook
 from tests.cli.typed import typed
 
@@ -54,3 +56,21 @@ def test_defaults_of_the_schema_are_those_of_the_struct() -> None:
     properties = msgspec.json.decode(typed("schema", "config").out)["$defs"]["Config"]["properties"]
     described = {name: it["default"] for name, it in properties.items()}
     assert Config() == msgspec.convert(described, Config, dec_hook=decode_hook)
+
+
+def test_the_reference_tells_every_field_and_command() -> None:
+    """What can be written can be looked up."""
+    kinds = {"": Job, "resources.": Resources, "inputs.": Input, "outputs.": Output}
+    assert {f"{prefix}{name}" for prefix, kind in kinds.items() for name in kind.__struct_fields__} == set(ABOUT)
+    page = files()["REFERENCE.md"]
+    assert {name for name in COMMANDS if name != "demo"} == set(re.findall(r"^### runner (\S+)$", page, re.MULTILINE))
+
+
+def test_the_reference_lists_the_options_that_help_lists() -> None:
+    """Two accounts of one thing that cannot drift apart."""
+    for name in COMMANDS:
+        page = files()["REFERENCE.md"].partition(f"### runner {name}\n")[2].partition("\n##")[0]
+        helped = set(re.findall(r"^  (?:-\w(?: \S+)?, )?(--[a-z-]+)", typed(name, "--help").out, re.MULTILINE))
+        told = set(re.findall(r"--[a-z-]+", " ".join(re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE))))
+        configured = {f"--{key.replace('_', '-')}" for key in FIELDS} if "Takes every key" in page else set()
+        assert helped - {"--help", "--state-dir", "--debug", "--config"} - configured == told - {"--config"}, name

@@ -117,6 +117,30 @@ def test_local_files_travel_with_the_job(tmp_path: Path) -> None:
     assert (Input("train.py", f"upload:sha256/{digest}"),) == waiting_job(tmp_path / "s", said.out.strip()).inputs
 
 
+def test_a_directory_becomes_the_workspace(tmp_path: Path) -> None:
+    """Packed but for what .runnerignore names, its size said first; the same content is stored once."""
+    source, state = tmp_path / "src", tmp_path / "s"
+    source.mkdir()
+    (source / "train.py").write_text("print(6 * 7)\n")
+    (source / "huge.log").write_text("x" * 100_000)
+    (source / ".runnerignore").write_text("*.log\n")
+    first = typed("submit", "--state-dir", state, "--upload", source, "--", "python3", "train.py")
+    assert first.err.startswith("runner: uploading src/, 2 files, 19 B\n")
+    (item,) = waiting_job(state, first.out.strip()).inputs
+    assert (".", True, True) == (item.path, item.unpack, item.mutable)
+    again = typed("submit", "--state-dir", state, "--upload", source, "--", "python3", "train.py")
+    assert (item,) == waiting_job(state, again.out.strip()).inputs
+    assert len(list((state / "queue" / "results" / "uploads").iterdir())) == 1
+
+
+def test_a_directory_as_an_input_is_unpacked_there(tmp_path: Path) -> None:
+    """What is a directory here is one in the workspace."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("1")
+    job = submitted(tmp_path / "s", "--input", f"{tmp_path}/data", "--input", f"d={tmp_path}/data", "--", "true")
+    assert [("data", True, False), ("d", True, False)] == [(it.path, it.unpack, it.mutable) for it in job.inputs]
+
+
 def test_local_outputs_become_absolute(tmp_path: Path) -> None:
     """A job runs elsewhere; relative names would mean nothing there."""
     file = tmp_path / "job.toml"
