@@ -107,7 +107,8 @@ def _option(action: argparse.Action) -> tuple[str, str]:
 
 def _configuration() -> Iterator[str]:
     yield "## Configuration\n\n"
-    yield "A key of `runner.toml` is an option of `run` is a variable. The first that is set wins: option,\n`RUNNER_X`, "
+    yield "A key of `runner.toml` is an option of `run` is a variable. The first that is set wins: "
+    yield "option,\n`RUNNER_X`, "
     yield f"bare `X` (only {', '.join(f'`{name.upper()}`' for name in FIELDS if name in BARE_NAMES)}), file, default.\n"
     rows = [
         (f"`{name}`", f"`--{name.replace('_', '-')}`", f"`{_toml(field.default)}`", _comment(name))

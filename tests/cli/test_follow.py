@@ -1,6 +1,8 @@
 """``submit --follow`` beside a box that this file plays: through the result backend alone, as from anywhere."""
 
 import asyncio
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -65,6 +67,14 @@ def following(state: Path, *words: str) -> Iterator[Following]:
             yield Following(process, state / "queue", job)
         finally:
             process.kill()
+
+
+def read_until(screen: int, text: bytes) -> bytes:
+    """Return what a terminal shows up to and with this text."""
+    seen = b""
+    while text not in seen:
+        seen += os.read(screen, 4096)
+    return seen
 
 
 def line(sequence: int, stream: str, data: bytes) -> LogLine:
@@ -160,3 +170,34 @@ def test_logs_follow_from_another_machine(tmp_path: Path) -> None:
             [sys.executable, "-m", "runner", *words], capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
         assert (0, "1\n", "") == (said.returncode, said.stdout, said.stderr)
+
+
+def test_on_a_terminal_one_line_tells_what_is_being_done_and_goes_when_output_comes(tmp_path: Path) -> None:
+    """Staging takes a while: whoever waits sees at what."""
+    screen, terminal = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "runner",
+        "submit",
+        "--state-dir",
+        str(tmp_path),
+        "--follow",
+        "--id",
+        "x",
+        "--",
+        "true",
+    ]
+    environ = {**clean_environ(), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True, env=environ) as process:
+        os.close(terminal)
+        read_until(screen, b"x waiting")
+        it = Following(process, tmp_path / "queue", "x")
+        it.write(Event("k", "x", 1.0, "staging", message="data.tar.gz"))
+        assert read_until(screen, b"data.tar.gz").endswith(b"\r\x1b[2Kx staging: data.tar.gz")
+        it.write(line(0, "stdout", b"1\n"))
+        assert read_line(process.stdout) == "1\n"
+        read_until(screen, b"\r\x1b[2K")
+        it.end(EndReason.SUCCEEDED, 0)
+        assert process.wait(LIMIT_S) == 0
+    os.close(screen)
