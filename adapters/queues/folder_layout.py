@@ -103,7 +103,9 @@ def open_layout(root: str) -> Layout:
             _check_free(root)
         for part in PARTS:
             make_directory(os.path.join(root, part))
-        return Layout(root, _identity(root))
+        layout = Layout(root, _identity(root))
+        _check_writable(layout)
+        return layout
     except OSError as error:
         raise _explain_opening(error, root) from error
 
@@ -120,6 +122,13 @@ def _check_free(root: str) -> None:
         raise ConfigurationError(
             f"open queue {root}: it is no queue and holds other files ({foreign[0]}): name an empty or new directory"
         )
+
+
+def _check_writable(layout: Layout) -> None:
+    """Ask without writing anything, so that a queue on a full disk can still be opened, and emptied."""
+    for part in PARTS:
+        if not os.access(layout.path(part), os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), layout.path(part))
 
 
 def _identity(root: str) -> str:
@@ -139,8 +148,8 @@ def _identity(root: str) -> str:
 def _explain_opening(error: OSError, root: str) -> RunnerError:
     if error.errno in _DENIED:
         return ConfigurationError(
-            f"open queue {root}: user {os.geteuid()} may not write there ({error.strerror}): give the directory to that"
-            " user, or mount it writable, or name another"
+            f"open queue {root}: user {os.geteuid()} may not write to {error.filename} ({error.strerror}): give the"
+            " directory to that user, or mount it writable, or name another"
         )
     if error.errno in _WRONG_PLACE:
         return ConfigurationError(f"open queue {root}: it, or what it lies in, is no directory: name another")

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.files import names_in
 from adapters.queues.folder import FolderBroker, FolderQueue
 from adapters.queues.folder_clock import FileSystemClock, QueueClock
 from adapters.queues.folder_layout import open_layout
@@ -58,6 +59,6 @@ async def unnoticed_queue(root: Path) -> AsyncIterator[FolderQueue]:
 
 def standing(root: Path) -> list[str]:
     """Return the submission of every message that stands anywhere, as often as it does."""
-    names = [path.name for place in PLACES for path in (root / place).iterdir()]
+    names = [name for place in PLACES for name in names_in(str(root / place))]
     messages = [name.partition("~")[2] if name[16:17] == "~" else name.partition("~")[0] for name in names]
     return sorted(message.split("-")[2] for message in messages)
