@@ -21,6 +21,7 @@ from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_deadline import forget, write_deadline
 from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
+from adapters.containers.docker_program import Programs
 from adapters.containers.docker_spec import NAME, DockerSettings, request
 from adapters.containers.docker_state import LABEL_UID, Inspected, exit_of, running_of
 from adapters.containers.docker_usage import PeakMemory
@@ -49,6 +50,7 @@ class DockerContainers:
     def __init__(self, url: str, settings: DockerSettings, now: Callable[[], float]) -> None:
         self._engine = Engine(url, settings.answer_s)
         self._box = BoxContainers(self._engine, settings.box)
+        self._programs = Programs(self._engine)
         self._settings = settings
         self._now = now
         # Output of containers that were started here and that nobody has begun to read.
@@ -101,9 +103,8 @@ class DockerContainers:
                 )
             if found.has_ended:
                 return await self._exit(name, found)
-            peak = self._peaks.setdefault(name, PeakMemory())
-            with peak.watching(found.state.pid, found.id):
-                await until_ended(self._engine, found.id, LOOK_EVERY_S)
+            self._watch_memory(name, found)
+            await until_ended(self._engine, found.id, LOOK_EVERY_S)
 
     async def stop(self, name: str, grace_s: float) -> None:
         found = await self._box.look(name)
@@ -122,7 +123,8 @@ class DockerContainers:
             await self._box.delete(found.id)
         if NAME.fullmatch(name):
             await asyncio.to_thread(forget, self._settings.directory, name)
-        self._peaks.pop(name, None)
+        if name in self._peaks:
+            self._peaks.pop(name).close()
 
     async def list_ours(self) -> tuple[str, ...]:
         return tuple(sorted(name.lstrip("/") for listed in await self._box.list() for name in listed.names))
@@ -139,31 +141,44 @@ class DockerContainers:
     async def close(self) -> None:
         for name in tuple(self._unread):
             await self._close_unread(name)
+        for peak in self._peaks.values():
+            peak.close()
         await self._engine.close()
 
     # Starting
 
     async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
         directory = await asyncio.to_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
-        container_id, uid = await self._create(spec, directory) if created is None else (created.id, _uid_of(created))
+        if created is None:
+            await self._create(spec, directory)
+            created = await self._present(spec.name)
+        uid = _uid_of(created)
         if uid != os.geteuid():
             await asyncio.to_thread(hand_over, spec.workspace, uid)
-        await self._start_attached(spec, container_id)
-        found = await self._box.look(spec.name)
-        if found is None:
-            raise Unavailable(f"container {spec.name} was removed by somebody else as it started")
+        try:
+            await self._start_attached(spec, created)
+        except (BadInput, EngineRefusal, OutOfSpace):
+            await self._box.delete(created.id)
+            raise
+        found = await self._present(spec.name)
+        self._watch_memory(spec.name, found)
         return found
 
-    async def _create(self, spec: ContainerSpec, directory: str) -> tuple[str, int]:
+    async def _present(self, name: str) -> Inspected:
+        found = await self._box.look(name)
+        if found is None:
+            raise Unavailable(f"container {name} was removed by somebody else as it started")
+        return found
+
+    async def _create(self, spec: ContainerSpec, directory: str) -> None:
         async with self._choosing:
             uid = await self._free_uid()
             body = request(spec, self._settings, uid=uid, deadline_directory=directory)
             try:
                 async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
-                    created = await docker.containers.create(body, name=spec.name)
+                    await docker.containers.create(body, name=spec.name)
             except EngineRefusal as refusal:
                 raise _whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
-        return str(created.id), uid
 
     async def _free_uid(self) -> int:
         """Choose a uid for the next job; a runner that is not root has only its own."""
@@ -178,20 +193,25 @@ class DockerContainers:
             raise Unavailable(f"all {len(uids)} uids for jobs are taken; let some end, or configure more")
         return free
 
-    async def _start_attached(self, spec: ContainerSpec, container_id: str) -> None:
-        """Start with the output already flowing to us; a container that cannot be started is deleted again."""
-        attachment = await open_attachment(self._engine, container_id)
+    async def _start_attached(self, spec: ContainerSpec, created: Inspected) -> None:
+        """Start with the output already flowing to us."""
+        if spec.command:
+            await self._programs.check(created, spec.command[0])
+        attachment = await open_attachment(self._engine, created.id)
         try:
             async with self._engine.call(f"start container {spec.name}") as docker:
-                await docker.containers.container(container_id).start()
-        except (EngineRefusal, OutOfSpace) as error:
+                await docker.containers.container(created.id).start()
+        except BaseException as error:
             await attachment.close()
-            await self._box.delete(container_id)
-            raise (_whose_fault(error, (HTTP_BAD_PARAMETER,)) if isinstance(error, EngineRefusal) else error) from error
-        except BaseException:
-            await attachment.close()
+            if isinstance(error, EngineRefusal):
+                raise _whose_fault(error, (HTTP_BAD_PARAMETER,)) from error
             raise
         self._unread[spec.name] = attachment
+
+    def _watch_memory(self, name: str, found: Inspected) -> None:
+        """Begin to watch it, once, while it runs."""
+        if found.state.running:
+            self._peaks.setdefault(name, PeakMemory()).watch(found.state.pid, found.id)
 
     # Ending
 

@@ -9,7 +9,7 @@ log, which is followed and at the end read once more: it never rotates below the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from adapters.containers.docker_state import Inspected
 from runner.errors import Unavailable
 from runner.ports import Chunk
 
+CHUNK_MAX_BYTES = 64 << 10
 QUIET_S = 2.0
 """After so long without output one looks whether the container still runs."""
 EXIT_PATIENCE_S = 1.0
@@ -103,20 +104,24 @@ class JobOutput:
         if attachment is not None:
             async with aclosing(self._attached(attachment)) as attached:
                 async for chunk in attached:
-                    yield self._counted(chunk)
+                    for piece in self._counted(chunk):
+                        yield piece
             if await self._is_whole():
                 return
         while (found := await self._look()) is not None and found.was_started:
             async with aclosing(self._kept(found)) as kept:
                 async for chunk in kept:
-                    yield self._counted(chunk)
+                    for piece in self._counted(chunk):
+                        yield piece
             if found.has_ended:
                 return
             await until_ended(self._engine, found.id, QUIET_S)
 
-    def _counted(self, chunk: Chunk) -> Chunk:
-        self._has[chunk.stream] += len(chunk.data)
-        return chunk
+    def _counted(self, chunk: Chunk) -> Iterator[Chunk]:
+        for begin in range(0, len(chunk.data), CHUNK_MAX_BYTES):
+            piece = Chunk(chunk.stream, chunk.data[begin : begin + CHUNK_MAX_BYTES])
+            self._has[chunk.stream] += len(piece.data)
+            yield piece
 
     async def _attached(self, attachment: Attachment) -> AsyncGenerator[Chunk, None]:
         while True:

@@ -36,6 +36,7 @@ class ContainerConfig(msgspec.Struct, frozen=True):
 
     user: str = msgspec.field(name="User", default="")
     labels: dict[str, str] | None = msgspec.field(name="Labels", default=None)
+    env: list[str] | None = msgspec.field(name="Env", default=None)
 
 
 class HostConfig(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class Inspected(msgspec.Struct, frozen=True):
     """One container as the engine describes it."""
 
     id: str = msgspec.field(name="Id")
+    image: str = msgspec.field(name="Image")
     state: State = msgspec.field(name="State")
     config: ContainerConfig = msgspec.field(name="Config")
     host: HostConfig = msgspec.field(name="HostConfig")
@@ -104,7 +106,7 @@ class Engineered(msgspec.Struct, frozen=True):
 def running_of(name: str, found: Inspected, missing: tuple[str, ...]) -> Running:
     """Describe a container that was started."""
     isolation = Isolation(
-        runtime="container",
+        runtime="docker",
         user=found.config.user.partition(":")[0],
         network=found.host.network,
         gpu="advisory" if found.labels.get(LABEL_GPUS) and not found.host.device_requests else "enforced",

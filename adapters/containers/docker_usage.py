@@ -8,13 +8,11 @@ a file on both for as long as the container runs. Reading that takes microsecond
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-SAMPLE_FIRST_S = 0.05
+SAMPLE_FIRST_S = 0.02
 SAMPLE_GROWTH = 1.2
 SAMPLE_MAX_S = 2.0
 _NANO = 1e-9
@@ -64,24 +62,22 @@ class PeakMemory:
         if size is not None:
             self.seen_bytes = max(size, self.seen_bytes or 0)
 
-    @contextmanager
-    def watching(self, pid: int, container_id: str) -> Iterator[None]:
-        """Read the kernel's account again and again within the block, where this machine shows it."""
-        file = self._account(pid, container_id)
-        if file is None or self._next is not None:
-            yield
-            return
-        self._watch(file, SAMPLE_FIRST_S)
-        try:
-            yield
-        finally:
-            if self._next is not None:
-                self._next.cancel()
-                self._next = None
+    def watch(self, pid: int, container_id: str) -> None:
+        """Read the kernel's account from now on for as long as the container runs, where this machine shows it."""
+        file = None if self._next is not None else self._account(pid, container_id)
+        if file is not None:
+            self._watch(file, SAMPLE_FIRST_S)
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def _watch(self, file: Path, pause_s: float) -> None:
         size = _read(file)
         self.see(size)
+        self._next = None
         if size is not None:
             later = min(SAMPLE_MAX_S, pause_s * SAMPLE_GROWTH)
             self._next = asyncio.get_running_loop().call_later(pause_s, self._watch, file, later)

@@ -63,7 +63,7 @@ def test_how_a_job_is_kept_apart_is_told(machine: DockerMachine) -> None:
     async def scenario(box: DockerBox) -> None:
         running = await box.containers.start(box.spec("true"))
         apart = running.isolation
-        assert ("container", "65532", "none", "enforced", ()) == (
+        assert ("docker", "65532", "none", "enforced", ()) == (
             apart.runtime, apart.user, apart.network, apart.gpu, apart.missing,
         )  # fmt: skip
 

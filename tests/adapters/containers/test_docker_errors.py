@@ -21,12 +21,49 @@ docker = pytest.mark.docker
 
 
 @docker
-def test_a_command_that_does_not_exist_is_told_in_the_engines_words(machine: DockerMachine) -> None:
+@pytest.mark.parametrize("command", ["nosuch", "/bin/nosuch", "./nosuch", "input/data", "/etc", "plain"])
+def test_a_command_that_cannot_be_run_is_told_before_the_start(machine: DockerMachine, command: str) -> None:
+    """It is absent, or a directory, or a file that may not be executed; nothing of the container stays."""
+
     async def scenario(box: DockerBox) -> None:
-        ended, output = await box.run(box.spec("nosuch", "--flag"))
+        spec = box.spec(command, "--flag")
+        (Path(spec.workspace) / "plain").touch()
+        with pytest.raises(BadInput, match=f"command '{command}' cannot be run"):
+            await box.containers.start(spec)
+        assert await box.containers.list_ours() == ()
+
+    machine.run(scenario)
+
+
+@docker
+def test_a_command_is_found_wherever_the_kernel_finds_it(machine: DockerMachine) -> None:
+    """In the job's own PATH, in its workspace, through links, and again from memory."""
+
+    async def scenario(box: DockerBox) -> None:
+        for command in ("true", "/bin/true", "tools/mine", "./link", "mine", "true"):
+            spec = box.spec(command, env={"PATH": "/work/tools:/bin"})
+            tool = Path(spec.workspace) / "tools" / "mine"
+            tool.parent.mkdir()
+            tool.write_text("#!/bin/sh\n")
+            tool.chmod(0o755)
+            (Path(spec.workspace) / "link").symlink_to("tools/mine")
+            ended, _ = await box.run(spec)
+            assert (command, 0) == (command, ended.code)
+
+    machine.run(scenario)
+
+
+@docker
+def test_a_command_that_fails_as_it_starts_is_told_in_the_engines_words(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("./script")
+        script = Path(spec.workspace) / "script"
+        script.write_text("#!/no/such/interpreter\n")
+        script.chmod(0o755)
+        ended, output = await box.run(spec)
         assert (127, True) == (ended.code, ended.not_started)
-        assert ended.message == "exec nosuch failed: No such file or directory"
-        assert b"nosuch" in output["stderr"]
+        assert ended.message == "exec ./script failed: No such file or directory"
+        assert b"./script" in output["stderr"]
 
     machine.run(scenario)
 
