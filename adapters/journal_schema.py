@@ -72,14 +72,13 @@ def open_reader(path: str) -> sqlite3.Connection | None:
         uri = f"{Path(path).absolute().as_uri()}?mode=ro"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            version = _checked_version(connection, path)
+            if _is_made(connection, path):
+                return connection
         except BaseException:
             connection.close()
             raise
-        if version == 0:
-            connection.close()
-            return None
-        return connection
+        connection.close()
+        return None
 
 
 def set_synchronous(connection: sqlite3.Connection, *, full: bool) -> None:
@@ -146,6 +145,16 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
         script, after = (CREATE, SCHEMA_VERSION) if version == 0 else (MIGRATIONS[version], version + 1)
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {after}; COMMIT;")
         version = after
+
+
+def _is_made(connection: sqlite3.Connection, path: str) -> bool:
+    """Tell a journal from one whose very first writer was killed as it made the file; the next one will finish it."""
+    try:
+        return _checked_version(connection, path) > 0
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return False
+        raise
 
 
 def _checked_version(connection: sqlite3.Connection, path: str) -> int:

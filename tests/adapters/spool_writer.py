@@ -12,7 +12,7 @@ from tests.conformance.records import key_of
 from tests.kill_rounds import acknowledge
 
 KEY = key_of("killed")
-_SIZES = (0, 10, 1000, 40, 700_000, 3, 100_000)
+_SIZES = (0, 10, 1000, 40, 300_000, 3, 200, 0, 70, 12_000, 1)
 
 
 def pieces() -> Iterator[bytes]:

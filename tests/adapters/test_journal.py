@@ -52,9 +52,7 @@ def test_what_was_appended_survives_kill_9_at_any_instant(tmp_path: Path) -> Non
 
 async def _all_entries(directory: Path) -> dict[Key, JournalEntry]:
     """Read with the write-ahead log as the kill left it, then as the next life of the runner does."""
-    reader = JournalReader(str(directory / "journal.db"))
-    seen = {entry.key for entry in await reader.list(limit=100_000, ended=True)}
-    await reader.close()
+    seen = {entry.key for entry in await _read(directory)}
     if not (directory / "journal.db").exists():
         return {}
     journal = open_in(directory)
@@ -187,7 +185,30 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=f"format {SCHEMA_VERSION + 1}.*newer runner"):
         open_in(tmp_path)
     with pytest.raises(ConfigurationError, match="newer runner"):
-        asyncio.run(JournalReader(str(tmp_path / "journal.db")).find("digits"))
+        asyncio.run(_read(tmp_path))
+
+
+async def _read(directory: Path) -> tuple[JournalEntry, ...]:
+    reader = JournalReader(str(directory / "journal.db"))
+    try:
+        return await reader.list(limit=100_000, ended=True)
+    finally:
+        await reader.close()
+
+
+def test_a_journal_whose_making_was_cut_short_reads_as_empty(tmp_path: Path) -> None:
+    """The first start may be killed too; `ps` has nothing to show then, and the next start finishes the file."""
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other, isolation_level=None)) as connection:
+        # As SQLite leaves the file when it is killed between writing it and dropping the way back.
+        connection.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = 1; CREATE TABLE made (x); BEGIN")
+        connection.executemany("INSERT INTO made VALUES (?)", [("x" * 4000,)] * 100)
+        (tmp_path / "journal.db").write_bytes(other.read_bytes())
+        (tmp_path / "journal.db-journal").write_bytes(Path(f"{other}-journal").read_bytes())
+        connection.execute("ROLLBACK")
+    assert asyncio.run(_read(tmp_path)) == ()
+    asyncio.run(open_in(tmp_path).close())
+    assert not (tmp_path / "journal.db-journal").exists()
 
 
 def test_every_older_version_has_its_migration() -> None:
