@@ -424,8 +424,8 @@ class Inventory(Stage[InventoryMessage]):
         if standing is None:
             return
         if message.part == "all" and standing.compute_held:
-            stop = StopJob(message.key, standing.claim.attempt, EndReason.CANCELLED, "it ended in another stage")
-            self._executor.urgent(stop)
+            claim, now = standing.claim, self.world.now()
+            self._executor.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, now, "it ended elsewhere"))
         self._free_compute(standing)
         if message.part == "all":
             del self._jobs[message.key]

@@ -54,6 +54,11 @@ class Pump:
         self.grew = asyncio.Event()
         self.reported: Reported | None = None
 
+    def done_with(self, reported: Reported) -> None:
+        """Forget an end that was told; a later attempt's may have come meanwhile."""
+        if self.reported is reported:
+            self.reported = None
+
 
 class Logs(Stage[LogsMessage]):
     """Follows every spool that grows, to every sink of its queue."""
@@ -81,7 +86,7 @@ class Logs(Stage[LogsMessage]):
                 self._pump(message.claim.key).reported = message
                 self._wake(message.claim.key)
             case _SpoolGrew():
-                for key in message.keys:
+                for key in sorted(message.keys):
                     self._wake(key)
             case _Finished():
                 self._finished(message.key)
@@ -153,7 +158,7 @@ class Logs(Stage[LogsMessage]):
             pump.grew.clear()
             reported = pump.reported
             if reported is not None and reported.reason is EndReason.LEASE_LOST:
-                pump.reported = None
+                pump.done_with(reported)
                 return  # its log goes on where the job does
             lines = await self.caller.until_done(lambda: self.world.spool.read(key, position), f"spool of {key}")  # noqa: B023
             if lines:
@@ -161,7 +166,7 @@ class Logs(Stage[LogsMessage]):
                 position = Position(lines[-1].attempt, lines[-1].sequence + 1)
             elif reported is not None:
                 await self._close(reported, sink)
-                pump.reported = None
+                pump.done_with(reported)
                 return
             elif not await self._more(pump):
                 return

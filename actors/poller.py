@@ -15,6 +15,7 @@ from typing import assert_never
 
 import msgspec
 
+from runner.calls import Patience
 from runner.config import Config
 from runner.credential import Rights
 from runner.directory import Directory, QueueEntry
@@ -44,6 +45,7 @@ from runner.stage import FaultBudget, Stage
 logger = logging.getLogger(__name__)
 
 LONG_POLL_S = 20.0
+LOOK_AGAIN_S = 0.05
 BUSY_S = 5.0
 """A submission of an id that runs already waits so long in the queue before it is looked at again."""
 
@@ -253,6 +255,7 @@ class Poller(Stage[PollerMessage]):
     async def _take(self, delivery: Delivery) -> bool:
         """Journal a delivery and send it on its way; False where it was not offered to inventory."""
         claim, problem = self._claim(delivery)
+        await self._until_settled(claim.key)
         entry = await self.caller.until_done(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
         if entry is not None and self._known(entry, claim, delivery):
             await self._retake(entry, delivery)
@@ -264,6 +267,11 @@ class Poller(Stage[PollerMessage]):
         await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
         return await self._send_on(claim, problem)
+
+    async def _until_settled(self, key: Key) -> None:
+        """Wait for the settlement of the attempt before: its record in the journal must not fall on the next one."""
+        while f"settle {key}" in self.tasks():
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def _claim(self, delivery: Delivery) -> tuple[ClaimedJob, str]:
         decoded = self.world.dialects[self.rights.dialect].decode(delivery.body)
@@ -353,17 +361,20 @@ class Poller(Stage[PollerMessage]):
     # Leases
 
     async def _renew_loop(self) -> None:
+        """Renew every claim at once and every third of the lease: what an earlier life held may be about to lapse."""
         while True:
+            async with asyncio.TaskGroup() as group:
+                for key, held in tuple(self._held.items()):
+                    group.create_task(self._renew(key, held))
+                group.create_task(self._read_stop_marks())
             await asyncio.sleep(self.queue.lease_s / 3)
-            for key, held in tuple(self._held.items()):
-                if self._held.get(key) == held:
-                    await self._renew(key, held)
-            await self._read_stop_marks()
 
     async def _renew(self, key: Key, held: Held) -> None:
-        """Renew one claim; a broker that is away is asked again at the next turn, and jobs run on."""
+        """Renew one claim; a broker that is away is asked again and again, and the job runs on meanwhile."""
+        third = self.queue.lease_s / 3
+        patience = Patience(try_s=min(third / 2, self.caller.patience.try_s), all_s=third)
         try:
-            await self.caller.once(lambda: self.queue.renew(held.token), f"renewal of {key}")
+            await self.caller.until_done(lambda: self.queue.renew(held.token), f"renewal of {key}", patience)
         except LeaseLost:
             await self._lost(key, held)
         except RunnerError as error:
@@ -375,7 +386,7 @@ class Poller(Stage[PollerMessage]):
         entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
         if entry is not None and entry.stored is not None:
             return  # its verdict is on its way, and settling finds out
-        self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST))
+        self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST, self.world.now()))
 
     def _tell_stages(self, stop: StopJob) -> None:
         for stage in self._stages:
@@ -391,7 +402,7 @@ class Poller(Stage[PollerMessage]):
         for key, held in self._held.items():
             if held.job_id in marked and held.job_id not in self._stop_told:
                 self._stop_told.add(held.job_id)
-                self._tell_stages(StopJob(key, held.attempt, EndReason.CANCELLED))
+                self._tell_stages(StopJob(key, held.attempt, EndReason.CANCELLED, self.world.now()))
 
     async def _check_lease(self, key: Key) -> None:
         """Renew before something is stored, however long the broker is away."""

@@ -50,6 +50,7 @@ CORE = Restart(attempts=0, within_s=600.0)
 ASK_S = 10.0
 STOPPED_TWICE = 2
 HURRY_S = 5.0
+REAP_S = 600.0
 
 
 class Runner(Supervisor):
@@ -99,18 +100,24 @@ class Runner(Supervisor):
 
     async def _reap(self, entries: tuple[JournalEntry, ...]) -> None:
         """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not."""
-        owned = {entry.starting.container for entry in entries if entry.starting and entry.exited is None}
+        owned = _containers_of(entries)
+        patience = Patience(try_s=self.caller.patience.try_s, all_s=REAP_S)
         for runtime in self.world.containers.values():
             try:
-                for name in set(await self.caller.once(runtime.list_ours, "containers")) - owned:
+                for name in sorted({*await self.caller.until_done(runtime.list_ours, "containers", patience)} - owned):
                     if not await self._owned_now(name):
-                        await self.caller.once(functools.partial(runtime.remove, name), f"removal of {name}")
+                        remove = functools.partial(runtime.remove, name)
+                        await self.caller.until_done(remove, f"removal of {name}", patience)
             except RunnerError as error:
                 logger.warning("containers were not reaped", extra={"action": "reap", "reason": str(error)})
 
     async def _owned_now(self, name: str) -> bool:
-        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
-        return any(entry.starting is not None and entry.starting.container == name for entry in entries)
+        return name in _containers_of(await self.caller.until_done(self.world.journal.in_flight, "journal"))
+
+
+def _containers_of(entries: tuple[JournalEntry, ...]) -> frozenset[str]:
+    """Name the containers of jobs that run as far as the journal knows."""
+    return frozenset(entry.starting.container for entry in entries if entry.starting and entry.exited is None)
 
 
 def build(config: Config, world: World) -> Runner:
@@ -209,7 +216,7 @@ class RunningControl:
         if queue is not None and queue.results is not None:
             await queue.results.request_stop(claim.id)  # so that it holds even if the runner is killed now
         for stage in self._runner.stages:
-            stage.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, "cancelled"))
+            stage.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, self._runner.world.now(), "cancelled"))
         return f"{claim.id} is being stopped on this box"
 
     async def sources(self) -> tuple[SourceRow, ...]:
@@ -269,7 +276,8 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
     if await _settled(runner, hurry, grace_s):
         return
     for entry in await runner.world.journal.in_flight():
-        stop = StopJob(entry.key, entry.claimed.claim.attempt, EndReason.PREEMPTED, "the runner was stopped")
+        attempt, now = entry.claimed.claim.attempt, runner.world.now()
+        stop = StopJob(entry.key, attempt, EndReason.PREEMPTED, now, "the runner was stopped")
         for stage in runner.stages:
             stage.urgent(stop)
     hurry.clear()

@@ -75,6 +75,8 @@ class StopJob(msgspec.Struct, frozen=True):
     key: Key
     attempt: int
     reason: EndReason
+    at: float
+    """Epoch seconds; a claim made later is another one, even of the same attempt, and is not meant."""
     message: str = ""
 
 

@@ -73,19 +73,16 @@ class Stage(Actor[M]):
     # Stop marks
 
     def mark(self, stop: StopJob) -> None:
-        """Remember for an hour to end this attempt on arrival; the first reason stands."""
+        """Remember for an hour to end this attempt on arrival."""
         clock = asyncio.get_running_loop().time()
         self._marks = {key: mark for key, mark in self._marks.items() if mark[1] > clock}
-        found = self._marks.get(stop.key)
-        if found is None or found[0].attempt != stop.attempt:
-            self._marks[stop.key] = (stop, clock + MARK_KEPT_S)
+        self._marks[stop.key] = (stop, clock + MARK_KEPT_S)
 
     def marked(self, claim: ClaimedJob) -> StopJob | None:
         """Return the stop that waits for this attempt, once."""
-        found = self._marks.get(claim.key)
-        if found is None or found[0].attempt != claim.attempt:
+        found = self._marks.pop(claim.key, None)
+        if found is None or found[0].attempt != claim.attempt or found[0].at < claim.claimed_at:
             return None
-        del self._marks[claim.key]
         return found[0]
 
     # The journal and the spool

@@ -69,7 +69,6 @@ def check_ledger(world: FakeWorld) -> None:
     for key in finals:
         ends = [event for event in world.results.events[key] if event.state == "ended"]
         assert len(ends) == 1, f"{key} has {len(ends)} ends"
-    assert all(count == 1 for count in world.containers.starts.values()), "an attempt was started twice"
     assert not world.containers.containers, f"containers are left: {list(world.containers.containers)}"
 
 
@@ -100,7 +99,11 @@ async def put_variety(world: FakeWorld, seeded: random.Random) -> None:
         {"id": "late", "command": ["run", "900", "0", "3"], "timeout": "30s"},
         {"id": "evil", "inputs": [{"path": "evil", "url": "folder:///evil.tar"}]},
         {"id": "missing", "inputs": [{"path": "x", "url": "folder:///missing"}]},
-        {"id": "with-io", "inputs": [{"path": "x", "url": "folder:///data"}], "outputs": [{"path": "o", "url": "folder:///r"}]},
+        {
+            "id": "with-io",
+            "inputs": [{"path": "x", "url": "folder:///data"}],
+            "outputs": [{"path": "o", "url": "folder:///r"}],
+        },
         {"id": "never-written", "outputs": [{"path": "never", "url": "folder:///r"}]},
         {"id": "too-big", "resources": {"gpus": 3}},
         {"id": "stopped", "command": ["run", "5000", "0", "3"]},
@@ -130,6 +133,7 @@ def test_an_undisturbed_ring_ends_every_job_as_it_must() -> None:
     world = run_virtual(main())
     check_ledger(world)
     check_logs(world)
+    assert set(world.containers.starts.values()) == {1}
     expected = {
         "plain": (EndReason.SUCCEEDED, 1),
         "lines": (EndReason.SUCCEEDED, 1),
@@ -156,6 +160,8 @@ def test_failures_hangs_and_kills_lose_and_double_nothing(seed: int) -> None:
     world = run_virtual(disturbed(seed), limit_s=90 * 86_400.0)
     check_ledger(world)
     check_logs(world)
+    if seed % 2 == 0:
+        assert set(world.containers.starts.values()) == {1}, f"an attempt was started twice: {world.containers.starts}"
     FAILED.update(world.failed)
     HUNG.update(world.hung)
 
@@ -169,12 +175,13 @@ async def disturbed(seed: int) -> FakeWorld:
         life = new_life(seed * 100 + kill, fail=0.05, hang=0.01, calls_left=calls)
         if await live(world, configuration(), life, for_s=50_000):
             break
-        await asyncio.sleep(seeded.choice([0.0, 1.0, 90.0]))
+        # Even seeds are back within the lease of 60 s, so they must start every attempt exactly once.
+        await asyncio.sleep(seeded.choice([0.0, 1.0, 10.0] if seed % 2 == 0 else [0.0, 1.0, 90.0]))
         await world.results.request_stop("stopped")
     else:
         await world.results.request_stop("stopped")
         life = new_life(seed * 100 + 99, fail=0.05, hang=0.01)
-        assert await live(world, configuration(), life, for_s=5_000_000), f"seed {seed}: {await stuck(world)}"
+        assert await live(world, configuration(), life, for_s=60_000), f"seed {seed}: {await stuck(world)}"
     return world
 
 

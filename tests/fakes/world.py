@@ -108,7 +108,7 @@ class FakeWorld:
 
 
 def configuration(**changes: object) -> Config:
-    return Config(own_queue=False, mailbox=1, patience=Duration(20), **cast("dict[str, Any]", changes))
+    return Config(own_queue=False, mailbox=1, patience=Duration(20), transfer_timeout=Duration(300), **cast("dict[str, Any]", changes))
 
 
 def job_bytes(**fields: object) -> bytes:
