@@ -152,7 +152,7 @@ def renamed(source: str, target: str) -> bool:
     try:
         os.rename(source, target)
     except FileNotFoundError:
-        if os.path.lexists(source):
+        if not os.path.isdir(os.path.dirname(target)):
             raise
         return False
     return True
