@@ -8,6 +8,7 @@ Every field is a key of ``runner.toml``, an option of ``runner run`` (dashes for
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,12 +136,32 @@ def _origin(
 def _convert(origin: Origin) -> object:
     kind = FIELDS[origin.name].type
     from_text = isinstance(origin.value, str) and not origin.source.endswith(".toml")
+    plain = _plain(origin.value, from_text=from_text)
     try:
-        return msgspec.convert(
-            _plain(origin.value, from_text=from_text), kind, strict=not from_text, dec_hook=decode_hook
-        )
+        value = msgspec.convert(plain, kind, strict=not from_text, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigurationError(f"{origin.source}: {origin.name}: {_problem(origin, error)}") from error
+    if problem := _misform(origin.name, value):
+        raise ConfigurationError(f"{origin.source}: {origin.name}: {problem}")
+    return value
+
+
+_FORMS = {
+    "gpus": (re.compile(r"auto|none|simulated:\d{1,4}"), '"auto", "none" or "simulated:2"'),
+    "job_uids": (re.compile(r"[1-9]\d{0,9}:[1-9]\d{0,9}"), 'the first and how many, like "210000:4096"'),
+}
+
+
+def _misform(name: str, value: object) -> str:
+    """Say what is wrong with text that has a form of its own."""
+    if name in {"queue_match", "queue_mismatch"}:
+        try:
+            re.compile(str(value))
+        except re.error as error:
+            return f"{value!r} is no regular expression: {error}"
+    if name in _FORMS and not _FORMS[name][0].fullmatch(str(value)):
+        return f"{value!r} will not do: write {_FORMS[name][1]}"
+    return ""
 
 
 def _problem(origin: Origin, error: Exception) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from runner.cli.output import print_json, print_rows
+from runner.cli.output import masked, print_json, print_rows
 from runner.cli.parser import add_command, add_json
 
 if TYPE_CHECKING:
     import argparse
 
     from runner.cli.parser import Subparsers
-
-PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -37,8 +34,3 @@ def explain(args: argparse.Namespace) -> int:
         return 0
     print_rows(("KEY", "VALUE", "FROM"), rows)
     return 0
-
-
-def masked(text: str) -> str:
-    """Return text with what stands before an ``@`` in a URL hidden."""
-    return PASSWORD.sub("***@", text)

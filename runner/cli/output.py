@@ -7,6 +7,7 @@ Text that jobs and messages brought along is shown without control characters, s
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COLUMN_GAP = "  "
+PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 LEAST_COLUMNS = 2
 NEVER_WRAPPED = frozenset({"CHECK", "STATE"})
 
@@ -122,3 +124,8 @@ def lively(stream_name: str = "stderr") -> bool:
     """Tell whether a line may be redrawn: a terminal that can."""
     stream = sys.stderr if stream_name == "stderr" else sys.stdout
     return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+
+
+def masked(text: str) -> str:
+    """Return text with what stands before an ``@`` in a URL hidden."""
+    return PASSWORD.sub("***@", text)

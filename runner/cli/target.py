@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runner.cli import paths
+from runner.cli.output import masked
 from runner.cli.parser import nearest
 from runner.errors import ConfigurationError, Refused, UsageError
 
@@ -72,7 +73,7 @@ def _folder(option: str, url: str) -> tuple[str, bool]:
 
     scheme = urlsplit(url).scheme
     if scheme not in KINDS:
-        raise UsageError(f"{option} {url}: {_no_kind(scheme)}")
+        raise UsageError(f"{option} {masked(url)}: {_no_kind(scheme)}")
     try:
         return queue_location(url)
     except ConfigurationError as error:

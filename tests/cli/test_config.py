@@ -55,6 +55,9 @@ def test_secrets_in_urls_are_masked() -> None:
         ("max_jobs = \n", ["cannot be read as TOML", "line 1"]),
         ('max_mem = "lots"', ["max_mem", "'lots' is no size"]),
         ("max_mem = \xff", ["cannot be read"]),
+        ('queue_match = "a("', ["queue_match", "'a('", "no regular expression"]),
+        ('gpus = "all"', ["gpus", "'all'", "simulated:2"]),
+        ('job_uids = "0:1"', ["job_uids", "'0:1'", "210000:4096"]),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_place(tmp_path: Path, content: str, words: list[str]) -> None:

@@ -216,6 +216,10 @@ def test_a_bad_job_is_one_line_and_nothing_is_written(tmp_path: Path, content: s
             ("--queue", "redis://h/0"),
             "runner: --queue redis://h/0: queues of kind redis are not served by this version; use folder:///path\n",
         ),
+        (
+            ("--queue", "amqp://me:hunter2@h/v"),
+            "runner: --queue amqp://***@h/v: queues of kind amqp are not served by this version; use folder:///path\n",
+        ),
         (("--queue", "/tmp/q"), "runner: --queue /tmp/q: a queue has a kind; write folder:///path\n"),
     ],
 )
