@@ -80,7 +80,10 @@ class Tasks:
         self.owner: asyncio.Task[None] | None = None
         self.named: dict[str, asyncio.Task[None]] = {}
         self.failure: Exception | None = None
-        self.stopping = False
+        # One for each message until the event loop gets its turn; emptied when the instance ends, so that one which
+        # ignores its cancellation takes no more messages.
+        self.batch = [None]
+        self._stopping = False
         self._ref = ref
         self._running: set[asyncio.Task[None]] = set()
 
@@ -105,8 +108,6 @@ class Tasks:
         task = asyncio.create_task(work, name=f"{self._ref.name}/{name}")
         self._running.add(task)
         task.add_done_callback(functools.partial(self._ended, name, on_error))
-        if self.stopping:
-            task.cancel()
         return task
 
     def cancel(self, name: str) -> bool:
@@ -116,7 +117,8 @@ class Tasks:
 
     async def stop(self, cleanup_s: float) -> None:
         """Cancel all tasks and await their end, at most `cleanup_s`; one that will not end is left and reported."""
-        self.stopping = True
+        self._stopping = True
+        self.batch.clear()
         for task in self._running:
             task.cancel()
         if self._running:
@@ -141,18 +143,19 @@ class Tasks:
     def _crash(self, failure: Exception) -> None:
         if self.failure is None:
             self.failure = failure
-            if self.owner is not None and not self.stopping:
+            if self.owner is not None and not self._stopping:
                 self.owner.cancel()
 
 
 def error_of(task: asyncio.Task[None]) -> Exception | None:
     """Return how a task failed: it raised, or was cancelled though nobody had asked for that."""
-    if not task.cancelled():
-        error = task.exception()
-        return error if isinstance(error, Exception) else None
-    if task.cancelling():
-        return None
-    return RuntimeError(f"task {task.get_name()!r} awaited something that was cancelled elsewhere")
+    if task.cancelled():
+        text = f"task {task.get_name()!r} awaited something that was cancelled elsewhere"
+        return None if task.cancelling() else RuntimeError(text)
+    error = task.exception()
+    if error is None or isinstance(error, Exception):
+        return error
+    return RuntimeError(f"task {task.get_name()!r} raised {error!r}")
 
 
 async def _call(func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:

@@ -21,8 +21,8 @@ from runner.kernel.mailbox import Mailbox
 M = TypeVar("M")
 State = Literal["running", "backing_off", "stopped"]
 logger = logging.getLogger(__name__)
-# After so many messages in one go the event loop gets its turn.
-_BATCH = 1024
+# A batch is as long as the mailbox, within reason: then the event loop gets its turn.
+_BATCH_MAX = 1024
 
 
 class _Nothing:
@@ -158,11 +158,11 @@ class Child(Generic[M]):
         mailbox = self.mailbox
         mailbox.loop = loop = asyncio.get_running_loop()
         urgent, normal, waiters = mailbox.urgent, mailbox.normal, mailbox.waiters
-        batch = range(min(mailbox.capacity, _BATCH))
+        tasks.batch *= min(mailbox.capacity, _BATCH_MAX)
         message: M | _Nothing = _NOTHING
         try:
-            while not tasks.stopping:
-                for _ in batch:
+            while tasks.batch:
+                for _ in tasks.batch:
                     if urgent:
                         message = urgent.popleft()
                     elif normal:

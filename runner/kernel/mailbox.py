@@ -115,7 +115,7 @@ class Mailbox(Generic[M]):
 
     def admit(self) -> None:
         """Wake as many senders as there are places, those first that have waited longest."""
-        while self.waiters and (self.draining or len(self.normal) + self._reserved < self.capacity):
+        while self.waiters and (self.draining or self._has_room()):
             waiter = self.waiters.popleft()
             if not waiter.done():
                 self._reserved += 1
@@ -151,7 +151,7 @@ class Mailbox(Generic[M]):
         self._on_dead_letter(DeadLetter(self.name, message, reason))
 
     def _has_room(self) -> bool:
-        return not self.waiters and len(self.normal) + self._reserved < self.capacity
+        return len(self.normal) + self._reserved < self.capacity
 
     def _append(self, message: M) -> None:
         self.normal.append(message)

@@ -74,7 +74,6 @@ class Reply(Generic[R]):
         """Raise the error where the asker waits."""
         if not self._future.done():
             self._future.set_exception(error)
-            self._future.exception()  # so that an asker cancelled meanwhile leaves no complaint in the log
 
 
 class Ref(Generic[M_contra]):

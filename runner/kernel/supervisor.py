@@ -86,11 +86,8 @@ class Supervisor:
         mailbox = self._mailbox(name)
         child = Child(mailbox, factory, group=group, restart=restart, random=self._random)
         self._children[name] = child
-        if self._stopping:
-            self._end(child)
-            return mailbox.ref
         mailbox.open()
-        if self._group is not None:
+        if self._group is not None or self._stopping:
             self._start(child)
         return mailbox.ref
 

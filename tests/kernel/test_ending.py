@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import runner.kernel
-from runner.kernel import Restart, Supervisor
+from runner.kernel import DeadLetter, Restart, Supervisor
 from tests.kernel.player import Player, closed_gate, crash, handled, hang, now_s, stage
 from tests.virtual_time import run_virtual
 
@@ -130,13 +130,28 @@ def test_21_an_actor_that_crashes_while_it_stops_is_restarted_for_what_still_wai
     run_virtual(main())
 
 
+def test_21_an_actor_that_keeps_crashing_while_it_stops_still_pauses_in_between() -> None:
+    async def main() -> None:
+        async with stage() as on:
+            player = on.player(restart=Restart(backoff_first_s=2))
+            await player.tell(crash)
+            await asyncio.sleep(1)
+            for message in (crash, crash, "waits"):
+                await player.tell(message)
+            await on.supervisor.stop(grace_s=60)
+            assert (1 + 4 + 8, "waits") == (now_s(), on.diary[-2])
+
+    run_virtual(main())
+
+
 def test_21_a_supervisor_stopped_before_it_runs_returns_at_once() -> None:
     async def main() -> None:
         diary: list[object] = []
         supervisor = troupe(diary, "player")
+        supervisor.watch("player", lambda down: diary.append(down.reason))
         await supervisor.stop(grace_s=60)
         await supervisor.run()
-        assert [] == diary
+        assert ["stopped"] == diary
 
     run_virtual(main())
 
@@ -171,6 +186,48 @@ def test_22_a_message_cancelled_midway_and_what_waits_behind_it_are_dead_letters
             await on.supervisor.remove("player", grace_s=5)
             assert [("player", hang, "stopped"), ("player", "behind", "stopped")] == on.undelivered()
             assert (["enter", "leave"], 6) == (on.diary, now_s())
+
+    run_virtual(main())
+
+
+def test_22_an_actor_cancelled_while_it_sleeps_loses_nothing() -> None:
+    async def main() -> None:
+        letters: list[DeadLetter] = []
+        supervisor = Supervisor(on_dead_letter=letters.append)
+        player = supervisor.add("player", lambda: Player([]))
+        running = asyncio.create_task(supervisor.run())
+        await handled(player)
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert [] == letters
+
+    run_virtual(main())
+
+
+def test_22_a_task_that_fails_in_the_end_does_not_break_into_the_cleanup() -> None:
+    class Careful(Player):
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncIterator[None]:
+            yield
+            self.start_soon(self.fail, name="late")
+            await asyncio.sleep(1)
+            self.cancel_task("late")
+            await asyncio.sleep(4)
+            self.diary.append("cleaned up")
+
+        async def fail(self) -> None:
+            try:
+                await hang(self)
+            finally:
+                raise LookupError
+
+    async def main() -> None:
+        async with stage() as on:
+            await handled(on.supervisor.add("player", lambda: Careful(on.diary), group="edge"))
+            await on.supervisor.remove("player", grace_s=60)
+            assert (["cleaned up"], 5) == (on.diary, now_s())
 
     run_virtual(main())
 
@@ -320,6 +377,17 @@ def test_24_removing_nobody_is_no_error_and_removing_twice_at_once_is_one_end() 
             await handled(on.player())
             await asyncio.gather(*[on.supervisor.remove("player", grace_s=5) for _ in range(3)])
             assert ["enter", "leave"] == on.diary
+
+    run_virtual(main())
+
+
+def test_24_an_actor_added_to_a_supervisor_that_was_stopped_before_it_ran_never_starts() -> None:
+    async def main() -> None:
+        letters: list[DeadLetter] = []
+        supervisor = Supervisor(on_dead_letter=letters.append)
+        await supervisor.stop(grace_s=5)
+        await supervisor.add("player", lambda: Player([])).tell("late")
+        assert [DeadLetter("player", "late", "stopped")] == letters
 
     run_virtual(main())
 

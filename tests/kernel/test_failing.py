@@ -206,6 +206,19 @@ def test_20_what_is_left_and_who_waits_to_send_end_in_dead_letters() -> None:
     run_virtual(main())
 
 
+def test_20_who_waits_to_send_to_an_actor_that_never_came_is_released_at_the_end() -> None:
+    async def main() -> None:
+        async with stage() as on:
+            nobody = on.supervisor.ref("nobody", capacity=1)
+            await nobody.tell("first")
+            waiting = asyncio.create_task(nobody.tell("second"))
+            await asyncio.sleep(1)
+        await waiting
+        assert [("nobody", word, "stopped") for word in ("first", "second")] == on.undelivered()
+
+    run_virtual(main())
+
+
 def test_20_dead_letters_are_logged_by_type_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     """A message may hold what must not stand in a log, so its content never does."""
 

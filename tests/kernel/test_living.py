@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.kernel import Actor, Restart
-from tests.kernel.player import Broken, Player, Stage, answering, closed_gate, crash, handled, hang, now_s, stage
+from tests.kernel.player import Broken, Player, Stage, closed_gate, crash, handled, hang, now_s, stage
 from tests.virtual_time import run_virtual
 
 EDGE: dict[str, Any] = {"group": "edge", "restart": Restart.NEVER}
@@ -60,18 +61,23 @@ def test_11_an_actor_handles_one_message_at_a_time() -> None:
 @pytest.mark.parametrize("lane", ["normal", "urgent"])
 def test_11_an_actor_that_keeps_itself_busy_leaves_others_their_turn(lane: str) -> None:
     async def main() -> None:
+        rounds: list[int] = []
+
         async def again(me: Player) -> None:
+            rounds.append(1)
+            assert len(rounds) < 100_000
             if lane == "urgent":
                 me.ref.urgent(again)
             else:
                 await me.ref.tell(again)
 
         async with stage(grace_s=0) as on:
-            player, other = on.player(), on.player("other")
+            player, other = on.player(restart=Restart.NEVER), on.player("other")
             await player.tell(again)
             for number in range(100):
                 await other.tell(number)
                 await asyncio.sleep(0)
+            assert "running" == on.supervisor.children()[0].state
 
     run_virtual(main())
 
@@ -179,6 +185,31 @@ def test_12_a_task_that_ignores_its_cancellation_is_left_behind_and_reported(cap
     assert ["task ignores its cancellation"] == [record.message for record in caplog.records]
 
 
+def test_12_an_instance_that_ignores_its_cancellation_takes_no_more_messages() -> None:
+    """It is left behind, and the new instance must stay the only one that handles messages."""
+
+    async def main() -> None:
+        handlers: list[Player] = []
+
+        async def stubborn(_: Player) -> None:
+            for _minute in range(5):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+
+        async def note(me: Player) -> None:
+            handlers.append(me)
+            await asyncio.sleep(10)
+
+        async with stage() as on:
+            player = on.player(restart=Restart(backoff_first_s=1))
+            for message in (starting(fail), stubborn, *[note] * 20):
+                await player.tell(message)
+            await asyncio.sleep(300)
+            assert (20, 1) == (len(handlers), len(set(map(id, handlers))))
+
+    run_virtual(main())
+
+
 def test_13_a_tasks_error_is_told_to_its_actor_ahead_of_other_messages() -> None:
     async def main() -> None:
         async with stage() as on:
@@ -267,15 +298,38 @@ def test_13_an_error_told_while_the_actor_ends_is_a_dead_letter() -> None:
     run_virtual(main())
 
 
+def test_13_an_exception_outside_the_usual_tree_is_a_crash_too() -> None:
+    class Odd(BaseException):
+        """Neither an `Exception` nor one that ends the process."""
+
+    async def main() -> None:
+        async def act(_: Player) -> None:
+            raise Odd
+
+        downs: list[object] = []
+        async with stage() as on:
+            on.supervisor.watch("player", lambda down: downs.append((down.reason, str(down.error))))
+            await on.player(**EDGE).tell(act)
+            await asyncio.sleep(1)
+            assert [("crashed", "task 'player/receive' raised Odd()")] == downs
+
+    run_virtual(main())
+
+
 def test_13_two_tasks_that_fail_together_are_one_crash() -> None:
     async def main() -> None:
+        async def fail_too() -> None:
+            await asyncio.sleep(1)
+            raise LookupError
+
+        downs: list[object] = []
         async with stage() as on:
-            player = on.player(group="edge", restart=Restart(attempts=1))
+            on.supervisor.watch("player", lambda down: downs.append(type(down.error)))
+            player = on.player(**EDGE)
             await player.tell(starting(fail, "one"))
-            await player.tell(starting(fail, "two"))
+            await player.tell(starting(fail_too, "two"))
             await asyncio.sleep(2)
-            assert 1 == await player.ask(answering(1), 5)
-            assert ["enter", "leave", "enter"] == on.diary
+            assert (["enter", "leave"], [Broken]) == (on.diary, downs)
 
     run_virtual(main())
 
