@@ -19,7 +19,9 @@ from tests.adapters.queues.folder_reader import STOP
 from tests.adapters.queues.folder_writer import is_whole
 from tests.kill_rounds import writer
 
-ROUNDS = 60
+# On a busy machine little is done in a round, so there are more of them until every verdict was seen.
+ROUNDS, ROUNDS_MAX = 60, 600
+EACH_DONE = 5
 READERS = 3
 MESSAGES = 500
 
@@ -45,6 +47,10 @@ class Ledger:
         if step == "settled":
             self.attempts[submission] = max(self.attempts[submission], int(attempts))
 
+    def least_done(self) -> int:
+        """Return how often the rarest verdict was confirmed."""
+        return min(len(self.done[verdict]) for verdict in Verdict)
+
 
 async def everything(root: Path) -> list[Delivery]:
     """Fetch all that can be fetched once every lease lapsed and every delay passed, and acknowledge it."""
@@ -60,7 +66,9 @@ async def everything(root: Path) -> list[Delivery]:
 def test_kills_at_random_instants_lose_and_double_nothing(tmp_path: Path) -> None:
     ledger, root = Ledger(), tmp_path / "queue"
     with writer("tests.adapters.queues.folder_writer") as process:
-        for seed in range(ROUNDS):
+        for seed in range(ROUNDS_MAX):
+            if seed >= ROUNDS and ledger.least_done() >= EACH_DONE:
+                break
             for line in process.round(tmp_path, seed):
                 ledger.add(line)
             assert [] == [name for name, count in Counter(standing(root)).items() if count > 1], f"seed {seed}"
@@ -78,8 +86,7 @@ def test_kills_at_random_instants_lose_and_double_nothing(tmp_path: Path) -> Non
     assert set() == ledger.done["reject"] - rejected
     late = [d.submission for d in found if d.note.attempts < ledger.attempts[d.submission]]
     assert [] == late, "a confirmed note is gone"
-    counts = {name: len(done) for name, done in ledger.done.items()}
-    assert min(counts.get(verdict, 0) for verdict in ("ack", "retry", "release", "reject")) > 0, counts
+    assert ledger.least_done() >= EACH_DONE, "too little was done to show anything"
 
 
 @pytest.mark.integration
