@@ -10,6 +10,7 @@ from runner.cli.books import box_id
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
+from runner.ports import Box
 from runner.receipt import Check
 
 FOLDER = "folder://"
@@ -85,14 +86,14 @@ async def _source(config: Config, file: CredentialFile) -> list[Check]:
         checks = [Check(name, "warn", file.warning, f"chmod 600 {Path(config.certs_dir) / file.file}")]
     else:
         checks = [Check(name, "ok", f"{file.credential.kind} {file.credential.url}")]
-    return [*checks, await _queues(name, file.credential), *_stores(name, file.credential)]
+    return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential)]
 
 
-async def _queues(name: str, credential: Credential) -> Check:
+async def _queues(config: Config, name: str, credential: Credential) -> Check:
     from adapters.registry import open_broker
 
     try:
-        broker = open_broker(credential)
+        broker = open_broker(credential, Box(box_id(Path(config.state_dir)), (), 0, 0))
         try:
             found = await broker.queues()
         finally:

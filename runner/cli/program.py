@@ -26,13 +26,19 @@ EXIT_INTERRUPTED = 130
 def run_command(words: Sequence[str]) -> int:
     """Run one command line; never raises but for ``SystemExit`` from the parser."""
     try:
-        status = _dispatch(list(words))
-        sys.stdout.flush()
+        return _flushed(list(words))
     except BrokenPipeError:
         # Whoever read had enough; what is left to write at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return status
+
+
+def _flushed(words: list[str]) -> int:
+    try:
+        return _dispatch(words)
+    finally:
+        if sys.stdout is not None:  # a shell can close it
+            sys.stdout.flush()
 
 
 def _dispatch(words: list[str]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from runner.cli.parser import add_command
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import argparse
@@ -39,9 +42,8 @@ async def _serve(config: Config) -> int:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
-    from adapters.registry import open_world
-
     from adapters.http.control import open_control
+    from adapters.registry import open_world
     from runner.app import serve
     from runner.cli.paths import control_socket
     from runner.ports import Control
@@ -51,5 +53,6 @@ async def _serve(config: Config) -> int:
         async def on_ready(control: Control) -> None:
             socket = control_socket(Path(config.state_dir))
             await opened.enter_async_context(open_control(socket, control, world.journal, world.spool))
+            logger.info("serving", extra={"action": "ready", "state_dir": config.state_dir, "box": world.box.id})
 
         return await serve(config, world, on_ready=on_ready)

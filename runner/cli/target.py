@@ -54,7 +54,7 @@ def find_place(args: argparse.Namespace) -> Place:
     """
     url = args.queue or paths.own_queue(paths.state_dir(args))
     root = _queue_root("--queue", url)
-    results = Path(_folder("--results", args.results)[0]) if args.results else root / "results"
+    results = Path(_folder("--results", args.results)[0]) / root.name if args.results else root / "results"
     return Place(url, root, results, own=not args.queue)
 
 
