@@ -140,7 +140,7 @@ class Outputs(Stage[OutputsMessage]):
         """Go on with what had ended; tell the others again of what was stored."""
         claim = entry.claimed.claim
         if entry.stored is not None:
-            await self._leave(claim, entry.stored.receipt, entry.stored.decision)
+            await self._leave(claim, entry.stored.receipt)
         elif entry.exited is not None:
             staged = entry.staged.staged if entry.staged else None
             grant = entry.granted.grant if entry.granted else None
@@ -180,14 +180,14 @@ class Outputs(Stage[OutputsMessage]):
             return
         await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
         await self._remove_workspace(leaving)
-        await self._leave(claim, receipt, decision)
+        await self._leave(claim, receipt)
 
-    async def _leave(self, claim: ClaimedJob, receipt: Receipt, decision: Decision | None) -> None:
+    async def _leave(self, claim: ClaimedJob, receipt: Receipt) -> None:
         """Tell the three that wait: all of it may be said again after a restart."""
         self._inventory.urgent(Released(claim.key, "all"))
         entry = self._directory.find(claim.queue)
         if entry is not None:  # else its poller reads the verdict from the journal when it comes
-            entry.poller.urgent(Settled(claim.key, decision))
+            entry.poller.urgent(Settled(claim.key))
         if receipt.end_reason is not None:
             last = receipt.state == "ended"
             reason = EndReason(receipt.end_reason)
@@ -205,7 +205,7 @@ class Outputs(Stage[OutputsMessage]):
         await self.say(claim, f"given back to the queue: {leaving.outcome.message}")
         await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
         await self._remove_workspace(leaving)
-        await self._leave(claim, receipt, decision)
+        await self._leave(claim, receipt)
 
     async def _lost(self, leaving: Leaving) -> None:
         """Another box has the job: nothing of ours may stand where its results will."""
@@ -216,7 +216,7 @@ class Outputs(Stage[OutputsMessage]):
         await self.say(claim, "the claim was lost: nothing is stored here, the job goes on elsewhere")
         await self.record(claim.key, StoreRecord(receipt, None, self.world.now()))
         await self._remove_workspace(leaving)
-        await self._leave(claim, receipt, None)
+        await self._leave(claim, receipt)
 
     async def _is_held(self, claim: ClaimedJob) -> bool:
         """Have the claim renewed; while its poller is away, the job waits here, since unfenced results may be wrong."""

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import assert_never
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -45,7 +46,6 @@ from runner.stage import FaultBudget, Stage
 logger = logging.getLogger(__name__)
 
 LONG_POLL_S = 20.0
-LOOK_AGAIN_S = 0.05
 BUSY_S = 5.0
 """A submission of an id that runs already waits so long in the queue before it is looked at again."""
 
@@ -63,8 +63,6 @@ class _Fetched(msgspec.Struct, frozen=True):
 
 class _Done(msgspec.Struct, frozen=True):
     """Self: a claim is settled or lost."""
-
-    key: Key
 
 
 PollerMessage = (
@@ -122,6 +120,7 @@ class Poller(Stage[PollerMessage]):
         self._held: dict[Key, Held] = {}
         # Jobs that carried a stop mark and were told to the stages already.
         self._stop_told: set[str] = set()
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._fetching = False
         self._stopping = False
 
@@ -152,13 +151,13 @@ class Poller(Stage[PollerMessage]):
             case _Fetched():
                 self._fetched(message)
             case Settled():
-                self._start(self._settle, message.key, message.decision, name=f"settle {message.key}")
+                self._start(self._settle, message.key, name=f"settle {message.key}")
             case LeaseCheck():
                 self._start(self._check_lease, message.key, name=f"check {message.key}")
             case _Opened():
                 self._introduce()
             case _Done():
-                self._forget(message.key)
+                self._close_if_done()
             case StopFetching():
                 self._stop_fetching()
             case WithdrawAsked():
@@ -205,7 +204,7 @@ class Poller(Stage[PollerMessage]):
         claim = entry.claimed.claim
         self._held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
         if entry.stored is not None:
-            self._start(self._settle, entry.key, entry.stored.decision, name=f"settle {entry.key}")
+            self._start(self._settle, entry.key, name=f"settle {entry.key}")
 
     def _introduce(self) -> None:
         self._tell_state("polling")
@@ -255,23 +254,28 @@ class Poller(Stage[PollerMessage]):
     async def _take(self, delivery: Delivery) -> bool:
         """Journal a delivery and send it on its way; False where it was not offered to inventory."""
         claim, problem = self._claim(delivery)
-        await self._until_settled(claim.key)
-        entry = await self.caller.until_done(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
-        if entry is not None and self._known(entry, claim, delivery):
-            await self._retake(entry, delivery)
-            return False
-        if any(held.job_id == claim.id and key != claim.key for key, held in self._held.items()):
-            await self._put_off(delivery)
-            return False
-        self._held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
-        await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
+        async with self._alone_with(claim.key):
+            entry = await self._entry(claim.key)
+            if entry is not None and self._known(entry, claim, delivery):
+                await self._retake(entry, delivery)
+                return False
+            if any(held.job_id == claim.id and key != claim.key for key, held in self._held.items()):
+                await self._put_off(delivery)
+                return False
+            self._held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
+            await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
         return await self._send_on(claim, problem)
 
-    async def _until_settled(self, key: Key) -> None:
-        """Wait for the settlement of the attempt before: its record in the journal must not fall on the next one."""
-        while f"settle {key}" in self.tasks():
-            await asyncio.sleep(LOOK_AGAIN_S)
+    def _alone_with(self, key: Key) -> asyncio.Lock:
+        """Keep taking and settling one job apart, so that no record falls on the wrong claim."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
+    async def _entry(self, key: Key) -> JournalEntry | None:
+        return await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
 
     def _claim(self, delivery: Delivery) -> tuple[ClaimedJob, str]:
         decoded = self.world.dialects[self.rights.dialect].decode(delivery.body)
@@ -320,11 +324,14 @@ class Poller(Stage[PollerMessage]):
     async def _retake(self, entry: JournalEntry, delivery: Delivery) -> None:
         """One message delivered twice: a running job's token changes, a stored one is settled again from the journal."""
         claim = entry.claimed.claim
-        if entry.settled is None:
-            await self.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
-        self._held[entry.key] = Held(delivery.token, claim.id, claim.attempt)
+        held = Held(delivery.token, claim.id, claim.attempt)
+        if entry.settled is not None and entry.stored is not None and entry.stored.decision is not None:
+            await self._try_to_carry_out(held, entry.stored.decision)
+            return
+        self._held[entry.key] = held
+        await self.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         if entry.stored is not None:
-            self._start(self._settle, entry.key, entry.stored.decision, name=f"settle {entry.key}")
+            self._start(self._settle, entry.key, name=f"settle {entry.key}")
 
     async def _put_off(self, delivery: Delivery) -> None:
         """The same id under a new submission waits for the end of the first, in the queue."""
@@ -383,7 +390,7 @@ class Poller(Stage[PollerMessage]):
     async def _lost(self, key: Key, held: Held) -> None:
         if self._held.get(key) != held:
             return  # a newer delivery of the same message came meanwhile
-        entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
+        entry = await self._entry(key)
         if entry is not None and entry.stored is not None:
             return  # its verdict is on its way, and settling finds out
         self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST, self.world.now()))
@@ -419,28 +426,30 @@ class Poller(Stage[PollerMessage]):
 
     # Settling
 
-    async def _settle(self, key: Key, decision: Decision | None) -> None:
-        held = self._held.get(key)
-        if held is not None and decision is not None:
-            try:
-                await self.caller.until_done(lambda: self._carry_out(held, decision), f"settlement of {key}")
-            except LeaseLost:
-                logger.warning(
-                    "the claim was lost before it was settled", extra={"action": "settle", "job_id": held.job_id}
-                )
-        await self.record(key, SettleRecord(self.world.now()))
-        self.ref.urgent(_Done(key))
+    async def _settle(self, key: Key) -> None:
+        """Carry out the verdict that stands in the journal; one that was carried out is left alone."""
+        async with self._alone_with(key):
+            entry = await self._entry(key)
+            if entry is None or entry.stored is None or entry.settled is not None:
+                return
+            held = self._held.get(key)
+            if held is not None and entry.stored.decision is not None:
+                await self._try_to_carry_out(held, entry.stored.decision)
+            await self.record(key, SettleRecord(self.world.now()))
+            self._held.pop(key, None)
+            self._stop_told.discard(entry.claimed.claim.id)
+        self.ref.urgent(_Done())
+
+    async def _try_to_carry_out(self, held: Held, decision: Decision) -> None:
+        try:
+            await self.caller.until_done(lambda: self._carry_out(held, decision), f"settlement of {held.job_id}")
+        except LeaseLost:
+            logger.warning("a claim was lost before it was settled", extra={"action": "settle", "job_id": held.job_id})
 
     async def _carry_out(self, held: Held, decision: Decision) -> None:
         await self.queue.settle(
             held.token, decision.verdict, after_s=decision.after_s, note=decision.note, reason=decision.note.last_reason
         )
-
-    def _forget(self, key: Key) -> None:
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._stop_told.discard(held.job_id)
-        self._close_if_done()
 
     # Stopping
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from runner.credential import CredentialFile
-from runner.job import Decision, EndReason, Key
+from runner.job import EndReason, Key
 from runner.kernel import Reply
 from runner.receipt import GpuTable, SourceRow
 from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
@@ -173,10 +173,9 @@ class CreditGiven(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """outputs ⇢ poller: the verdict; it stands in the journal. One a delivery."""
+    """outputs ⇢ poller: the verdict stands in the journal; carry it out. One a delivery, idempotent."""
 
     key: Key
-    decision: Decision | None
 
 
 class LeaseCheck(msgspec.Struct, frozen=True):

@@ -653,8 +653,8 @@ class CollectedFile(msgspec.Struct, frozen=True):
     """
     One file of an output, to read from ``local`` until the workspace is removed; or a problem.
 
-    ``path`` is the output's own; ``name`` is relative to it (``a/b.txt``), for a single or packed file its last part
-    (``model.bin``, ``model.tar.gz``). ``digest`` is ``sha256:…``.
+    ``path`` is the file's in the workspace; ``name`` is relative to the output's path (``a/b.txt``), for a single or
+    packed file its last part (``model.bin``, ``model.tar.gz``). ``digest`` is ``sha256:…``.
     """
 
     path: str

@@ -1,0 +1,235 @@
+"""
+The visible tables kind → opener, and the real world made of them.
+
+An SDK is imported inside the opener that needs it, so a box loads only what it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+from adapters.box import measure_box
+from adapters.state_dir import StateDir
+from runner.config import Config
+from runner.credential import Credential, Rights
+from runner.errors import ConfigurationError, Refused
+from runner.ports import Box, Broker, Containers, Dialect, GpuProbe, Images, Results, Sink, Store, World
+
+DOCKER_UIDS = 256
+"""Of the configured uids the last ones are for containers, the others for processes."""
+
+
+def open_broker(credential: Credential, box: Box) -> Broker:
+    """Open the service of a credential file."""
+    opener = BROKERS.get(credential.kind)
+    if opener is None:
+        raise ConfigurationError(f"queues of kind {credential.kind!r} are not served yet; known: {_names(BROKERS)}")
+    return opener(credential, box)
+
+
+def _folder_broker(credential: Credential, box: Box) -> Broker:
+    from adapters.queues.folder import FolderBroker
+
+    root, queue = folder_of(credential.url)
+    path = os.path.join(root, queue) if queue else root
+    single = bool(queue) or credential.rights.own
+    return FolderBroker(path, box_id=box.id, now=time.time, lease_s=float(credential.lease), single=single)
+
+
+def folder_of(url: str) -> tuple[str, str]:
+    """
+    Split a ``folder://`` URL into its directory and the queue it names, "" for none.
+
+    Raises:
+        ConfigurationError: it is no absolute ``folder://`` URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "folder" or parts.netloc or not parts.path.startswith("/"):
+        raise ConfigurationError(f"{url}: write folder:///absolute/path")
+    return parts.path, parse_qs(parts.query).get("queue", [""])[0]
+
+
+def open_results(credential: Credential, queue: str, box: Box) -> Results | None:
+    """Open a queue's result backend: the one its file names, else the folder queue's own."""
+    from adapters.queues.folder_layout import queue_directory
+    from adapters.results.folder import FolderResults
+
+    if credential.rights.results:
+        root, _ = folder_of(credential.rights.results)
+        return FolderResults(os.path.join(root, queue), box_id=box.id)
+    if credential.kind != "folder":
+        return None
+    root, name = folder_of(credential.url)
+    single = credential.rights.own or name
+    path = os.path.join(root, name) if single else queue_directory(root, queue)
+    return FolderResults(os.path.join(path, "results"), box_id=box.id)
+
+
+def open_store(url: str, rights: Rights) -> Store:
+    """Open the store that a job's URL names."""
+    scheme = url.partition(":")[0]
+    opener = STORES.get(scheme)
+    if opener is None:
+        raise Refused(f"{url}: stores of kind {scheme!r} are not served yet; known: {_names(STORES)}")
+    return opener(rights)
+
+
+def _folder_store(rights: Rights) -> Store:
+    from adapters.stores.folder import FolderStore
+
+    return FolderStore(rights)
+
+
+def _names(table: Mapping[str, object]) -> str:
+    return ", ".join(sorted(table))
+
+
+BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {"folder": _folder_broker}
+STORES: dict[str, Callable[[Rights], Store]] = {"folder": _folder_store}
+
+
+def open_probe(config: Config, box_id: str) -> GpuProbe:
+    """
+    Open the view of the GPUs.
+
+    Raises:
+        ConfigurationError: ``gpus`` is none of ``auto``, ``none``, ``simulated:N``.
+    """
+    from adapters.gpus.nvml import NvmlProbe
+    from adapters.gpus.simulated import SimulatedProbe
+
+    kind, _, count = config.gpus.partition(":")
+    if kind == "simulated" and count.isdigit():
+        return SimulatedProbe(int(count), box=box_id[:8], locks=config.gpu_locks)
+    if kind == "none" or config.cpu_only:
+        return SimulatedProbe(0, box=box_id[:8], locks=config.gpu_locks)
+    if kind == "auto":
+        return NvmlProbe(config.gpu_locks)
+    raise ConfigurationError(f'gpus = {config.gpus!r}: write "auto", "none" or "simulated:2"')
+
+
+def job_uids(config: Config) -> tuple[int, int]:
+    """
+    Read the range of uids for jobs: the first one and how many.
+
+    Raises:
+        ConfigurationError: it is no such range.
+    """
+    first, _, count = config.job_uids.partition(":")
+    if first.isdigit() and count.isdigit() and int(first) > 0 and int(count) > DOCKER_UIDS:
+        return int(first), int(count)
+    raise ConfigurationError(f'job_uids = {config.job_uids!r}: write "FIRST:COUNT" with more than {DOCKER_UIDS} uids')
+
+
+def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, Containers]:
+    """Open the runtimes of this box; without an engine's socket there is none for containers."""
+    from adapters.containers.process import ProcessContainers
+
+    first, count = job_uids(config)
+    runtimes: dict[str, Containers] = {
+        "process": ProcessContainers(
+            state.path, box_id=box_id, uid_range=(first, count - DOCKER_UIDS), now=time.time
+        )
+    }
+    if has_engine(config):
+        from adapters.containers.docker import DockerContainers
+        from adapters.containers.docker_spec import DockerSettings
+
+        own = range(first + count - DOCKER_UIDS, first + count) if os.geteuid() == 0 else range(65532, 65533)
+        directory = os.path.join(state.path, "docker")
+        settings = DockerSettings(box=box_id, directory=directory, uids=tuple(own))
+        runtimes["container"] = DockerContainers(config.docker_host, settings, time.time)
+    return runtimes
+
+
+def open_images(config: Config) -> Images | None:
+    """Open the images of the container runtime, None where there is none."""
+    if not has_engine(config):
+        return None
+    from adapters.containers.docker_images import DockerImages
+
+    return DockerImages(config.docker_host)
+
+
+def has_engine(config: Config) -> bool:
+    """Tell whether a Docker engine may be reached: its socket exists, or it is somewhere on a network."""
+    scheme, _, path = config.docker_host.partition("://")
+    return os.path.exists(path) if scheme == "unix" else bool(scheme)
+
+
+def dialects() -> dict[str, Dialect]:
+    """Return the message formats by name."""
+    from adapters.wire.native import NativeDialect
+
+    return {"native": NativeDialect()}
+
+
+class SinkTable:
+    """One sink object per result backend, since it remembers what it has sent."""
+
+    def __init__(self) -> None:
+        self._of_results: dict[int, tuple[Results, Sink]] = {}
+
+    def open(self, results: Results | None) -> dict[str, Sink]:
+        """Return a queue's sinks by name."""
+        from adapters.sinks.results import ResultsSink
+
+        if results is None:
+            return {}
+        if id(results) not in self._of_results:
+            self._of_results[id(results)] = (results, ResultsSink(results))
+        return {"results": self._of_results[id(results)][1]}
+
+
+@asynccontextmanager
+async def open_world(config: Config) -> AsyncIterator[World]:
+    """
+    Open the real world of one box; ``config.state_dir`` is filled in. All is closed on leaving; containers run on.
+
+    Raises:
+        ConfigurationError: the state directory cannot be used, or another runner holds it.
+    """
+    from adapters.blobs import FolderBlobs
+    from adapters.credentials import DirectoryCredentials
+    from adapters.journal import SqliteJournal
+    from adapters.spool import FileSpool
+    from adapters.workspaces import FolderWorkspaces
+
+    state = StateDir(config.state_dir)
+    async with AsyncExitStack() as opened:
+        lock = state.lock()
+        opened.callback(lock.close)
+        box_id = state.box_id()
+        root = os.path.join(state.path, "workspaces")
+        workspaces = FolderWorkspaces(root)
+        box = measure_box(config, box_id, state.path)
+        journal = SqliteJournal(state.journal, state.journal_key)
+        probe, containers, images = open_probe(config, box_id), open_containers(config, state, box_id), open_images(config)
+        spool = FileSpool(state.spool, time.time_ns)
+        for port in (journal, probe, spool, *containers.values(), *((images,) if images else ())):
+            opened.push_async_callback(port.close)  # type: ignore[attr-defined]  # a tuple of unlike ports joins to object
+        yield World(
+            box=box,
+            now=time.time,
+            random=random.random,
+            journal=journal,
+            credentials=DirectoryCredentials(config.certs_dir),
+            spool=spool,
+            workspaces=workspaces,
+            blobs=FolderBlobs(config.cache_dir or os.path.join(state.path, "cache")),
+            probe=probe,
+            containers=containers,
+            images=images,
+            dialects=dialects(),
+            open_broker=lambda credential: open_broker(credential, box),
+            open_store=open_store,
+            open_results=lambda credential, queue: open_results(credential, queue, box),
+            open_sinks=SinkTable().open,
+        )
+        await asyncio.sleep(0)  # let callbacks of what was just stopped run before their ports close
