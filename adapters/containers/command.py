@@ -19,6 +19,7 @@ from runner.errors import BadInput
 from runner.ports import ContainerSpec
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEADLINE_VARIABLE = "RUNNER_DEADLINE_FILE"
 OPEN_FILES = 65_536
 PROCESSES = 8_192
 _ARGUMENT_MAX_BYTES = 131_071  # MAX_ARG_STRLEN: the kernel takes no longer string
@@ -45,7 +46,7 @@ def environment(spec: ContainerSpec, *, temporary: str, deadline: str) -> dict[s
         **spec.env,
         "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in spec.grant.here.gpus),
         "RUNNER_ATTEMPT": str(spec.attempt),
-        "RUNNER_DEADLINE_FILE": deadline,
+        DEADLINE_VARIABLE: deadline,
     }
 
 

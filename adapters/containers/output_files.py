@@ -18,6 +18,7 @@ from runner.ports import Chunk
 CHUNK_MAX_BYTES = 65_536
 BUSY_PAUSE_S = 0.02
 IDLE_PAUSE_S = 0.1
+BACK_OFF = 1.25
 LEFTOVER_LIMIT_S = 10.0
 
 
@@ -105,6 +106,7 @@ class Follower:
         self._ended = ended
         self._has_leftovers = has_leftovers
         self._give_up_at: float | None = None
+        self._over = False
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """
@@ -117,40 +119,33 @@ class Follower:
             while True:
                 # Asked before the reading, so that all that was written up to then is read.
                 over = self._is_over()
-                found = False
-                async for chunk in self._whats_there():
-                    found = True
-                    yield chunk
-                if over:
+                sizes = []
+                # In turns, so that a flood in one stream cannot hold up the other.
+                for file in self._files:
+                    if data := await file.read():
+                        sizes.append(len(data))
+                        yield Chunk(file.stream, data)
+                if over and not sizes:
                     return
-                pause_s = BUSY_PAUSE_S if found else min(IDLE_PAUSE_S, pause_s * 1.5)
-                await self._pause(pause_s)
+                pause_s = BUSY_PAUSE_S if sizes else min(IDLE_PAUSE_S, pause_s * BACK_OFF)
+                # With more at hand only others get their turn.
+                await (asyncio.sleep(0) if over or CHUNK_MAX_BYTES in sizes else self._pause(pause_s))
         finally:
             for file in self._files:
                 file.close()
 
-    async def _whats_there(self) -> AsyncIterator[Chunk]:
-        """Take turns, so that a flood in one stream cannot hold up the other."""
-        found = True
-        while found:
-            found = False
-            for file in self._files:
-                data = await file.read()
-                if data:
-                    found = len(data) == CHUNK_MAX_BYTES or found
-                    yield Chunk(file.stream, data)
-
     def _is_over(self) -> bool:
-        if not self._ended.done():
-            return False
+        """Tell whether nothing may follow what is there now; once true, it stays so."""
+        if self._over or not self._ended.done():
+            return self._over
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
             self._give_up_at = now + LEFTOVER_LIMIT_S
-        if now < self._give_up_at and self._is_held():
-            return False
-        for file in self._files:
-            file.end_here()
-        return True
+        self._over = now >= self._give_up_at or not self._is_held()
+        if self._over:
+            for file in self._files:
+                file.end_here()
+        return self._over
 
     def _is_held(self) -> bool:
         held = [file.is_held() for file in self._files]

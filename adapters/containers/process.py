@@ -102,7 +102,7 @@ class ProcessContainers:
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
         control = self._control(name)
         files = [OutputFile(stream, control.output(stream), skip.get(stream, 0)) for stream in STREAMS]
-        follower = Follower(files, self._exits.watch(control), lambda: bool(self._pids(control)))
+        follower = Follower(files, self._exits.watch(control), lambda: bool((tree := self.tree(name)) and tree.pids()))
         async for chunk in follower.chunks():
             yield chunk
 
@@ -155,9 +155,14 @@ class ProcessContainers:
         return tuple(sorted(name for name in names_in(self._root) if self._is_ours(name)))
 
     async def stats(self, name: str) -> Usage:
+        tree = self.tree(name)
+        return await asyncio.to_thread(tree.used) if tree else Usage()
+
+    def tree(self, name: str) -> Tree | None:
+        """Return the processes of a container, None where there is no such container."""
         control = self._control(name)
         record = control.record()
-        return await asyncio.to_thread(self._tree(control, record).used) if record else Usage()
+        return self._tree(control, record) if record else None
 
     async def close(self) -> None:
         self._exits.close()
@@ -193,10 +198,6 @@ class ProcessContainers:
 
     def _tree(self, control: Control, record: Record) -> Tree:
         return Tree(control, record, self._uids)
-
-    def _pids(self, control: Control) -> set[int]:
-        record = control.record()
-        return self._tree(control, record).pids() if record else set()
 
     def _ending(self, control: Control, record: Record) -> Ending:
         return Ending(control, record, self._exits.resources(control.name))

@@ -1,8 +1,8 @@
 """
 All processes of one job, and their end.
 
-Found by control group where there is one, else by the user that only this job has, else by session, descent and the
-private TMPDIR in their environment. The starter that waits for the job is not one of them. Every function blocks.
+Found by control group where there is one, else by the user that only this job has, else by session, descent and
+the deadline file in their environment. The starter that waits for the job is not one of them. Every function blocks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 from adapters.containers.cgroup_group import Group
+from adapters.containers.command import DEADLINE_VARIABLE
 from adapters.containers.control import Control, Pids, Record
 from adapters.containers.uids import Uids
 from runner.receipt import Usage
@@ -84,7 +85,7 @@ class Tree:
     def _related(self) -> Iterator[int]:
         # Without its starter the numbers in the pid file may be somebody else's by now, and only the marker is sure.
         pids = self._control.pids() if self._control.is_alive() else None
-        marker = f"TMPDIR={self._control.temporary}".encode()
+        marker = os.fsencode(f"{DEADLINE_VARIABLE}={self._control.deadline}")
         family = _Family(pids)
         for pid in _all_pids():
             if _is_live(pid) and (family.has(pid) or marker in _environment(pid)):

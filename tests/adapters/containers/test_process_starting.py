@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.containers.control import Control
+from adapters.files import names_in
 from runner.errors import BadInput, OutOfSpace, Unavailable
 from runner.ports import Exit
 from tests.conformance.container_harness import ProcessHarness
@@ -194,8 +195,7 @@ def test_no_other_process_can_read_the_environment_from_a_command_line(harness: 
             await containers.start(harness.spec("job", "sh", "-c", program, env={"TOKEN": "hunter2"}))
             written = await output(containers, "job")
             assert b"hunter2" not in written["stdout"]
-            left = [path.name for path in Path(control_of(harness).path).iterdir()]
-            assert "run" not in left
+            assert "run" not in names_in(control_of(harness).path)
 
     asyncio.run(main())
 
@@ -245,8 +245,8 @@ def test_a_workspace_that_is_gone_is_told_as_such(harness: ProcessHarness) -> No
     async def main() -> None:
         async with harness.open() as containers:
             spec = harness.spec("job", "true")
-            Path(spec.workspace).rmdir()
-            with pytest.raises(Unavailable, match="workspace .* is gone"):
+            os.rmdir(spec.workspace)  # noqa: PTH106 - the path is the spec's
+            with pytest.raises(Unavailable, match="its workspace /"):
                 await containers.start(spec)
 
     asyncio.run(main())

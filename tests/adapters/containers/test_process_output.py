@@ -1,0 +1,143 @@
+"""Raw output files followed: nothing twice, nothing lost, and an end even where somebody keeps a file open."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from adapters.containers.output_files import CHUNK_MAX_BYTES, LEFTOVER_LIMIT_S, Follower, OutputFile
+from runner.ports import Chunk
+from tests.virtual_time import run_virtual
+
+
+def followed(directory: Path, ended: asyncio.Future[None], *, offset: int = 0, leftovers: bool = False) -> Follower:
+    files = [OutputFile(stream, str(directory / stream), offset) for stream in ("stdout", "stderr")]
+    return Follower(files, ended, lambda: leftovers)
+
+
+def over() -> asyncio.Future[None]:
+    ended = asyncio.get_running_loop().create_future()
+    ended.set_result(None)
+    return ended
+
+
+async def collected(follower: Follower) -> list[Chunk]:
+    return [chunk async for chunk in follower.chunks()]
+
+
+def test_what_was_written_before_the_end_comes_at_once_and_then_the_end(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"out")
+    (tmp_path / "stderr").write_bytes(b"err")
+
+    async def main() -> float:
+        assert await collected(followed(tmp_path, over())) == [Chunk("stdout", b"out"), Chunk("stderr", b"err")]
+        assert await collected(followed(tmp_path, over(), offset=2)) == [Chunk("stdout", b"t"), Chunk("stderr", b"r")]
+        assert await collected(followed(tmp_path, over(), offset=99)) == []
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 0
+
+
+def test_a_container_that_never_wrote_has_nothing_to_tell(tmp_path: Path) -> None:
+    async def main() -> None:
+        assert await collected(followed(tmp_path, over())) == []
+
+    run_virtual(main())
+
+
+def test_a_flood_in_one_stream_does_not_hold_up_the_other(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"o" * 10 * CHUNK_MAX_BYTES)
+    (tmp_path / "stderr").write_bytes(b"err")
+
+    async def main() -> None:
+        chunks = await collected(followed(tmp_path, over()))
+        assert chunks[1] == Chunk("stderr", b"err")
+        assert [len(chunk.data) for chunk in chunks if chunk.stream == "stdout"] == [CHUNK_MAX_BYTES] * 10
+
+    run_virtual(main())
+
+
+def test_lines_come_within_a_quarter_of_a_tenth_of_a_second_while_they_flow(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        with (tmp_path / "stdout").open("ab", buffering=0) as stdout:
+            for number in range(100):
+                loop.call_at(0.011 * number, stdout.write, b"%.3f\n" % (0.011 * number))
+            loop.call_at(2, ended.set_result, None)
+            late = [
+                loop.time() - float(line)
+                async for chunk in followed(tmp_path, ended).chunks()
+                for line in chunk.data.splitlines()
+            ]
+        assert len(late) == 100
+        assert max(late) <= 0.025
+
+    run_virtual(main())
+
+
+def test_a_silent_job_is_looked_at_ten_times_a_second_and_its_next_line_comes_in_that_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        (tmp_path / "stdout").touch()
+        loop.call_at(60.03, (tmp_path / "stdout").write_bytes, b"late")
+        loop.call_at(61, ended.set_result, None)
+        seen = [(loop.time(), chunk) async for chunk in followed(tmp_path, ended).chunks()]
+        assert [chunk for _, chunk in seen] == [Chunk("stdout", b"late")]
+        assert 60.03 <= seen[0][0] <= 60.14
+
+    run_virtual(main())
+
+
+def test_the_end_of_the_job_is_the_end_of_waiting(tmp_path: Path) -> None:
+    """A job that does nothing must not take longer for being followed."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        (tmp_path / "stdout").touch()
+        loop.call_at(10.001, ended.set_result, None)
+        assert await collected(followed(tmp_path, ended)) == []
+        return loop.time()
+
+    assert run_virtual(main()) == pytest.approx(10.001)
+
+
+def test_a_process_that_keeps_a_file_open_is_waited_for_ten_seconds_at_most(tmp_path: Path) -> None:
+    """It may write until then, and what it wrote is told."""
+
+    async def main() -> float:
+        with (tmp_path / "stdout").open("ab", buffering=0) as stdout:
+            asyncio.get_running_loop().call_at(9, stdout.write, b"late")
+            assert await collected(followed(tmp_path, over())) == [Chunk("stdout", b"late")]
+        return asyncio.get_running_loop().time()
+
+    assert LEFTOVER_LIMIT_S <= run_virtual(main()) <= LEFTOVER_LIMIT_S + 0.2
+
+
+def test_a_process_that_floods_an_open_file_is_not_followed_for_ever(tmp_path: Path) -> None:
+    async def main() -> float:
+        with (tmp_path / "stdout").open("ab", buffering=0) as stdout:
+            stdout.write(b"x")
+            async for _ in followed(tmp_path, over()).chunks():
+                stdout.write(b"x" * CHUNK_MAX_BYTES)
+                await asyncio.sleep(0.5)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) <= LEFTOVER_LIMIT_S + 2
+
+
+def test_closing_in_the_middle_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"out")
+
+    async def main() -> None:
+        chunks = followed(tmp_path, over()).chunks()
+        await anext(chunks)
+        await chunks.aclose()  # type: ignore[attr-defined] # a generator, as the port's iterators are
+        held = [Path(f"/proc/self/fd/{name.name}").resolve() for name in Path("/proc/self/fd").iterdir()]  # noqa: ASYNC240
+        assert tmp_path / "stdout" not in held
+
+    run_virtual(main())

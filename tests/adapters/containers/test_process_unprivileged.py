@@ -1,0 +1,59 @@
+"""The whole suite again as runners with fewer rights: another user, and root inside a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("setpriv"), reason="giving rights up takes root and setpriv"
+    ),
+]
+
+SUITE = ("tests/conformance/test_containers.py", "tests/conformance/test_containers_through_restarts.py")
+NOBODY = "65534"
+# What container engines leave to root by default.
+IN_CONTAINERS = (
+    "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
+    "audit_write,setfcap"
+)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Give a directory that everybody reaches."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="runner-test-") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+def run_suite(directory: Path, *privileges: str) -> str:
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(directory / "base")]
+    done = subprocess.run(
+        ["setpriv", *privileges, *pytest_, *SUITE], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_suite_passes_as_a_user_without_rights(directory: Path) -> None:
+    os.chown(directory, int(NOBODY), int(NOBODY))
+    # The one right, to read everything, is for interpreters in directories of root's; jobs do not get it.
+    reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    said = run_suite(directory, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *reading)
+    assert "passed" in said
+
+
+def test_the_suite_passes_as_root_inside_a_plain_container(directory: Path) -> None:
+    bounding = ",".join(f"+{name}" for name in IN_CONTAINERS.split(","))
+    assert "passed" in run_suite(directory, f"--bounding-set=-all,{bounding}")
