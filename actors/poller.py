@@ -262,10 +262,22 @@ class Poller(Stage[PollerMessage]):
             if any(held.job_id == claim.id and key != claim.key for key, held in self._held.items()):
                 await self._put_off(delivery)
                 return False
+            if not await self._still_fresh(claim, delivery):
+                return False
             self._held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
             await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
         return await self._send_on(claim, problem)
+
+    async def _still_fresh(self, claim: ClaimedJob, delivery: Delivery) -> bool:
+        """Renew a claim that stood long before the journal could be asked; one that lapsed meanwhile is nobody's."""
+        if self.world.now() - claim.claimed_at < self.queue.lease_s / 3:
+            return True
+        try:
+            await self.caller.once(lambda: self.queue.renew(delivery.token), f"renewal of {claim.key}")
+        except LeaseLost:
+            return False
+        return True
 
     def _alone_with(self, key: Key) -> asyncio.Lock:
         """Keep taking and settling one job apart, so that no record falls on the wrong claim."""

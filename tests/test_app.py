@@ -69,7 +69,17 @@ def check_ledger(world: FakeWorld) -> None:
     for key in finals:
         ends = [event for event in world.results.events[key] if event.state == "ended"]
         assert len(ends) == 1, f"{key} has {len(ends)} ends"
+    check_starts(world)
     assert not world.containers.containers, f"containers are left: {list(world.containers.containers)}"
+
+
+def check_starts(world: FakeWorld) -> None:
+    """Exactly one start an attempt, but where a claim lapsed: then another start is what the guarantee allows."""
+    lost = {submission for queue in world.queues.values() for submission in queue.lost}
+    for key, entry in world.journal.entries.items():
+        submission = entry.claimed.token.partition("#")[0]
+        started = {name: times for name, times in world.containers.starts.items() if name.startswith(key)}
+        assert submission in lost or set(started.values()) <= {1}, f"an attempt was started twice: {started}"
 
 
 def check_logs(world: FakeWorld) -> None:
@@ -160,8 +170,6 @@ def test_failures_hangs_and_kills_lose_and_double_nothing(seed: int) -> None:
     world = run_virtual(disturbed(seed), limit_s=90 * 86_400.0)
     check_ledger(world)
     check_logs(world)
-    if seed % 2 == 0:
-        assert set(world.containers.starts.values()) == {1}, f"an attempt was started twice: {world.containers.starts}"
     FAILED.update(world.failed)
     HUNG.update(world.hung)
 
@@ -175,8 +183,7 @@ async def disturbed(seed: int) -> FakeWorld:
         life = new_life(seed * 100 + kill, fail=0.05, hang=0.01, calls_left=calls)
         if await live(world, configuration(), life, for_s=50_000):
             break
-        # Even seeds are back within the lease of 60 s, so they must start every attempt exactly once.
-        await asyncio.sleep(seeded.choice([0.0, 1.0, 10.0] if seed % 2 == 0 else [0.0, 1.0, 90.0]))
+        await asyncio.sleep(seeded.choice([0.0, 1.0, 10.0, 90.0]))
         await world.results.request_stop("stopped")
     else:
         await world.results.request_stop("stopped")

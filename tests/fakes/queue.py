@@ -37,6 +37,8 @@ class FakeQueue:
         self.settled: dict[str, Verdict] = {}
         self.final: Counter[str] = Counter()
         self.claims = 0
+        # Submissions whose claim lapsed and was seen to be lost.
+        self.lost: set[str] = set()
         self.closed = 0
 
     async def fetch(self, wait_s: float) -> Delivery | None:
@@ -62,6 +64,7 @@ class FakeQueue:
     def _held(self, token: str) -> Message:
         message = self.messages[token.partition("#")[0]]
         if message.token != token:
+            self.lost.add(message.submission)
             raise LeaseLost(token)
         return message
 
