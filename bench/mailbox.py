@@ -3,8 +3,9 @@ How fast messages move: tell and ask through mailbox, actor and supervisor as th
 
 Beside it, interleaved in the same run and with the same frozen struct: a bare ``asyncio.Queue`` (its consumer counts in
 its own loop and calls no handler), a bare future round trip through a deque to a task that waits on a future, and two
-peers, Pykka and xoscar. Capacity is 1,024 wherever there is one (Pykka's inbox and xoscar's have none). Rates are messages
-a second from the first send until the last was handled, medians over the rounds; all but Pykka's threads run on uvloop.
+peers, Pykka and xoscar. Capacity is 1,024 wherever there is one (Pykka's inbox and xoscar's have none). Rates are
+messages a second from the first send until the last was handled, medians over the rounds; all but Pykka's threads run
+on uvloop.
 """
 
 from __future__ import annotations

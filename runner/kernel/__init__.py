@@ -1,7 +1,7 @@
 """
-Actors with typed mailboxes under one supervisor. Knows nothing of jobs; standard library only.
+Actors with typed mailboxes under one supervisor, in one event loop. Knows nothing of jobs; standard library only.
 
-What it promises, each numbered promise shown by the tests in `tests/kernel` that carry its number:
+What it promises; the tests in `tests/kernel` that show a promise carry its number:
 
 Sending
 
@@ -34,8 +34,8 @@ Failing
 16. After a crash a new instance from the factory goes on with the messages that wait. The one being handled is not
     handled again; it becomes a dead letter, "crashed".
 17. Restarts come after a pause that doubles up to a limit, less its jitter.
-18. Beyond its restarts an actor of group "core" stops everything, and `run` raises `Escalated` from the crash after
-    every lifespan was left. One of another group stays down, and the others notice nothing.
+18. Beyond its restarts, or when its very end is a crash, an actor of group "core" stops everything, and `run` raises
+    `Escalated` from the crash after every lifespan was left. One of another group stays down; others notice nothing.
 19. `watch` tells of every final end, with its reason: stopped, crashed or escalated.
 20. What is sent to a stopped actor, and what is left when it ends, becomes a dead letter, "stopped". Senders that
     wait are released.
@@ -43,7 +43,7 @@ Failing
 Ending
 
 21. A graceful stop ends the actors one after another in the given order. Each takes nothing more on the normal lane,
-    handles what waits in both, and leaves its lifespan. The grace counts for all together.
+    handles what waits in both, restarted if it must be, and leaves its lifespan. One grace counts for all together.
 22. After the grace what is left is cancelled, in the middle of a message or a pause.
 23. `CancelledError` always propagates: cancelling `run` leaves every lifespan and raises it.
 24. `remove` ends one child gracefully and forgets it; the name can be added again, under the same ref.
