@@ -112,9 +112,10 @@ class Jobs:
     def remove(self, key: Key) -> None:
         """Delete a job: moved out of sight in one step, so that a kill in between leaves no half of it to be read."""
         row = self.row(key)
-        index = self.path("ids", safe_name(row[1].id)) if row is not None else ""
-        if read_file(index) == key.encode():
-            remove_file(index)
+        # A key begins with its job's id, but for long ones; those are told by what was heard of the job.
+        for name in {key.rpartition(".")[0], safe_name(row[1].id) if row is not None else ""}:
+            if name and read_file(self.path("ids", name)) == key.encode():
+                remove_file(self.path("ids", name))
         remove_file(self.path("active", key))
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path("jobs", key), self.path("tmp", key))
