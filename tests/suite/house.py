@@ -58,12 +58,14 @@ def _reported(progress: Path) -> set[str]:
 
 
 def _coverage(logs: Path) -> Outcome:
+    started = time.monotonic()
     outcome = Outcome(name="coverage")
     coverage = [sys.executable, "-m", "coverage"]
     files = [str(path) for path in logs.glob(".coverage.*")]
     combined = f"--data-file={logs / '.coverage'}"
     subprocess.run([*coverage, "combine", "-q", combined, *files], capture_output=True, check=False)
     result = subprocess.run([*coverage, "report", combined], capture_output=True, text=True, check=False)
+    outcome.seconds = time.monotonic() - started
     if result.returncode == 0:
         outcome.passed += 1
         return outcome
