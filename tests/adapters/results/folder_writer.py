@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from pathlib import Path
 
+from adapters.files import write_whole
 from adapters.results.folder import FolderResults
 from runner.errors import AlreadyStored
 from runner.job import Key
@@ -53,4 +54,4 @@ async def _write(directory: Path) -> None:
             acknowledge(f"again {number}")
         await results.append(key, job_id, (end_of(number),), ())
         acknowledge(f"ended {number}")
-        done.write_text(str(number))
+        write_whole(str(done), b"%d" % number, durable=False)
