@@ -17,7 +17,7 @@ import msgspec
 
 from runner.calls import Patience
 from runner.directory import Directory
-from runner.errors import OutOfSpace, Refused, RunnerError, Unavailable
+from runner.errors import OutOfSpace, Refused, Unavailable
 from runner.job import EndReason, Input, Key
 from runner.kernel import Ref
 from runner.messages import Ended, JobAdopted, Placed, QuietChanged, Staged, StopJob
@@ -84,7 +84,7 @@ class Cache(Stage[CacheMessage]):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Evict in the background, also at start: an over-full cache heals."""
-        self.start_soon(self._evict_loop, name="evict")
+        self.start_soon(self.regularly, self._evict, EVICT_EVERY_S, "eviction", name="evict")
         yield
 
     async def receive(self, message: CacheMessage) -> None:
@@ -246,16 +246,9 @@ class Cache(Stage[CacheMessage]):
 
     # Keeping it small
 
-    async def _evict_loop(self) -> None:
-        while True:
-            pinned = frozenset(digest for digest, uses in self._pins.items() if uses > 0)
-            try:
-                await self.caller.once(
-                    lambda: self.world.blobs.evict(int(self.config.cache_size), pinned), "eviction", try_s=600.0
-                )
-            except RunnerError as error:
-                logger.warning("nothing was evicted", extra={"action": "evict", "reason": str(error)})
-            await asyncio.sleep(EVICT_EVERY_S)
+    async def _evict(self) -> None:
+        pinned = frozenset(digest for digest, uses in self._pins.items() if uses > 0)
+        await self.world.blobs.evict(int(self.config.cache_size), pinned)
 
 
 def _ignore(_line: str) -> None:

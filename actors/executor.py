@@ -10,22 +10,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 import msgspec
 
+from runner.attempt import Attempt
 from runner.calls import Patience
 from runner.config import Config
 from runner.errors import BadInput, OutOfSpace, RunnerError, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
+from runner.limits import Limits
 from runner.messages import Ended, Exited, Granted, JobAdopted, QuietChanged, Released, Staged, Started, StopJob
-from runner.ports import Containers, ContainerSpec, Exit, Running, World
-from runner.receipt import Isolation
+from runner.ports import Containers, Exit, Running, World
 from runner.records import ClaimedJob, ExitRecord, Grant, Outcome, StagedJob, StartRecord
-from runner.stage import FaultBudget, Stage, stopped_reason
-from runner.units import format_duration, format_size
+from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 START_PATIENCE_S = 120.0
 WAIT_SLICE_S = 300.0
 DRAIN_S = 15.0
-DISK_EVERY_S = 5.0
 
 
 class _JobFailed(msgspec.Struct, frozen=True):
@@ -53,31 +52,6 @@ class Halves:
     claim: ClaimedJob
     granted: Grant | None = None
     staged: StagedJob | None = None
-
-
-@dataclass
-class Attempt:
-    """A job that runs."""
-
-    claim: ClaimedJob
-    staged: StagedJob
-    grant: Grant
-    # Set once, by whoever ends it first: its limits, its user, the runner.
-    stop: asyncio.Future[tuple[EndReason, str]]
-    # Loop seconds of the last output, for ``silent_for``.
-    heard_at: float
-    isolation: Isolation = field(default_factory=Isolation)
-    started_at: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The container's name, unique on the box."""
-        return f"{self.claim.key}.{self.claim.attempt}"
-
-    def end(self, reason: EndReason, message: str) -> None:
-        """Ask for the end; the first reason stands."""
-        if not self.stop.done():
-            self.stop.set_result((reason, message))
 
 
 class Executor(Stage[ExecutorMessage]):
@@ -174,7 +148,8 @@ class Executor(Stage[ExecutorMessage]):
 
     def _begin(self, claim: ClaimedJob, staged: StagedJob, grant: Grant) -> None:
         loop = asyncio.get_running_loop()
-        attempt = Attempt(claim, staged, grant, stop=loop.create_future(), heard_at=loop.time())
+        limit_s = limit_of(claim, self.config)
+        attempt = Attempt(claim, staged, grant, limit_s, stop=loop.create_future(), heard_at=loop.time())
         self._running[claim.key] = attempt
         name = f"run {attempt.name}"
         self.start_soon(self._run, attempt, name=name, on_error=lambda error: _JobFailed(claim, error))
@@ -222,45 +197,24 @@ class Executor(Stage[ExecutorMessage]):
         entry = await self._try(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
         if entry is None or entry.starting is None:
             await self.record(claim.key, StartRecord(attempt.name, now))
-        spec = self._spec(attempt, entry.starting.at if entry and entry.starting else now)
+        spec = attempt.spec(entry.starting.at if entry and entry.starting else now, int(self.config.job_shm))
         running = await self._try(lambda: runtime.start(spec), f"start of {attempt.name}")
         if entry is None or entry.starting is None:
             await self.tell_state(claim, "running", f"on {self.world.box.hostname or self.world.box.id}")
         await self._outputs.tell(Started(claim, attempt.staged, running.started_at))
         return running
 
-    def _spec(self, attempt: Attempt, starting_at: float) -> ContainerSpec:
-        claim, job = attempt.claim, attempt.claim.job
-        shm = self.config.job_shm if job.resources.shm is None else job.resources.shm
-        return ContainerSpec(
-            name=attempt.name,
-            key=claim.key,
-            attempt=claim.attempt,
-            command=job.command,
-            env={**job.env, "RUNNER_JOB_ID": claim.id, "RUNNER_ATTEMPT": str(claim.attempt)},
-            workspace=attempt.staged.workspace,
-            grant=attempt.grant,
-            image=attempt.staged.image,
-            shm=int(shm),
-            paths=claim.rights.paths,
-            deadline_at=starting_at + self._limit_s(claim),
-        )
-
-    def _limit_s(self, claim: ClaimedJob) -> float:
-        limit = claim.job.timeout if claim.job.timeout is not None else claim.rights.timeout_s
-        return float(self.config.timeout if limit is None else limit)
-
     async def _watch(self, attempt: Attempt, runtime: Containers) -> Outcome:
         """Follow the log and the limits until the container is gone, then drain the log."""
         async with asyncio.TaskGroup() as group:
             log = group.create_task(self._follow(attempt, runtime))
-            limits = group.create_task(self._limits(attempt))
+            limits = group.create_task(self._limits(attempt).watch())
             stopper = group.create_task(self._stop_when_asked(attempt, runtime))
             ended = await self._wait(attempt, runtime)
             limits.cancel()
             stopper.cancel()
             await self._drained(attempt, log)
-        return self._judge(attempt, ended)
+        return attempt.judge(ended)
 
     async def _wait(self, attempt: Attempt, runtime: Containers) -> Exit:
         """Wait in slices, so that a runtime that forgot us is asked again."""
@@ -276,29 +230,10 @@ class Executor(Stage[ExecutorMessage]):
             lambda: runtime.stop(attempt.name, grace), f"stop of {attempt.name} ({reason})", patience
         )
 
-    def _judge(self, attempt: Attempt, ended: Exit) -> Outcome:
-        reason, message = self._reason(attempt, ended)
-        return Outcome(
-            reason,
-            message,
-            exit_code=ended.code,
-            started_at=attempt.started_at,
-            ended_at=ended.ended_at,
-            usage=ended.usage,
-            isolation=attempt.isolation,
-        )
-
-    def _reason(self, attempt: Attempt, ended: Exit) -> tuple[EndReason, str]:
-        if attempt.stop.done() and ended.code != 0:
-            return attempt.stop.result()
-        if ended.oom:
-            limit = format_size(attempt.grant.here.memory)
-            return EndReason.OOM, f"out of memory: killed at its limit of {limit}"
-        if ended.code is None:
-            return EndReason.RUNNER_FAULT, ended.message or "the container vanished, and nobody knows how it ended"
-        if ended.code == 0:
-            return EndReason.SUCCEEDED, "succeeded"
-        return EndReason.FAILED, ended.message or _exit_words(ended.code)
+    def _limits(self, attempt: Attempt) -> Limits:
+        workspace = attempt.staged.workspace
+        used_bytes = lambda: self.world.workspaces.used_bytes(workspace)  # noqa: E731 - one call, named
+        return Limits(attempt, self.caller, now=self.world.now, used_bytes=used_bytes)
 
     # Its log
 
@@ -335,42 +270,6 @@ class Executor(Stage[ExecutorMessage]):
             log.cancel()
             await self.say(attempt.claim, "the log was cut off: something still holds it open")
 
-    # Its limits
-
-    async def _limits(self, attempt: Attempt) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._limit_time(attempt))
-            group.create_task(self._limit_disk(attempt))
-            if attempt.claim.job.silent_for is not None:
-                group.create_task(self._limit_silence(attempt, float(attempt.claim.job.silent_for)))
-
-    async def _limit_time(self, attempt: Attempt) -> None:
-        limit = self._limit_s(attempt.claim)
-        ran = self.world.now() - (attempt.started_at or self.world.now())
-        await asyncio.sleep(max(0.0, limit - ran))
-        attempt.end(EndReason.TIMEOUT, f"ran longer than its limit of {format_duration(limit)}")
-
-    async def _limit_silence(self, attempt: Attempt, limit: float) -> None:
-        clock = asyncio.get_running_loop().time
-        while (left := attempt.heard_at + limit - clock()) > 0:
-            await asyncio.sleep(left)
-        attempt.end(EndReason.SILENT, f"no output for {format_duration(limit)}")
-
-    async def _limit_disk(self, attempt: Attempt) -> None:
-        limit = attempt.grant.here.disk
-        while True:
-            await asyncio.sleep(DISK_EVERY_S)
-            try:
-                used = await self.caller.once(
-                    lambda: self.world.workspaces.used_bytes(attempt.staged.workspace), "size of the workspace"
-                )
-            except RunnerError:
-                continue  # measured again at the next turn
-            if used > limit:
-                text = f"its workspace holds {format_size(used)}, {format_size(limit)} was granted"
-                attempt.end(EndReason.DISK_EXCEEDED, text)
-                return
-
     # Faults
 
     async def _give_up(self, claim: ClaimedJob, error: Exception) -> None:
@@ -398,7 +297,3 @@ class Executor(Stage[ExecutorMessage]):
     async def lifespan(self) -> AsyncIterator[None]:
         """Leave what runs running: the next life adopts it."""
         yield
-
-
-def _exit_words(code: int) -> str:
-    return f"ended by signal {code - 128}" if code > 128 else f"exit code {code}"  # noqa: PLR2004 - 128+n by convention

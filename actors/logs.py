@@ -76,7 +76,7 @@ class Logs(Stage[LogsMessage]):
         """Watch the spools, tell the ends that an earlier life may not have told, and delete old spools."""
         self.start_soon(self._watch, name="watch")
         self.start_soon(self._tell_late_ends, name="late ends")
-        self.start_soon(self._prune_loop, name="prune")
+        self.start_soon(self.regularly, self._prune, PRUNE_EVERY_S, "pruning", name="prune")
         yield
 
     async def receive(self, message: LogsMessage) -> None:
@@ -206,14 +206,6 @@ class Logs(Stage[LogsMessage]):
             await self.caller.until_done(lambda: sink.write(claim.key, claim.id, [retried], []), f"end of {claim.key}")
 
     # Retention
-
-    async def _prune_loop(self) -> None:
-        while True:
-            try:
-                await self._prune()
-            except RunnerError as error:
-                logger.warning("nothing was pruned", extra={"action": "prune", "reason": str(error)})
-            await asyncio.sleep(PRUNE_EVERY_S)
 
     async def _prune(self) -> None:
         entries = await self.caller.until_done(self.world.journal.in_flight, "journal")

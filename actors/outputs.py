@@ -99,7 +99,7 @@ class Outputs(Stage[OutputsMessage]):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Delete old workspaces and journal rows in the background."""
-        self.start_soon(self._prune_loop, name="prune")
+        self.start_soon(self.regularly, self._prune, PRUNE_EVERY_S, "pruning", name="prune")
         yield
 
     async def receive(self, message: OutputsMessage) -> None:
@@ -410,14 +410,6 @@ class Outputs(Stage[OutputsMessage]):
             await store.close()
 
     # Retention
-
-    async def _prune_loop(self) -> None:
-        while True:
-            try:
-                await self._prune()
-            except RunnerError as error:
-                logger.warning("nothing was pruned", extra={"action": "prune", "reason": str(error)})
-            await asyncio.sleep(PRUNE_EVERY_S)
 
     async def _prune(self) -> None:
         now, world = self.world.now(), self.world

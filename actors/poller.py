@@ -16,13 +16,14 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from runner.calls import Patience
 from runner.config import Config
 from runner.credential import Rights
 from runner.directory import Directory, QueueEntry
 from runner.errors import LeaseLost, RunnerError
-from runner.job import Decision, EndReason, Job, Key, Verdict, make_key
+from runner.intake import Intake, is_expired
+from runner.job import Decision, EndReason, Key, Verdict
 from runner.kernel import Ref
+from runner.leases import Held, Leases
 from runner.messages import (
     CredentialChanged,
     CreditGiven,
@@ -39,13 +40,15 @@ from runner.messages import (
     StopJob,
     WithdrawAsked,
 )
-from runner.ports import Broker, Decoded, Delivery, Queue, Results, World
+from runner.ports import Broker, Delivery, Queue, Results, World
 from runner.records import ClaimedJob, ClaimRecord, JournalEntry, SettleRecord
 from runner.stage import FaultBudget, Stage
+from runner.units import format_duration
 
 logger = logging.getLogger(__name__)
 
 LONG_POLL_S = 20.0
+PRUNE_EVERY_S = 3600.0
 BUSY_S = 5.0
 """A submission of an id that runs already waits so long in the queue before it is looked at again."""
 
@@ -79,14 +82,6 @@ PollerMessage = (
 )
 
 
-class Held(msgspec.Struct, frozen=True):
-    """A claim of ours: its current token, the job's id, and its attempt."""
-
-    token: str
-    job_id: str
-    attempt: int
-
-
 class Poller(Stage[PollerMessage]):
     """One queue behind one credential file."""
 
@@ -116,8 +111,7 @@ class Poller(Stage[PollerMessage]):
         self._inventory, self._outputs, self._stages, self._sources = inventory, outputs, stages, sources
         self._queue: Queue | None = None
         self._results: Results | None = None
-        # Every claim that is ours, from the fetch to the confirmed settlement; the renewal loop walks it.
-        self._held: dict[Key, Held] = {}
+        self._leases: Leases | None = None
         # Jobs that carried a stop mark and were told to the stages already.
         self._stop_told: set[str] = set()
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -130,6 +124,13 @@ class Poller(Stage[PollerMessage]):
         if self._queue is None:
             raise RuntimeError("the queue is not open yet")
         return self._queue
+
+    @property
+    def leases(self) -> Leases:
+        """The claims that are ours."""
+        if self._leases is None:
+            raise RuntimeError("the queue is not open yet")
+        return self._leases
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -153,7 +154,7 @@ class Poller(Stage[PollerMessage]):
             case Settled():
                 self._start(self._settle, message.key, name=f"settle {message.key}")
             case LeaseCheck():
-                self._start(self._check_lease, message.key, name=f"check {message.key}")
+                self._start(self._answer_check, message.key, name=f"check {message.key}")
             case _Opened():
                 self._introduce()
             case _Done():
@@ -179,13 +180,14 @@ class Poller(Stage[PollerMessage]):
     async def _open(self) -> None:
         queue = await self._until_open(lambda: self._broker.open(self.queue_name))
         self._queue, self._results = queue, self._open_results()
+        self._leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble)
         entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
         for entry in entries:
             if entry.claimed.claim.queue == queue.identity:
                 self._take_up(entry)
         self._directory.enter(queue.identity, QueueEntry(queue.name, self.ref, self._results))
         self.start_soon(self._renew_loop, name="renew")
-        self.start_soon(self._prune_loop, name="prune")
+        self.start_soon(self.regularly, self._prune, PRUNE_EVERY_S, "pruning", name="prune")
         self.ref.urgent(_Opened())
 
     async def _until_open(self, call: Callable[[], object]) -> Queue:
@@ -202,7 +204,7 @@ class Poller(Stage[PollerMessage]):
     def _take_up(self, entry: JournalEntry) -> None:
         """Hold what an earlier life claimed; carry out the verdict where one stands."""
         claim = entry.claimed.claim
-        self._held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
+        self.leases.held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
         if entry.stored is not None:
             self._start(self._settle, entry.key, name=f"settle {entry.key}")
 
@@ -253,31 +255,26 @@ class Poller(Stage[PollerMessage]):
 
     async def _take(self, delivery: Delivery) -> bool:
         """Journal a delivery and send it on its way; False where it was not offered to inventory."""
-        claim, problem = self._claim(delivery)
+        claim, problem = self._intake().claim(delivery, self.world.now())
         async with self._alone_with(claim.key):
             entry = await self._entry(claim.key)
             if entry is not None and self._known(entry, claim, delivery):
                 await self._retake(entry, delivery)
                 return False
-            if any(held.job_id == claim.id and key != claim.key for key, held in self._held.items()):
+            if self.leases.other_with_id(claim.id, claim.key):
                 await self._put_off(delivery)
                 return False
-            if not await self._still_fresh(claim, delivery):
+            if not await self.leases.stands(delivery.token, claim.claimed_at, self.world.now()):
                 return False
-            self._held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
+            self.leases.held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
             await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
         return await self._send_on(claim, problem)
 
-    async def _still_fresh(self, claim: ClaimedJob, delivery: Delivery) -> bool:
-        """Renew a claim that stood long before the journal could be asked; one that lapsed meanwhile is nobody's."""
-        if self.world.now() - claim.claimed_at < self.queue.lease_s / 3:
-            return True
-        try:
-            await self.caller.once(lambda: self.queue.renew(delivery.token), f"renewal of {claim.key}")
-        except LeaseLost:
-            return False
-        return True
+    def _intake(self) -> Intake:
+        dialect = self.world.dialects[self.rights.dialect]
+        names = (self.source, self.queue.identity, self.queue_name)
+        return Intake(dialect, self.rights, *names, default_image=self.config.default_image)
 
     def _alone_with(self, key: Key) -> asyncio.Lock:
         """Keep taking and settling one job apart, so that no record falls on the wrong claim."""
@@ -288,40 +285,6 @@ class Poller(Stage[PollerMessage]):
 
     async def _entry(self, key: Key) -> JournalEntry | None:
         return await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
-
-    def _claim(self, delivery: Delivery) -> tuple[ClaimedJob, str]:
-        decoded = self.world.dialects[self.rights.dialect].decode(delivery.body)
-        decoded = self._with_runtime_checked(decoded)
-        job = decoded.job if decoded.job.id else msgspec.structs.replace(decoded.job, id=delivery.submission)
-        claim = ClaimedJob(
-            key=make_key(self.queue.identity, job.id, delivery.submission),
-            job=job,
-            queue=self.queue.identity,
-            queue_name=self.queue_name,
-            source=self.source,
-            attempt=delivery.note.attempt,
-            note=delivery.note,
-            submitted_at=delivery.enqueued_at,
-            claimed_at=self.world.now(),
-            rights=self.rights,
-            runtime=self._runtime(job),
-        )
-        return claim, decoded.problem
-
-    def _runtime(self, job: Job) -> str:
-        return "process" if self.rights.runtime == "process" and not job.image else "container"
-
-    def _with_runtime_checked(self, decoded: Decoded) -> Decoded:
-        job = decoded.job
-        if decoded.problem or job.image or self.rights.runtime == "process":
-            return decoded
-        if self.config.default_image:
-            return Decoded(msgspec.structs.replace(job, image=self.config.default_image))
-        return Decoded(
-            job,
-            'image: missing, and this queue may not run processes: name an image, or write runtime = "process" into '
-            f"{self.source}",
-        )
 
     def _known(self, entry: JournalEntry, claim: ClaimedJob, delivery: Delivery) -> bool:
         """Tell whether the journal has this very attempt: it runs, or its verdict stands."""
@@ -334,13 +297,13 @@ class Poller(Stage[PollerMessage]):
         return not (entry.settled is not None and released and delivery.token != entry.claimed.token)
 
     async def _retake(self, entry: JournalEntry, delivery: Delivery) -> None:
-        """One message delivered twice: a running job's token changes, a stored one is settled again from the journal."""
+        """One message delivered twice: a running job's token changes, a stored one is settled again."""
         claim = entry.claimed.claim
         held = Held(delivery.token, claim.id, claim.attempt)
         if entry.settled is not None and entry.stored is not None and entry.stored.decision is not None:
             await self._try_to_carry_out(held, entry.stored.decision)
             return
-        self._held[entry.key] = held
+        self.leases.held[entry.key] = held
         await self.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         if entry.stored is not None:
             self._start(self._settle, entry.key, name=f"settle {entry.key}")
@@ -356,12 +319,11 @@ class Poller(Stage[PollerMessage]):
 
     async def _send_on(self, claim: ClaimedJob, problem: str) -> bool:
         """Offer a job, or end it here; only an offer uses up the credit."""
-        expires = claim.job.expires
-        late = expires is not None and self.world.now() > claim.submitted_at + expires
         if problem:
             await self._outputs.tell(Ended(claim, EndReason.REJECTED, problem))
-        elif late:
-            await self._outputs.tell(Ended(claim, EndReason.EXPIRED, f"expired: older than {expires:g} s when claimed"))
+        elif is_expired(claim, self.world.now()):
+            text = f"older than its limit of {format_duration(claim.job.expires or 0.0)} when it was claimed"
+            await self._outputs.tell(Ended(claim, EndReason.EXPIRED, text))
         elif await self._has_stop_mark(claim):
             await self._outputs.tell(Ended(claim, EndReason.CANCELLED, "cancelled while it waited in the queue"))
         else:
@@ -380,61 +342,42 @@ class Poller(Stage[PollerMessage]):
     # Leases
 
     async def _renew_loop(self) -> None:
-        """Renew every claim at once and every third of the lease: what an earlier life held may be about to lapse."""
+        """Renew every third of the lease, and first at once: what an earlier life held may be about to lapse."""
         while True:
-            async with asyncio.TaskGroup() as group:
-                for key, held in tuple(self._held.items()):
-                    group.create_task(self._renew(key, held))
-                group.create_task(self._read_stop_marks())
+            await self.leases.renew_all()
+            await self._read_stop_marks()
             await asyncio.sleep(self.queue.lease_s / 3)
 
-    async def _renew(self, key: Key, held: Held) -> None:
-        """Renew one claim; a broker that is away is asked again and again, and the job runs on meanwhile."""
-        third = self.queue.lease_s / 3
-        patience = Patience(try_s=min(third / 2, self.caller.patience.try_s), all_s=third)
-        try:
-            await self.caller.until_done(lambda: self.queue.renew(held.token), f"renewal of {key}", patience)
-        except LeaseLost:
-            await self._lost(key, held)
-        except RunnerError as error:
-            self._tell_state(f"backing off: {error}")
+    def _in_trouble(self, reason: str) -> None:
+        self._tell_state(f"backing off: {reason}")
 
-    async def _lost(self, key: Key, held: Held) -> None:
-        if self._held.get(key) != held:
-            return  # a newer delivery of the same message came meanwhile
+    def _lost(self, key: Key, held: Held) -> None:
+        self._start(self._tell_lost, key, held, name=f"lost {key}")
+
+    async def _tell_lost(self, key: Key, held: Held) -> None:
         entry = await self._entry(key)
-        if entry is not None and entry.stored is not None:
-            return  # its verdict is on its way, and settling finds out
-        self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST, self.world.now()))
+        if entry is not None and entry.stored is None:  # else its verdict is on its way, and settling finds out
+            self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST, self.world.now()))
 
     def _tell_stages(self, stop: StopJob) -> None:
         for stage in self._stages:
             stage.urgent(stop)
 
     async def _read_stop_marks(self) -> None:
-        if self._results is None or not self._held:
+        if self._results is None or not self.leases.held:
             return
         try:
             marked = await self.caller.once(self._results.stops, "stop marks")
         except RunnerError:
             return
-        for key, held in self._held.items():
+        for key, held in self.leases.held.items():
             if held.job_id in marked and held.job_id not in self._stop_told:
                 self._stop_told.add(held.job_id)
                 self._tell_stages(StopJob(key, held.attempt, EndReason.CANCELLED, self.world.now()))
 
-    async def _check_lease(self, key: Key) -> None:
-        """Renew before something is stored, however long the broker is away."""
-        held = self._held.get(key)
-        if held is None:
-            self._outputs.urgent(LeaseChecked(key, held=False))
-            return
-        try:
-            await self.caller.until_done(lambda: self.queue.renew(held.token), f"renewal of {key}")
-            self._outputs.urgent(LeaseChecked(key, held=True))
-        except LeaseLost:
-            newer = self._held.get(key) != held
-            self._outputs.urgent(LeaseChecked(key, held=newer))
+    async def _answer_check(self, key: Key) -> None:
+        """Answer before something is stored, however long the broker is away."""
+        self._outputs.urgent(LeaseChecked(key, held=await self.leases.is_held(key)))
 
     # Settling
 
@@ -444,11 +387,11 @@ class Poller(Stage[PollerMessage]):
             entry = await self._entry(key)
             if entry is None or entry.stored is None or entry.settled is not None:
                 return
-            held = self._held.get(key)
+            held = self.leases.held.get(key)
             if held is not None and entry.stored.decision is not None:
                 await self._try_to_carry_out(held, entry.stored.decision)
             await self.record(key, SettleRecord(self.world.now()))
-            self._held.pop(key, None)
+            self.leases.held.pop(key, None)
             self._stop_told.discard(entry.claimed.claim.id)
         self.ref.urgent(_Done())
 
@@ -474,7 +417,7 @@ class Poller(Stage[PollerMessage]):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._stopping and not self._held:
+        if self._stopping and not (self._leases and self._leases.held):
             self._sources.urgent(QueueClosed(self.source, self.queue_name))
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
@@ -490,18 +433,9 @@ class Poller(Stage[PollerMessage]):
 
     # Retention
 
-    async def _prune_loop(self) -> None:
-        """Delete what is kept long enough of this queue's: dead letters, and what its result backend holds."""
-        while True:
-            now = self.world.now()
-            await self._prune(lambda: self.queue.prune(now - self.config.keep_dead))
-            if self._results is not None:
-                results = self._results
-                await self._prune(lambda: results.prune(now - self.config.keep_results))
-            await asyncio.sleep(3600.0)
-
-    async def _prune(self, call: Callable[[], object]) -> None:
-        try:
-            await self.caller.once(call, "pruning", try_s=600.0)  # type: ignore[arg-type]
-        except RunnerError as error:
-            logger.warning("nothing was pruned", extra={"action": "prune", "source": self.source, "reason": str(error)})
+    async def _prune(self) -> None:
+        """Delete what was kept long enough of this queue's: dead letters, and what its result backend holds."""
+        now = self.world.now()
+        await self.queue.prune(now - self.config.keep_dead)
+        if self._results is not None:
+            await self._results.prune(now - self.config.keep_results)

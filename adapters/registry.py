@@ -213,7 +213,7 @@ async def open_world(config: Config) -> AsyncIterator[World]:
         probe, containers, images = open_probe(config, box_id), open_containers(config, state, box_id), open_images(config)
         spool = FileSpool(state.spool, time.time_ns)
         for port in (journal, probe, spool, *containers.values(), *((images,) if images else ())):
-            opened.push_async_callback(port.close)  # type: ignore[attr-defined]  # a tuple of unlike ports joins to object
+            opened.push_async_callback(port.close)
         yield World(
             box=box,
             now=time.time,

@@ -32,6 +32,7 @@ M = TypeVar("M")
 logger = logging.getLogger(__name__)
 
 MARK_KEPT_S = 3600.0
+CHORE_S = 600.0
 FAULTS_MAX = 5
 FAULTS_WITHIN_S = 600.0
 
@@ -110,6 +111,19 @@ class Stage(Actor[M]):
                 "a line is missing in a job's log", extra={"action": "say", "job_id": claim.id, "reason": str(error)}
             )
 
+    # Housekeeping
+
+    async def regularly(self, work: Callable[[], Awaitable[object]], every_s: float, what: str) -> None:
+        """Do something now and then, for ever; a failure is logged and the next turn comes all the same."""
+        while True:
+            try:
+                await self.caller.once(work, what, try_s=CHORE_S)
+            except RunnerError as error:
+                logger.warning(
+                    "%s did not work", what, extra={"action": "chore", "stage": self.name, "reason": str(error)}
+                )
+            await asyncio.sleep(every_s)
+
     # Faults
 
     async def failed(self, claim: ClaimedJob, error: Exception) -> str:
@@ -155,3 +169,9 @@ def stopped_reason(stop: StopJob) -> tuple[EndReason, str]:
         EndReason.LEASE_LOST: "the claim was lost; another box may have the job",
         EndReason.PREEMPTED: "the runner was stopped",
     }.get(stop.reason, stop.reason.value)
+
+
+def limit_of(claim: ClaimedJob, config: Config) -> float:
+    """Return the wall time of one attempt in seconds: the job's, else its queue's, else the box's."""
+    limit = claim.job.timeout if claim.job.timeout is not None else claim.rights.timeout_s
+    return float(config.timeout if limit is None else limit)

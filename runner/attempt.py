@@ -1,0 +1,88 @@
+"""One running attempt of a job, as the executor sees it, and how its end is judged."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from runner.job import EndReason
+from runner.ports import ContainerSpec, Exit
+from runner.receipt import Isolation
+from runner.records import ClaimedJob, Grant, Outcome, StagedJob
+from runner.units import format_size
+
+SIGNALS_FROM = 128
+"""Exit codes above it stand for signals."""
+
+
+@dataclass
+class Attempt:
+    """A job that runs."""
+
+    claim: ClaimedJob
+    staged: StagedJob
+    grant: Grant
+    # Seconds of wall time from its start.
+    limit_s: float
+    # Set once, by whoever ends it first: its limits, its user, the runner.
+    stop: asyncio.Future[tuple[EndReason, str]]
+    # Loop seconds of the last output, for ``silent_for``.
+    heard_at: float
+    isolation: Isolation = field(default_factory=Isolation)
+    started_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The container's name, unique on the box."""
+        return f"{self.claim.key}.{self.claim.attempt}"
+
+    def end(self, reason: EndReason, message: str) -> None:
+        """Ask for the end; the first reason stands."""
+        if not self.stop.done():
+            self.stop.set_result((reason, message))
+
+    def spec(self, starting_at: float, shm: int) -> ContainerSpec:
+        """Say what to start; ``starting_at`` is when the journal first said so, also in an earlier life."""
+        claim, job = self.claim, self.claim.job
+        return ContainerSpec(
+            name=self.name,
+            key=claim.key,
+            attempt=claim.attempt,
+            command=job.command,
+            env={**job.env, "RUNNER_JOB_ID": claim.id, "RUNNER_ATTEMPT": str(claim.attempt)},
+            workspace=self.staged.workspace,
+            grant=self.grant,
+            image=self.staged.image,
+            shm=shm if job.resources.shm is None else int(job.resources.shm),
+            paths=claim.rights.paths,
+            deadline_at=starting_at + self.limit_s,
+        )
+
+    def judge(self, ended: Exit) -> Outcome:
+        """Tell how it ended."""
+        reason, message = self._reason(ended)
+        return Outcome(
+            reason,
+            message,
+            exit_code=ended.code,
+            started_at=self.started_at,
+            ended_at=ended.ended_at,
+            usage=ended.usage,
+            isolation=self.isolation,
+        )
+
+    def _reason(self, ended: Exit) -> tuple[EndReason, str]:
+        if self.stop.done() and ended.code != 0:
+            return self.stop.result()
+        if ended.oom:
+            limit = format_size(self.grant.here.memory)
+            return EndReason.OOM, f"out of memory: killed at its limit of {limit}"
+        if ended.code is None:
+            return EndReason.RUNNER_FAULT, ended.message or "the container vanished, and nobody knows how it ended"
+        if ended.code == 0:
+            return EndReason.SUCCEEDED, "succeeded"
+        return EndReason.FAILED, ended.message or _exit_words(ended.code)
+
+
+def _exit_words(code: int) -> str:
+    return f"ended by signal {code - SIGNALS_FROM}" if code > SIGNALS_FROM else f"exit code {code}"

@@ -1,0 +1,61 @@
+"""A delivery becomes a claimed job: decoded, named, numbered, with a runtime that its queue allows. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from runner.credential import Rights
+from runner.job import Job, make_key
+from runner.ports import Decoded, Delivery, Dialect
+from runner.records import ClaimedJob
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What one queue's deliveries are read with."""
+
+    dialect: Dialect
+    rights: Rights
+    source: str
+    queue: str
+    queue_name: str
+    default_image: str
+
+    def claim(self, delivery: Delivery, now: float) -> tuple[ClaimedJob, str]:
+        """Return the job and, where it cannot run, the problem; then the job may hold the id alone."""
+        decoded = self._with_runtime(self.dialect.decode(delivery.body))
+        job = decoded.job if decoded.job.id else msgspec.structs.replace(decoded.job, id=delivery.submission)
+        claim = ClaimedJob(
+            key=make_key(self.queue, job.id, delivery.submission),
+            job=job,
+            queue=self.queue,
+            queue_name=self.queue_name,
+            source=self.source,
+            attempt=delivery.note.attempt,
+            note=delivery.note,
+            submitted_at=delivery.enqueued_at,
+            claimed_at=now,
+            rights=self.rights,
+            runtime=self._runtime(job),
+        )
+        return claim, decoded.problem
+
+    def _runtime(self, job: Job) -> str:
+        return "process" if self.rights.runtime == "process" and not job.image else "container"
+
+    def _with_runtime(self, decoded: Decoded) -> Decoded:
+        """Give a job without an image the box's default one, where its queue may not run processes."""
+        job = decoded.job
+        if decoded.problem or job.image or self.rights.runtime == "process":
+            return decoded
+        if self.default_image:
+            return Decoded(msgspec.structs.replace(job, image=self.default_image))
+        allow = f'runtime = "process" into {self.source}'
+        return Decoded(job, f"image: missing, and this queue may not run processes: name an image, or write {allow}")
+
+
+def is_expired(claim: ClaimedJob, now: float) -> bool:
+    """Tell whether a job is older than it says it may become."""
+    return claim.job.expires is not None and now > claim.submitted_at + claim.job.expires

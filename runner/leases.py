@@ -1,0 +1,78 @@
+"""
+The claims of one queue that are ours, from the fetch to the confirmed settlement, and their renewal.
+
+A lease that is lost is told once; a broker that is away is asked again and again while jobs run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from runner.calls import Caller, Patience
+from runner.errors import LeaseLost, RunnerError
+from runner.job import Key
+from runner.ports import Queue
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A claim of ours: its current token, the job's id, and its attempt."""
+
+    token: str
+    job_id: str
+    attempt: int
+
+
+class Leases:
+    """``lost`` is called with a claim that another box may have; ``trouble`` with why a renewal did not go through."""
+
+    def __init__(
+        self, queue: Queue, caller: Caller, *, lost: Callable[[Key, Held], None], trouble: Callable[[str], None]
+    ) -> None:
+        """Begin without claims."""
+        self._queue, self._caller, self._lost, self._trouble = queue, caller, lost, trouble
+        self.held: dict[Key, Held] = {}
+
+    async def renew_all(self) -> None:
+        """Renew every claim at once; takes at most a third of the lease."""
+        async with asyncio.TaskGroup() as group:
+            for key, held in tuple(self.held.items()):
+                group.create_task(self._renew(key, held))
+
+    async def _renew(self, key: Key, held: Held) -> None:
+        third = self._queue.lease_s / 3
+        patience = Patience(try_s=min(third / 2, self._caller.patience.try_s), all_s=third)
+        try:
+            await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}", patience)
+        except LeaseLost:
+            if self.held.get(key) == held:  # else a newer delivery of the same message came meanwhile
+                self._lost(key, held)
+        except RunnerError as error:
+            self._trouble(str(error))
+
+    async def is_held(self, key: Key) -> bool:
+        """Renew one claim, however long the broker is away, and tell whether it is still ours."""
+        held = self.held.get(key)
+        if held is None:
+            return False
+        try:
+            await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}")
+        except LeaseLost:
+            return self.held.get(key) != held
+        return True
+
+    async def stands(self, token: str, claimed_at: float, now: float) -> bool:
+        """Tell whether a claim that is not held yet still stands, renewing one that grew old while it was looked at."""
+        if now - claimed_at < self._queue.lease_s / 3:
+            return True
+        try:
+            await self._caller.once(lambda: self._queue.renew(token), "renewal of a new claim")
+        except LeaseLost:
+            return False
+        return True
+
+    def other_with_id(self, job_id: str, key: Key) -> bool:
+        """Tell whether another submission of the same id is held."""
+        return any(held.job_id == job_id and other != key for other, held in self.held.items())

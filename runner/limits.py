@@ -1,0 +1,64 @@
+"""The limits of a running job: wall time, silence, disk. Each only asks for the end; the executor carries it out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from runner.attempt import Attempt
+from runner.calls import Caller
+from runner.errors import RunnerError
+from runner.job import EndReason
+from runner.units import format_duration, format_size
+
+DISK_EVERY_S = 5.0
+
+
+class Limits:
+    """Watches one attempt; ``used_bytes`` measures its workspace."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        caller: Caller,
+        *,
+        now: Callable[[], float],
+        used_bytes: Callable[[], Awaitable[int]],
+    ) -> None:
+        """Keep what to measure with."""
+        self._attempt, self._caller, self._now, self._used_bytes = attempt, caller, now, used_bytes
+
+    async def watch(self) -> None:
+        """Watch all of them until cancelled."""
+        silent_for = self._attempt.claim.job.silent_for
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._time())
+            group.create_task(self._disk())
+            if silent_for is not None:
+                group.create_task(self._silence(float(silent_for)))
+
+    async def _time(self) -> None:
+        """Count from the start of the process, also over restarts of the runner."""
+        limit = self._attempt.limit_s
+        ran = self._now() - (self._attempt.started_at or self._now())
+        await asyncio.sleep(max(0.0, limit - ran))
+        self._attempt.end(EndReason.TIMEOUT, f"ran longer than its limit of {format_duration(limit)}")
+
+    async def _silence(self, limit: float) -> None:
+        clock = asyncio.get_running_loop().time
+        while (left := self._attempt.heard_at + limit - clock()) > 0:
+            await asyncio.sleep(left)
+        self._attempt.end(EndReason.SILENT, f"no output for {format_duration(limit)}")
+
+    async def _disk(self) -> None:
+        limit = self._attempt.grant.here.disk
+        while True:
+            await asyncio.sleep(DISK_EVERY_S)
+            try:
+                used = await self._caller.once(self._used_bytes, "size of the workspace")
+            except RunnerError:
+                continue  # measured again at the next turn
+            if used > limit:
+                text = f"its workspace holds {format_size(used)}, {format_size(limit)} was granted"
+                self._attempt.end(EndReason.DISK_EXCEEDED, text)
+                return
