@@ -18,7 +18,7 @@ from adapters.beneath import NEW_FILE, open_directory
 from adapters.files import OWNER_FILE, write_all
 from adapters.interruptible import Stop
 from adapters.packing import Measure, measure, pack_directory
-from runner.errors import Refused
+from runner.errors import OutOfSpace, Refused
 from runner.units import format_size
 
 __all__ = ["Limits", "Measure", "measure", "pack_directory", "unpack"]
@@ -29,10 +29,11 @@ PROGRAM_MODE = 0o755
 
 @dataclass(frozen=True)
 class Limits:
-    """What one archive may unpack to."""
+    """What one archive may unpack to; ``room_bytes`` is what the disk has, which is not the archive's fault."""
 
     bytes: int = 1 << 40
     members: int = 1_000_000
+    room_bytes: int = 1 << 60
 
 
 def unpack(source: int, target: int, limits: Limits, stop: Stop) -> int:
@@ -44,6 +45,7 @@ def unpack(source: int, target: int, limits: Limits, stop: Stop) -> int:
 
     Raises:
         Refused: it is no archive, or not one that may be unpacked; names the member.
+        OutOfSpace: it needs more than the disk has.
         OSError: the disk is full, or does not take a name.
     """
     unpacking = _Unpacking(target, limits, stop)
@@ -103,10 +105,15 @@ class _Unpacking:
         while block := member.read(PIECE_BYTES):
             self._stop.check()
             self.written += len(block)
-            if self.written > self._limits.bytes:
-                room = format_size(self._limits.bytes)
-                raise Refused(f"input unpacks to more than {room}, which is all the room for it: ask for more disk")
+            self._check_room()
             write_all(fd, block)
+
+    def _check_room(self) -> None:
+        if self.written > self._limits.bytes:
+            raise Refused(f"input unpacks to more than {format_size(self._limits.bytes)}: unpack less, or in parts")
+        if self.written > self._limits.room_bytes:
+            room = format_size(self._limits.room_bytes)
+            raise OutOfSpace(f"unpacking an input: it needs more than the {room} that the disk has free")
 
 
 def _create(name: str, at: int) -> int:

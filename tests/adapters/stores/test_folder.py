@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import socket
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from adapters.stores.folder import FolderStore
 from runner.credential import Rights
 from runner.errors import OutOfSpace, Refused, Unavailable
+from tests.adapters.small_disk import small_disk
 
 
 @pytest.fixture
@@ -107,17 +106,16 @@ def test_links_in_a_circle_are_refused(data: Path) -> None:
 def test_special_files_are_named_and_hold_nobody(data: Path, tmp_path: Path, kind: str) -> None:
     """Opening a FIFO for reading waits for a writer that never comes."""
     special = data / "special"
-    with socket.socket(socket.AF_UNIX) as listener:
-        match kind:
-            case "a FIFO":
-                os.mkfifo(special)
-            case "a socket":
-                listener.bind(str(special))
-            case _:
-                special.mkdir()
-        for call in (store(data).head, lambda url: store(data).put_bytes(b"x", url)):
-            with pytest.raises(Refused, match=f"it is {kind}: name a file"):
-                asyncio.run(call(f"folder://{special}"))
+    match kind:
+        case "a FIFO":
+            os.mkfifo(special)
+        case "a socket":
+            os.mknod(special, stat.S_IFSOCK | 0o600)
+        case _:
+            special.mkdir()
+    for call in (store(data).head, lambda url: store(data).put_bytes(b"x", url)):
+        with pytest.raises(Refused, match=f"it is {kind}: name a file"):
+            asyncio.run(call(f"folder://{special}"))
 
 
 def test_listing_leaves_out_links_and_special_files(data: Path) -> None:
@@ -164,13 +162,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_half_taken(data: Path, tmp_
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=4", "none", str(place)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("needs the right to mount a small file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk(tmp_path / "small", "size=64k,nr_inodes=4") as place:
+        yield place
 
 
 def test_a_full_disk_is_told_as_such_and_leaves_nothing(full_disk: Path, data: Path, tmp_path: Path) -> None:
