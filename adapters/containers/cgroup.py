@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 
 import msgspec
 
@@ -22,7 +23,9 @@ from adapters.containers.cgroup_files import (
     own_directories,
     write,
 )
+from adapters.containers.cgroup_group import Group
 
+_PROBE_LIMIT_S = 10
 SUPERVISOR = "supervisor"
 
 
@@ -56,7 +59,18 @@ class Cgroups:
             writable.pop(UNIFIED, None)
         elif UNIFIED in writable:
             writable[UNIFIED] = _delegated(writable[UNIFIED])
-        return cls(writable, prefix)
+        cgroups = cls(writable, prefix)
+        return cgroups if cgroups.can_be_entered() else cls({}, prefix)
+
+    def can_be_entered(self) -> bool:
+        """Tell whether a process of this user may enter such groups, by letting one try."""
+        group = Group(self.make(f"probe-{os.getpid()}", Limits()).directories)
+        try:
+            enter = ["/bin/sh", "-c", 'for file; do echo 0 > "$file" || exit 1; done', "sh", *group.joining()]
+            return subprocess.run(enter, capture_output=True, check=False, timeout=_PROBE_LIMIT_S).returncode == 0
+        finally:
+            with contextlib.suppress(OSError):
+                group.remove()
 
     def make(self, name: str, limits: Limits) -> Made:
         """Make a job's group; what an earlier life left under the name is used again."""

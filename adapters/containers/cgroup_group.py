@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from adapters.containers.cgroup_files import UNIFIED, write
 
 _FREEZE_LIMIT_S = 2.0
+_EMPTY_LIMIT_S = 5.0
 
 
 class Group:
@@ -76,10 +78,16 @@ class Group:
         return None if microseconds is None else microseconds / 1e6
 
     def remove(self) -> None:
-        """Delete its directories; no process may be left."""
+        """
+        Delete its directories; no process may be left.
+
+        Raises:
+            OSError: the kernel still counts one.
+        """
+        give_up_at = time.monotonic() + _EMPTY_LIMIT_S
         for directory in self._directories.values():
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(directory)
+            while not _removed(directory, patient=time.monotonic() < give_up_at):
+                time.sleep(0.001)
 
     def _freeze(self) -> bool:
         with contextlib.suppress(OSError, KeyError):
@@ -117,3 +125,16 @@ class Group:
             return Path(self._directories[hierarchy], name).read_text(encoding="ascii")
         except (OSError, KeyError):
             return ""
+
+
+def _removed(directory: str, *, patient: bool) -> bool:
+    """Delete a group's directory; False, with patience, while its last process is on its way out."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno == errno.EBUSY and patient:
+            return False
+        raise
+    return True

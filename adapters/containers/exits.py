@@ -30,11 +30,13 @@ class Exits:
         # Whose starter is this process's child, and not yet reaped.
         self._children: set[str] = set()
 
-    def watch(self, control: Control, *, is_child: bool = False) -> asyncio.Future[None]:
+    def add_child(self, name: str) -> None:
+        """Note that a container's starter is this process's child; from any thread."""
+        self._children.add(name)
+
+    def watch(self, control: Control) -> asyncio.Future[None]:
         """Return a future that is done once the container's starter is gone; never cancel it."""
         name = control.name
-        if is_child:
-            self._children.add(name)
         if name in self._ended:
             return self._ended[name]
         ended = self._ended[name] = asyncio.get_running_loop().create_future()
@@ -53,6 +55,7 @@ class Exits:
         self._done(name)
         self._ended.pop(name, None)
         self._resources.pop(name, None)
+        self._children.discard(name)
 
     def close(self) -> None:
         """Watch nothing any more. Waiting callers wait on until they are cancelled."""
@@ -113,6 +116,7 @@ class Ending:
 
     def __init__(self, control: Control, record: Record, used: resource.struct_rusage | None) -> None:
         self._control = control
+        self._started_at = record.started_at
         self._group = Group(record.groups)
         # A wrapper does not wait for the job's processes, so that it is not charged with what they used.
         self._used = None if record.wrapped else used
@@ -126,7 +130,9 @@ class Ending:
             message = _unknown(not_started=not_started)
             return Exit(None, now, not_started=not_started, message=message, usage=self._usage())
         oom = code != 0 and self._group.oom_kills() > 0
-        return Exit(code, self._control.ended_at() or now, oom=oom, usage=self._usage())
+        # A file's clock ticks every few milliseconds only, so that it can lag behind the start.
+        ended_at = max(self._control.ended_at() or now, self._started_at)
+        return Exit(code, ended_at, oom=oom, usage=self._usage())
 
     def _usage(self) -> Usage:
         seconds = self._group.cpu_seconds()

@@ -86,11 +86,11 @@ class ProcessContainers:
             OutOfSpace: the disk of the state directory is full.
         """
         control = self._control(spec.name)
-        is_child = await asyncio.to_thread(self._prepared_start, spec, control)
+        await asyncio.to_thread(self._start, spec, control)
         running = self._running(control)
         if running is None:
             raise Unavailable(f"start {spec.name}: it was removed meanwhile")
-        self._exits.watch(control, is_child=is_child)
+        self._exits.watch(control)
         return running
 
     async def adopt(self, name: str) -> Running | None:
@@ -182,8 +182,10 @@ class ProcessContainers:
                 self._preparation = Preparation(self._box_id, confinement, cgroups, self._now)
             return self._preparation
 
-    def _prepared_start(self, spec: ContainerSpec, control: Control) -> bool:
-        return self._prepared().start(spec, control)
+    def _start(self, spec: ContainerSpec, control: Control) -> None:
+        # Also where nobody awaits this any more, so that the child will be reaped.
+        if self._prepared().start(spec, control):
+            self._exits.add_child(control.name)
 
     def _running(self, control: Control) -> Running | None:
         record, pids = control.record(), control.pids()

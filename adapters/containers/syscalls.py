@@ -20,12 +20,16 @@ CLONE_NEWNET = 0x40000000
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
-MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
 
-MOUNT_ATTR_RDONLY = 0x1
-_SYS_MOUNT_SETATTR = 442  # the same number on every architecture
+_MOUNT_ATTR_RDONLY = 0x1
+# The same numbers on every architecture.
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_MOUNT_SETATTR = 442
+_OPEN_TREE_CLONE = 0x1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 
@@ -48,15 +52,23 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _check(_libc.mount(*arguments), target)
 
 
-def set_read_only(path: str, *, read_only: bool, recursive: bool = False) -> None:
-    """Change whether a mount, or everything mounted below it, takes writes. Needs Linux 5.12."""
-    bits = (MOUNT_ATTR_RDONLY, 0) if read_only else (0, MOUNT_ATTR_RDONLY)
-    attributes = struct.pack("=QQQQ", *bits, 0, 0)
-    flags = _AT_RECURSIVE if recursive else 0
-    _check(
-        _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), flags, attributes, len(attributes)),
-        path,
-    )
+def clone_tree(path: str) -> int:
+    """Return an open, detached copy of what is mounted at a path and below, which need be no mount itself."""
+    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+    return _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags), path)
+
+
+def attach_tree(tree: int, target: str) -> None:
+    """Mount a detached copy on a path."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH
+    _check(_libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), flags), target)
+
+
+def set_read_only(path: str) -> None:
+    """Make a mount and everything mounted below it refuse writes. Needs Linux 5.12."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    arguments = (_AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, *arguments), path)
 
 
 def bring_up_loopback() -> None:
@@ -72,7 +84,8 @@ def set_dumpable(*, dumpable: bool) -> None:
     _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(dumpable), 0, 0, 0), "prctl")
 
 
-def _check(result: int, about: str) -> None:
+def _check(result: int, about: str) -> int:
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), about)
+    return result

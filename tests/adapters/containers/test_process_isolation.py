@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +173,28 @@ def test_a_job_writes_only_where_it_was_given_a_place(sealed: ProcessHarness, tm
     assert (tmp_path / "granted" / "file").read_text() == "x\n"
     assert not (tmp_path / "open" / "file").exists()
     assert not Path("/usr/file").exists()
+
+
+def test_what_is_mounted_below_a_granted_path_keeps_its_own_rights(sealed: ProcessHarness, tmp_path: Path) -> None:
+    """A data directory often holds disks of its own, some of them read-only."""
+    options = {"disk": "mode=777", "snapshot": "mode=777,ro"}
+    for name, option in options.items():
+        (tmp_path / "granted" / name).mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", option, "disk", tmp_path / "granted" / name], check=True)
+
+    async def main() -> bytes:
+        async with sealed.open() as containers:
+            script = f"cd {tmp_path}/granted; for d in disk snapshot; do echo x > $d/file && echo wrote $d; done"
+            spec = msgspec.structs.replace(sealed.spec("job", "sh", "-c", script), paths=(str(tmp_path / "granted"),))
+            await containers.start(spec)
+            return (await output(containers, "job"))["stdout"]
+
+    try:
+        assert asyncio.run(main()) == b"wrote disk\n"
+        assert (tmp_path / "granted" / "disk" / "file").read_text() == "x\n"
+    finally:
+        for name in options:
+            subprocess.run(["umount", "-l", tmp_path / "granted" / name], check=True)
 
 
 def test_a_job_sees_no_process_but_its_own(sealed: ProcessHarness) -> None:

@@ -91,7 +91,8 @@ def test_stopping_reaches_a_process_that_left_its_session(harness: ProcessHarnes
     async def main() -> None:
         async with harness.open() as containers:
             await containers.start(harness.spec("job", "sh", "-c", f"python3 -c '{DAEMON}'; {STUBBORN}"))
-            await until_it_says(containers, "job", b"ready")
+            for word in (b"ready", b"daemon"):
+                await until_it_says(containers, "job", word)
             daemon = pid_in(harness, "daemon")
             assert lives(daemon)
             await containers.stop("job", 0.05)
