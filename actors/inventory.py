@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
@@ -18,7 +17,7 @@ import msgspec
 from runner.config import Config
 from runner.directory import Directory
 from runner.errors import RunnerError
-from runner.job import EndReason, Key
+from runner.job import EndReason
 from runner.kernel import Ref
 from runner.messages import (
     CreditGiven,
@@ -34,21 +33,20 @@ from runner.messages import (
     StopCredits,
     StopJob,
 )
-from runner.placement import Request, Room, choose, dominant_share, remaining, request_of, shortage
+from runner.placement import Request, Room, choose, dominant_share, request_of, shortage
 from runner.ports import World
 from runner.receipt import GpuTable
 from runner.records import ClaimedJob, Grant, GrantedGpu, GrantRecord, Place, PlaceRecord, WaitRecord
 from runner.share import FairShare
-from runner.stage import FaultBudget, Stage, stopped_reason
-from runner.units import format_duration
+from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
+from runner.standing import KEPT_AFTER_RELEASES, Floor, Standing, same_kind
 
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 10.0
 TURN_S = 1.0
-KEPT_AFTER_RELEASES = 3
-KEPT_AFTER_S = 600.0
 BOXES_AGREE = 3
+ROUNDING = 1e-9
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -76,25 +74,6 @@ InventoryMessage = (
 )
 
 
-@dataclass
-class Standing:
-    """One job as it stands here."""
-
-    claim: ClaimedJob
-    request: Request
-    # Loop seconds; patience counts from here.
-    since: float
-    # Its disk is granted, and the cache has it.
-    placed: bool = False
-    # GPUs, cores and memory are granted.
-    place: Place | None = None
-    compute_held: bool = False
-    # Loop seconds by which its time limit ends it, for those who wait behind it.
-    ends_by: float = 0.0
-    # What was last told of why it waits.
-    told: str = ""
-
-
 class Inventory(Stage[InventoryMessage]):
     """The box's account of itself."""
 
@@ -114,7 +93,7 @@ class Inventory(Stage[InventoryMessage]):
         super().__init__(config, world, faults)
         self._cache, self._executor, self._outputs, self._directory = cache, executor, outputs, directory
         self._table: GpuTable | None = None
-        self._jobs: dict[Key, Standing] = {}
+        self._floor = Floor(float(config.patience))
         self._share = FairShare()
         self._draining = False
 
@@ -126,7 +105,7 @@ class Inventory(Stage[InventoryMessage]):
         try:
             yield
         finally:
-            for standing in self._jobs.values():
+            for standing in self._floor.jobs.values():
                 self._unlock(standing)
 
     async def receive(self, message: InventoryMessage) -> None:
@@ -173,25 +152,11 @@ class Inventory(Stage[InventoryMessage]):
         simulated = self.world.probe.simulated
         return tuple(GrantedGpu(gpu.index, gpu.uuid, simulated) for gpu in self._table.gpus if gpu.health == "healthy")
 
-    def _free(self) -> Room:
-        """What is not granted: the disk of all placed jobs and the compute of all granted ones is taken."""
-        return remaining(self._total(), (self._taken(standing) for standing in self._jobs.values()))
-
-    def _taken(self, standing: Standing) -> Place:
-        disk = standing.request.disk if standing.placed else 0
-        if standing.place is None or not standing.compute_held:
-            return Place(cpus=0.0, disk=disk)
-        return msgspec.structs.replace(standing.place, disk=disk)
-
     def _gpu_table(self) -> GpuTable:
         if self._table is None:
             return GpuTable(driver=None)
-        holders = {
-            gpu.uuid: job.claim.id
-            for job in self._jobs.values()
-            if job.compute_held and job.place
-            for gpu in job.place.gpus
-        }
+        running = self._floor.running()
+        holders = {gpu.uuid: job.claim.id for job in running if job.place for gpu in job.place.gpus}
         rows = tuple(msgspec.structs.replace(row, job=holders.get(row.uuid)) for row in self._table.gpus)
         return GpuTable(self._table.driver, rows)
 
@@ -228,7 +193,7 @@ class Inventory(Stage[InventoryMessage]):
         elif self._draining:
             await self._outputs.tell(Ended(claim, EndReason.PREEMPTED, "the runner drains", release_after_s=0.0))
         else:
-            self._jobs[claim.key] = Standing(claim, request, since=self._clock)
+            self._floor.jobs[claim.key] = Standing(claim, request, limit_of(claim, self.config), since=self._clock)
 
     def _request(self, claim: ClaimedJob) -> Request:
         return request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
@@ -254,12 +219,13 @@ class Inventory(Stage[InventoryMessage]):
         if entry.placed is None and entry.exited is None:
             await self._offered(claim)
             return
-        standing = Standing(claim, self._request(claim), since=self._clock, placed=True)
+        limit_s = limit_of(claim, self.config)
+        standing = Standing(claim, self._request(claim), limit_s, since=self._clock, placed=True)
         if entry.granted is not None and entry.exited is None:
             self._lock(entry.granted.grant.here)
             self._hold(standing, entry.granted.grant.here)
         if entry.placed is not None or entry.granted is not None:
-            self._jobs[claim.key] = standing
+            self._floor.jobs[claim.key] = standing
 
     # Jobs go on
 
@@ -273,96 +239,38 @@ class Inventory(Stage[InventoryMessage]):
 
     def _in_turn(self) -> list[Standing]:
         """Waiting jobs: those of the least charged queue first, then by arrival."""
-        waiting = [standing for standing in self._jobs.values() if standing.place is None]
+        waiting = list(self._floor.waiting())
         if len(waiting) > 1:
             rank = {queue: place for place, queue in enumerate(self._share.order(self._clock))}
             waiting.sort(key=lambda standing: (rank.get(standing.claim.queue, len(rank)), standing.since))
         return waiting
 
     def _consider(self, standing: Standing) -> None:
-        if self.config.max_jobs and self._running() >= self.config.max_jobs:
+        if self.config.max_jobs and len(self._floor.running()) >= self.config.max_jobs:
             self._tell_why(standing, f"waits for one of {self.config.max_jobs} running jobs (max_jobs)")
             return
-        room = self._room_for(standing)
-        request = standing.request if not standing.placed else msgspec.structs.replace(standing.request, disk=0)
-        place = choose(request, room)
+        room = self._floor.room_for(standing, self._total(), clock=self._clock, now=self.world.now())
+        place = choose(standing.still_needs, room)
         if place is not None and self._lock(place):
             self._grant(standing, msgspec.structs.replace(place, disk=standing.request.disk))
             return
-        self._tell_why(standing, self._reason(standing, request, room))
+        self._tell_why(standing, self._floor.reason(standing, room, self._clock))
         if not standing.placed and self._may_stage_ahead(standing, room):
             self._place(standing)
 
-    def _running(self) -> int:
-        return sum(1 for standing in self._jobs.values() if standing.compute_held)
-
-    def _room_for(self, standing: Standing) -> Room:
-        """What this job may take: all that is free, but for what a kept job before it has reserved."""
-        room = self._free()
-        kept = next((other for other in self._jobs.values() if other.place is None and self._reserves(other)), None)
-        if kept is None or kept is standing or self._ends_before(standing, kept):
-            return room
-        return self._without(room, kept.request)
-
-    def _reserves(self, standing: Standing) -> bool:
-        """A job that ran out of patience and is kept: what it waits for is no longer given to smaller ones."""
-        return self._clock - standing.since > self.config.patience and self._kept(standing.claim)
-
-    def _ends_before(self, standing: Standing, kept: Standing) -> bool:
-        """Whether a small job's time limit ends it before the kept one could begin anyway."""
-        return self._clock + self._limit_s(standing.claim) <= self._begins_by(kept)
-
-    def _without(self, room: Room, reserved: Request) -> Room:
-        gpus = room.gpus[min(reserved.gpus, len(room.gpus)) :]
-        return msgspec.structs.replace(
-            room, gpus=gpus, cpus=room.cpus - reserved.cpus, memory=room.memory - reserved.memory
-        )
-
-    def _begins_by(self, waiting: Standing) -> float:
-        """Loop seconds at which a waiting job could begin, if every running one used its whole time limit."""
-        running = sorted((job for job in self._jobs.values() if job.compute_held), key=lambda job: job.ends_by)
-        for index, job in enumerate(running):
-            still = (self._taken(other) for other in (*running[index + 1 :], *self._placed_only()))
-            if not shortage(waiting.request, remaining(self._total(), still), have="free"):
-                return job.ends_by
-        return self._clock
-
-    def _placed_only(self) -> tuple[Standing, ...]:
-        return tuple(job for job in self._jobs.values() if not job.compute_held)
-
-    def _limit_s(self, claim: ClaimedJob) -> float:
-        limit = claim.job.timeout if claim.job.timeout is not None else claim.rights.timeout_s
-        return float(self.config.timeout if limit is None else limit)
-
-    def _reason(self, standing: Standing, request: Request, room: Room) -> str:
-        missing = shortage(request, room, have="free")
-        if not missing:
-            return "its GPU is held by another runner of this machine"
-        holders = [
-            job
-            for job in self._jobs.values()
-            if job.compute_held and (not request.gpus or (job.place and job.place.gpus))
-        ]
-        if not holders:
-            return missing
-        first = min(holders, key=lambda job: job.ends_by)
-        what = _gpu_names(first.place) if request.gpus > len(room.gpus) else "its share"
-        left = max(0.0, first.ends_by - self._clock)
-        return f"{missing}: {first.claim.id} has {what} for at most {format_duration(left)} more"
-
     def _tell_why(self, standing: Standing, sentence: str) -> None:
         """Journal the reason where its kind changed; the seconds in it are those of that moment."""
-        kind = sentence.rpartition(" for at most ")[0] or sentence
+        kind = same_kind(sentence)
         if kind != standing.told:
             standing.told = kind
             self._in_task(standing, self._write_why, sentence, name="why")
 
     async def _write_why(self, standing: Standing, sentence: str) -> None:
-        if standing.place is None:
+        if standing.waits:
             await self.record(standing.claim.key, WaitRecord(sentence, self.world.now()))
 
     def _may_stage_ahead(self, standing: Standing, room: Room) -> bool:
-        ahead = sum(1 for job in self._jobs.values() if job.placed and job.place is None)
+        ahead = sum(1 for job in self._floor.waiting() if job.placed)
         return ahead < self.config.ahead and standing.request.disk <= room.disk
 
     def _place(self, standing: Standing) -> None:
@@ -382,7 +290,7 @@ class Inventory(Stage[InventoryMessage]):
 
     def _hold(self, standing: Standing, place: Place) -> None:
         standing.place, standing.compute_held = place, True
-        standing.ends_by = self._clock + self._limit_s(standing.claim)
+        standing.ends_by = self._clock + standing.limit_s
         self._share.take(standing.claim.queue, dominant_share(place, self._total()), self._clock)
 
     async def _send_to_executor(self, standing: Standing, staged_before: bool) -> None:  # noqa: FBT001 - passed on by name
@@ -420,7 +328,7 @@ class Inventory(Stage[InventoryMessage]):
 
     def _released(self, message: Released) -> None:
         """Part ``compute`` gives back GPUs, cores and memory; part ``all`` the rest, whatever it is."""
-        standing = self._jobs.get(message.key)
+        standing = self._floor.jobs.get(message.key)
         if standing is None:
             return
         if message.part == "all" and standing.compute_held:
@@ -428,7 +336,7 @@ class Inventory(Stage[InventoryMessage]):
             self._executor.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, now, "it ended elsewhere"))
         self._free_compute(standing)
         if message.part == "all":
-            del self._jobs[message.key]
+            del self._floor.jobs[message.key]
 
     def _free_compute(self, standing: Standing) -> None:
         if standing.compute_held and standing.place is not None:
@@ -439,7 +347,7 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _stop(self, stop: StopJob) -> None:
         """End a job that nobody else holds yet; else remember it, in case it is still on its way here."""
-        standing = self._jobs.get(stop.key)
+        standing = self._floor.jobs.get(stop.key)
         if standing is None or standing.claim.attempt != stop.attempt:
             self.mark(stop)
         elif not standing.placed:
@@ -447,45 +355,25 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _end(self, claim: ClaimedJob, reason: EndReason, message: str) -> None:
         await self._outputs.tell(Ended(claim, reason, message))
-        standing = self._jobs.get(claim.key)
+        standing = self._floor.jobs.get(claim.key)
         if standing is not None and not standing.placed:
-            del self._jobs[claim.key]
+            del self._floor.jobs[claim.key]
 
     async def _drain(self) -> None:
         self._draining = True
-        for standing in tuple(self._jobs.values()):
+        for standing in tuple(self._floor.jobs.values()):
             if not standing.placed:
                 await self._give_back(standing, 0.0, "the runner drains")
 
     async def _give_up_the_patient(self) -> None:
-        """Give back what waited long enough, but for jobs that are kept; of those the first one reserves."""
-        for standing in tuple(self._jobs.values()):
-            if standing.placed or self._clock - standing.since <= self.config.patience:
-                continue
-            if not self._kept(standing.claim) or self._another_is_kept(standing):
-                await self._give_back(standing, float(self.config.patience), "waited long enough on this box")
-
-    def _kept(self, claim: ClaimedJob) -> bool:
-        return (
-            claim.rights.own
-            or claim.rights.sole_reader
-            or claim.note.releases >= KEPT_AFTER_RELEASES
-            or self.world.now() - claim.submitted_at > KEPT_AFTER_S
-        )
-
-    def _another_is_kept(self, standing: Standing) -> bool:
-        """One reservation a queue: what waits behind it goes back, so that smaller jobs behind are seen."""
-        return any(
-            other.claim.queue == standing.claim.queue and other.since < standing.since
-            for other in self._jobs.values()
-            if other.place is None and other is not standing
-        )
+        for standing in self._floor.to_give_back(clock=self._clock, now=self.world.now()):
+            await self._give_back(standing, float(self.config.patience), "waited long enough on this box")
 
     async def _give_back(self, standing: Standing, after_s: float, why: str) -> None:
         await self._outputs.tell(Ended(standing.claim, EndReason.PREEMPTED, why, release_after_s=after_s))
-        self._jobs.pop(standing.claim.key, None)
+        self._floor.jobs.pop(standing.claim.key, None)
         account = self._share.accounts.get(standing.claim.queue)
-        if account is not None and not self._kept(standing.claim):
+        if account is not None and not standing.kept(self.world.now()):
             account.rests_until = self._clock + after_s
 
     # Credits
@@ -512,14 +400,10 @@ class Inventory(Stage[InventoryMessage]):
 
     def _credit_kind(self, queue: str) -> bool | None:
         """None: no credit now; False: there is room; True: only for a job to stage ahead."""
-        waiting = [job for job in self._jobs.values() if job.place is None]
+        waiting = self._floor.waiting()
         of_queue = sum(1 for job in waiting if job.claim.queue == queue)
-        full = bool(self.config.max_jobs) and self._running() + len(waiting) >= self.config.max_jobs
-        if self._free().cpus > 1e-9 and of_queue < self.config.max_waiting and not full:  # noqa: PLR2004 - rounding
+        most = self.config.max_jobs or len(self._floor.jobs) + 1
+        has_room = self._floor.free(self._total()).cpus > ROUNDING and len(self._floor.running()) + len(waiting) < most
+        if has_room and of_queue < self.config.max_waiting:
             return False
         return True if not waiting and self.config.ahead else None
-
-
-def _gpu_names(place: Place | None) -> str:
-    gpus = place.gpus if place else ()
-    return "GPU " + ", ".join(str(gpu.index) for gpu in gpus)
