@@ -15,10 +15,10 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adapters.beneath import DIRECTORY, NEW_FILE, NotRegular, kind_of, open_directory, open_regular, parts_of
-from adapters.copying import copy, hash_file
-from adapters.files import OWNER_FILE
+from adapters.beneath import DIRECTORY, NotRegular, kind_of, open_directory, open_regular, parts_of
+from adapters.copying import hash_file
 from adapters.interruptible import Stop
+from adapters.outbox import Outbox
 from adapters.packing import Pack, open_pack
 from adapters.trees import Found, walk
 from runner.job import Output
@@ -48,13 +48,12 @@ class CollectLimits:
 
 
 class Collecting:
-    """One output on its way out; ``workspace`` and ``outbox`` are open directories, the second empty and private."""
+    """One output on its way out; ``workspace`` is an open directory."""
 
-    def __init__(self, workspace: int, outbox: int, outbox_path: str, limits: CollectLimits, stop: Stop) -> None:
-        self._workspace, self._outbox, self._outbox_path = workspace, outbox, outbox_path
+    def __init__(self, workspace: int, outbox: Outbox, limits: CollectLimits, stop: Stop) -> None:
+        self._workspace, self._outbox = workspace, outbox
         self._limits, self._stop = limits, stop
         self._holes = 0
-        self._count = 0
 
     def collect(self, output: Output, job_id: str) -> Iterator[CollectedFile]:
         """Yield the files of an output, or one that is packed, and what cannot be stored with its problem."""
@@ -96,7 +95,7 @@ class Collecting:
         for found, path in self._inside(output, at, name):
             nothing = False
             inner = "/".join((*found.above, found.name))
-            if self._count >= self._limits.files:
+            if self._outbox.count >= self._limits.files:
                 yield _problem(output.path, f"holds more than {self._limits.files} files: pack it")
                 return
             yield self._single(path, found.name, inner, found.at)
@@ -119,7 +118,7 @@ class Collecting:
                 case CollectedFile():
                     return opened
                 case fd, _:
-                    local = self._take(fd)
+                    local = self._outbox.take(fd, self._stop)
                     size, digest = hash_file(fd, self._stop)
                     return CollectedFile(path, called, local, size, digest=digest)
 
@@ -157,36 +156,16 @@ class Collecting:
             return "has a second name, and this machine lets anybody make one (sysctl fs.protected_hardlinks=1)"
         return "" if _is_text(path) else "has a name that is not UTF-8"
 
-    def _take(self, fd: int) -> str:
-        """Give an open file a name of its own in the outbox."""
-        name = str(self._count)
-        self._count += 1
-        try:
-            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._outbox, follow_symlinks=True)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            self._copy(fd, name)
-        return f"{self._outbox_path}/{name}"
-
-    def _copy(self, fd: int, name: str) -> None:
-        target = os.open(name, NEW_FILE, OWNER_FILE, dir_fd=self._outbox)
-        try:
-            copy(fd, target, self._stop)
-        finally:
-            os.close(target)
-
     # Packed
 
     def _packed(self, output: Output, at: int, name: str, called: str) -> Iterator[CollectedFile]:
-        fd = os.open("packed", NEW_FILE, OWNER_FILE, dir_fd=self._outbox)
+        fd, local = self._outbox.new_file("packed")
         try:
             with os.fdopen(os.dup(fd), "wb") as file, open_pack(file, output.pack, self._stop) as pack:
                 yield from self._fill(pack, output, at, name, called)
             size, digest = hash_file(fd, self._stop)
         finally:
             os.close(fd)
-        local = f"{self._outbox_path}/packed"
         yield CollectedFile(output.path, f"{called}.{output.pack}", local, size, digest=digest)
 
     def _fill(self, pack: Pack, output: Output, at: int, name: str, called: str) -> Iterator[CollectedFile]:

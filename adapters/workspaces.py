@@ -18,6 +18,7 @@ from adapters.beneath import DIRECTORY
 from adapters.collecting import Collecting, CollectLimits
 from adapters.files import OWNER_DIRECTORY, explained
 from adapters.interruptible import Stop, interruptibly
+from adapters.outbox import Outbox
 from adapters.placing import place_archive, place_file, place_text
 from adapters.trees import remove_tree, walk
 from adapters.worker import Worker
@@ -110,19 +111,10 @@ class FolderWorkspaces:
 
     def _collect(self, workspace: str, output: Output, job_id: str, stop: Stop) -> tuple[CollectedFile, ...]:
         with explained("collecting an output", output.path), self._opened(workspace) as root:
-            path = self._new_outbox(workspace, output)
-            outbox = os.open(path, DIRECTORY)
-            try:
-                return tuple(Collecting(root, outbox, path, self._collect_limits, stop).collect(output, job_id))
-            finally:
-                os.close(outbox)
-
-    def _new_outbox(self, workspace: str, output: Output) -> str:
-        """Make an empty private directory for one output; an earlier one of it is deleted."""
-        path = os.path.join(self._outbox(workspace), hashlib.sha256(output.path.encode()).hexdigest()[:32])
-        remove_tree(path)
-        os.makedirs(path, OWNER_DIRECTORY)
-        return path
+            name = hashlib.sha256(output.path.encode()).hexdigest()[:32]
+            outbox = Outbox(os.path.join(self._outbox(workspace), name))
+            with contextlib.closing(outbox):
+                return tuple(Collecting(root, outbox, self._collect_limits, stop).collect(output, job_id))
 
     def _outbox(self, workspace: str) -> str:
         return os.path.join(self._outboxes, os.path.basename(workspace))
