@@ -14,13 +14,13 @@ from typing import TypeVar, assert_never
 
 import msgspec
 
-from runner import __version__
 from runner.calls import Patience
 from runner.config import Config
 from runner.directory import Directory, QueueEntry
 from runner.errors import AlreadyStored, OutOfSpace, RunnerError
-from runner.job import ENDINGS, Decision, EndReason, Key, Output, PastAttempt, Verdict, Whose, decide
+from runner.job import EndReason, Key, Output
 from runner.kernel import Ref
+from runner.leaving import Leaving, log_account, lost_receipt, receipt_of, release_of, url_of
 from runner.messages import (
     Ended,
     Exited,
@@ -35,11 +35,10 @@ from runner.messages import (
     StopJob,
 )
 from runner.ports import CollectedFile, Results, SpoolSeal, World
-from runner.receipt import GrantAccount, ImageAccount, LogAccount, OutputAccount, Receipt, RunnerAccount
+from runner.receipt import OutputAccount, Receipt
 from runner.records import (
     ClaimedJob,
     ExitRecord,
-    Grant,
     JournalEntry,
     Outcome,
     StagedJob,
@@ -60,17 +59,6 @@ class _JobFailed(msgspec.Struct, frozen=True):
 
     leaving: Leaving
     error: Exception
-
-
-class Leaving(msgspec.Struct, frozen=True):
-    """A job on its way out: how it ended, and what it had."""
-
-    claim: ClaimedJob
-    outcome: Outcome
-    staged: StagedJob | None = None
-    grant: Grant | None = None
-    release_after_s: float | None = None
-    refused_here: bool = False
 
 
 OutputsMessage = Started | Exited | Ended | LeaseChecked | StopJob | JobAdopted | QuietChanged | _JobFailed
@@ -155,15 +143,15 @@ class Outputs(Stage[OutputsMessage]):
         """Storing itself failed: store the failure instead, without outputs; if that fails too, the budget ends it."""
         claim = message.leaving.claim
         text = await self.failed(claim, message.error)
-        outcome = msgspec.structs.replace(message.leaving.outcome, reason=EndReason.RUNNER_FAULT, message=text)
-        self._begin(msgspec.structs.replace(message.leaving, outcome=outcome, staged=None))
+        leaving = message.leaving.failing(EndReason.RUNNER_FAULT, text)
+        self._begin(msgspec.structs.replace(leaving, staged=None))
 
     # One job leaves
 
     async def _finish(self, leaving: Leaving) -> None:
         claim = leaving.claim
         if leaving.release_after_s is not None:
-            await self._release(leaving, leaving.release_after_s)
+            await self._release(leaving)
             return
         await self.record(claim.key, ExitRecord(leaving.outcome, self.world.now()))
         if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._is_held(claim):
@@ -174,7 +162,8 @@ class Outputs(Stage[OutputsMessage]):
         if not await self._is_held(claim):
             await self._lost(leaving)
             return
-        receipt, decision = self._receipt(leaving, outputs, seal, url)
+        log = log_account(seal, url)
+        receipt, decision = receipt_of(leaving, outputs, log, box=self.world.box.id, now=self.world.now())
         if not await self._store_receipt(claim, receipt):
             await self._lost(leaving)
             return
@@ -193,16 +182,11 @@ class Outputs(Stage[OutputsMessage]):
             reason = EndReason(receipt.end_reason)
             self._logs.urgent(Reported(claim, reason, receipt.exit_code, receipt.message, last))
 
-    async def _release(self, leaving: Leaving, after_s: float) -> None:
+    async def _release(self, leaving: Leaving) -> None:
         """Give a message back untried: no receipt, no fault, no attempt; the note counts it."""
-        claim, note = leaving.claim, leaving.claim.note
-        refused_by = {*note.refused_by, self.world.box.id} if leaving.refused_here else set(note.refused_by)
-        note = msgspec.structs.replace(
-            note, releases=note.releases + 1, refused_by=tuple(sorted(refused_by)), last_reason=leaving.outcome.message
-        )
-        receipt = Receipt(claim.id, queue=claim.queue_name, state="waiting", message=leaving.outcome.message)
-        decision = Decision(Verdict.RELEASE, after_s, note)
-        await self.say(claim, f"given back to the queue: {leaving.outcome.message}")
+        claim = leaving.claim
+        receipt, decision = release_of(leaving, self.world.box.id)
+        await self.say(claim, f"given back to the queue: {receipt.message}")
         await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
         await self._remove_workspace(leaving)
         await self._leave(claim, receipt)
@@ -210,9 +194,7 @@ class Outputs(Stage[OutputsMessage]):
     async def _lost(self, leaving: Leaving) -> None:
         """Another box has the job: nothing of ours may stand where its results will."""
         claim = leaving.claim
-        receipt = Receipt(
-            claim.id, queue=claim.queue_name, state="lost", end_reason=EndReason.LEASE_LOST.value, box=self.world.box.id
-        )
+        receipt = lost_receipt(claim, self.world.box.id)
         await self.say(claim, "the claim was lost: nothing is stored here, the job goes on elsewhere")
         await self.record(claim.key, StoreRecord(receipt, None, self.world.now()))
         await self._remove_workspace(leaving)
@@ -252,13 +234,9 @@ class Outputs(Stage[OutputsMessage]):
             accounts = await self._upload_all(leaving, leaving.staged)
         except RunnerError as error:
             await self.say(claim, f"outputs could not be stored: {error}")
-            return self._with_reason(leaving, EndReason.OUTPUT_FAILED, str(error)), ()
+            return leaving.failing(EndReason.OUTPUT_FAILED, str(error)), ()
         await self.record(claim.key, UploadRecord(accounts, self.world.now()))
         return leaving, accounts
-
-    def _with_reason(self, leaving: Leaving, reason: EndReason, message: str) -> Leaving:
-        outcome = msgspec.structs.replace(leaving.outcome, reason=reason, message=message)
-        return msgspec.structs.replace(leaving, outcome=outcome)
 
     async def _upload_all(self, leaving: Leaving, staged: StagedJob) -> tuple[OutputAccount, ...]:
         accounts: list[OutputAccount] = []
@@ -279,7 +257,7 @@ class Outputs(Stage[OutputsMessage]):
             return OutputAccount(file.path, problem=file.problem)
         if not output.url:
             return OutputAccount(file.path, bytes=file.bytes, problem="no url says where it should be stored")
-        url = _url_of(output, claim.id, file.name)
+        url = url_of(output, claim.id, file.name)
         store = self.world.open_store(url, claim.rights)
         patience = Patience(try_s=float(self.config.transfer_timeout), all_s=float(self.config.output_patience))
         try:
@@ -291,7 +269,7 @@ class Outputs(Stage[OutputsMessage]):
     async def _remove_workspace(self, leaving: Leaving) -> None:
         """Delete the workspace of a job that succeeded; one that failed is kept for its owner to look at, for a while."""
         staged = leaving.staged
-        kept = ENDINGS[leaving.outcome.reason].whose is Whose.JOB and self.config.keep_workspaces > 0
+        kept = leaving.workspace_kept and self.config.keep_workspaces > 0
         if staged is None or kept:
             return
         try:
@@ -320,65 +298,6 @@ class Outputs(Stage[OutputsMessage]):
             )
             return seal, ""
 
-    def _receipt(
-        self, leaving: Leaving, outputs: tuple[OutputAccount, ...], seal: SpoolSeal, log_url: str
-    ) -> tuple[Receipt, Decision | None]:
-        claim, outcome = leaving.claim, leaving.outcome
-        now = self.world.now()
-        began = outcome.started_at if outcome.started_at is not None else now
-        past = PastAttempt(self.world.box.id, outcome.reason.value, round((outcome.ended_at or now) - began, 3))
-        note = claim.note
-        if outcome.started_at is not None:
-            note = msgspec.structs.replace(note, starts=note.starts + 1)
-        decision = decide(outcome.reason, note, claim.job.retries, past)
-        place = leaving.grant.here if leaving.grant else None
-        receipt = Receipt(
-            id=claim.id,
-            name=claim.job.name,
-            user=claim.job.user,
-            queue=claim.queue_name,
-            state="waiting" if decision and decision.verdict is Verdict.RETRY else "ended",
-            end_reason=outcome.reason.value,
-            exit_code=outcome.exit_code,
-            attempt=claim.attempt,
-            submitted_at=claim.submitted_at,
-            started_at=outcome.started_at,
-            ended_at=outcome.ended_at or now,
-            gpus=tuple(gpu.uuid for gpu in place.gpus) if place else (),
-            box=self.world.box.id,
-            key=claim.key,
-            message=outcome.message,
-            verdict=decision.verdict.value if decision else None,
-            attempts=decision.note.history if decision else note.history,
-            stages=self._stages(leaving, now),
-            grant=GrantAccount(tuple(gpu.uuid for gpu in place.gpus), place.cores, place.memory)
-            if place
-            else GrantAccount(),
-            isolation=outcome.isolation,
-            usage=outcome.usage,
-            inputs=leaving.staged.inputs if leaving.staged else (),
-            outputs=outputs,
-            log=LogAccount(seal.lines, seal.bytes, seal.sha256, seal.gaps, log_url),
-            image=ImageAccount(leaving.staged.image, leaving.staged.image_digest)
-            if leaving.staged and leaving.staged.image
-            else None,
-            runner=RunnerAccount(__version__, self.world.box.id),
-        )
-        return receipt, decision
-
-    def _stages(self, leaving: Leaving, now: float) -> dict[str, float]:
-        """Seconds in each stage; ``waiting`` counts from the submission of the message."""
-        claim, outcome = leaving.claim, leaving.outcome
-        started, ended = outcome.started_at, outcome.ended_at or now
-        if started is None:
-            return {"waiting": round(max(0.0, ended - claim.submitted_at), 3)}
-        return {
-            "queued": round(max(0.0, claim.claimed_at - claim.submitted_at), 3),
-            "waiting": round(max(0.0, started - claim.submitted_at), 3),
-            "running": round(max(0.0, ended - started), 3),
-            "storing": round(max(0.0, now - ended), 3),
-        }
-
     async def _store_receipt(self, claim: ClaimedJob, receipt: Receipt) -> bool:
         """Put the receipt, once; one that stands is ours from an earlier life, or means that another box was first."""
         await self._put_beside_outputs(claim, receipt)
@@ -397,7 +316,7 @@ class Outputs(Stage[OutputsMessage]):
         first = next((output for output in claim.job.outputs if output.url and not output.key), None)
         if first is None or not any(output.url for output in receipt.outputs):
             return
-        url = _url_of(first, claim.id, "receipt.json")
+        url = url_of(first, claim.id, "receipt.json")
         store = self.world.open_store(url, claim.rights)
         try:
             text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
@@ -421,10 +340,3 @@ class Outputs(Stage[OutputsMessage]):
 
     async def _try(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         return await self.caller.until_done(call, what)
-
-
-def _url_of(output: Output, job_id: str, name: str) -> str:
-    """Return where one file of an output goes: below the url by the job's id, or at the exact key."""
-    if output.key:
-        return f"{output.url.rstrip('/')}/{output.key.format(id=job_id)}"
-    return f"{output.url.rstrip('/')}/{job_id}/{name}"

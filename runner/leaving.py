@@ -1,0 +1,133 @@
+"""A job on its way out, and the receipt and verdict that follow from how it ended. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from runner import __version__
+from runner.job import ENDINGS, Decision, EndReason, Output, PastAttempt, Verdict, Whose, decide
+from runner.ports import SpoolSeal
+from runner.receipt import GrantAccount, ImageAccount, LogAccount, OutputAccount, Receipt, RunnerAccount
+from runner.records import ClaimedJob, Grant, Outcome, StagedJob
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """
+    How a job ended, and what it had.
+
+    ``release_after_s`` gives its message back untried after so many seconds; ``refused_here`` notes that this box can
+    never run it.
+    """
+
+    claim: ClaimedJob
+    outcome: Outcome
+    staged: StagedJob | None = None
+    grant: Grant | None = None
+    release_after_s: float | None = None
+    refused_here: bool = False
+
+    def failing(self, reason: EndReason, message: str) -> Leaving:
+        """Return the same job with another end."""
+        outcome = msgspec.structs.replace(self.outcome, reason=reason, message=message)
+        return msgspec.structs.replace(self, outcome=outcome)
+
+    @property
+    def workspace_kept(self) -> bool:
+        """Whether its owner may want to look at the workspace: the job itself failed."""
+        return ENDINGS[self.outcome.reason].whose is Whose.JOB
+
+
+def release_of(leaving: Leaving, box: str) -> tuple[Receipt, Decision]:
+    """Return what stands for a message that is given back: nothing is burnt, the note counts it."""
+    claim, note = leaving.claim, leaving.claim.note
+    refused_by = {*note.refused_by, box} if leaving.refused_here else set(note.refused_by)
+    reason = leaving.outcome.message
+    note = msgspec.structs.replace(
+        note, releases=note.releases + 1, refused_by=tuple(sorted(refused_by)), last_reason=reason
+    )
+    receipt = Receipt(claim.id, queue=claim.queue_name, state="waiting", message=reason, key=claim.key)
+    return receipt, Decision(Verdict.RELEASE, leaving.release_after_s or 0.0, note)
+
+
+def lost_receipt(claim: ClaimedJob, box: str) -> Receipt:
+    """Return what stands for a job that another box has; it is stored nowhere but in this box's journal."""
+    return Receipt(
+        claim.id, queue=claim.queue_name, state="lost", end_reason=EndReason.LEASE_LOST.value, box=box, key=claim.key
+    )
+
+
+def receipt_of(
+    leaving: Leaving, outputs: tuple[OutputAccount, ...], log: LogAccount, *, box: str, now: float
+) -> tuple[Receipt, Decision | None]:
+    """Write the receipt of an attempt that ended, and decide what becomes of its message."""
+    claim, outcome, staged = leaving.claim, leaving.outcome, leaving.staged
+    decision = _decision(leaving, box, now)
+    place = leaving.grant.here if leaving.grant else None
+    gpus = tuple(gpu.uuid for gpu in place.gpus) if place else ()
+    receipt = Receipt(
+        id=claim.id,
+        name=claim.job.name,
+        user=claim.job.user,
+        queue=claim.queue_name,
+        state="waiting" if decision is not None and decision.verdict is Verdict.RETRY else "ended",
+        end_reason=outcome.reason.value,
+        exit_code=outcome.exit_code,
+        attempt=claim.attempt,
+        submitted_at=claim.submitted_at,
+        started_at=outcome.started_at,
+        ended_at=outcome.ended_at or now,
+        gpus=gpus,
+        box=box,
+        key=claim.key,
+        message=outcome.message,
+        verdict=decision.verdict.value if decision else None,
+        attempts=decision.note.history if decision else claim.note.history,
+        stages=_stages(leaving, now),
+        grant=GrantAccount(gpus, place.cores, place.memory) if place else GrantAccount(),
+        isolation=outcome.isolation,
+        usage=outcome.usage,
+        inputs=staged.inputs if staged else (),
+        outputs=outputs,
+        log=log,
+        image=ImageAccount(staged.image, staged.image_digest) if staged and staged.image else None,
+        runner=RunnerAccount(__version__, box),
+    )
+    return receipt, decision
+
+
+def log_account(seal: SpoolSeal, url: str) -> LogAccount:
+    """Account for an attempt's log."""
+    return LogAccount(seal.lines, seal.bytes, seal.sha256, seal.gaps, url)
+
+
+def _decision(leaving: Leaving, box: str, now: float) -> Decision | None:
+    outcome, note = leaving.outcome, leaving.claim.note
+    ended = outcome.ended_at or now
+    began = outcome.started_at if outcome.started_at is not None else ended
+    if outcome.started_at is not None:
+        note = msgspec.structs.replace(note, starts=note.starts + 1)
+    past = PastAttempt(box, outcome.reason.value, round(ended - began, 3))
+    return decide(outcome.reason, note, leaving.claim.job.retries, past)
+
+
+def _stages(leaving: Leaving, now: float) -> dict[str, float]:
+    """Return seconds: in the queue until claimed, then until the start, running, storing."""
+    claim, outcome = leaving.claim, leaving.outcome
+    ended = outcome.ended_at or now
+    queued = max(0.0, claim.claimed_at - claim.submitted_at)
+    if outcome.started_at is None:
+        return {"queued": round(queued, 3), "waiting": round(max(0.0, ended - claim.claimed_at), 3)}
+    return {
+        "queued": round(queued, 3),
+        "waiting": round(max(0.0, outcome.started_at - claim.claimed_at), 3),
+        "running": round(max(0.0, ended - outcome.started_at), 3),
+        "storing": round(max(0.0, now - ended), 3),
+    }
+
+
+def url_of(output: Output, job_id: str, name: str) -> str:
+    """Return where one file of an output goes: below the url by the job's id, or at the exact key."""
+    base = output.url.rstrip("/")
+    if output.key:
+        return f"{base}/{output.key.replace('{id}', job_id)}"
+    return f"{base}/{job_id}/{name}"
