@@ -8,9 +8,9 @@ from contextlib import suppress
 import msgspec
 
 from adapters.files import explained, names_in
+from adapters.queues.folder_claims import read_body
 from adapters.queues.folder_layout import MARKER, is_queue
 from adapters.queues.folder_names import read_message, read_stamped
-from runner.job import MESSAGE_MAX_BYTES
 
 
 class WaitingMessage(msgspec.Struct, frozen=True):
@@ -27,9 +27,10 @@ class WaitingMessage(msgspec.Struct, frozen=True):
     due_at: float | None = None
 
     def body(self) -> bytes:
-        """Read the message, at most 1 MiB and a byte; empty where a box took it meanwhile."""
-        with suppress(FileNotFoundError), open(self.path, "rb") as file:
-            return file.read(MESSAGE_MAX_BYTES + 1)
+        """Read the message, at most 1 MiB and a byte; empty where a box took it meanwhile, or it is no file."""
+        with suppress(FileNotFoundError):
+            found = read_body(self.path)
+            return found if isinstance(found, bytes) else b""
         return b""
 
 

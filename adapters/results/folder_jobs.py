@@ -20,6 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -170,20 +171,39 @@ def is_final(event: Event) -> bool:
 
 
 def _row(events: list[tuple[Event, str]], receipt: Receipt | None) -> JobRow:
-    """Join the newest receipt with what was told since."""
-    told = {} if receipt is None else {name: getattr(receipt, name) for name in JobRow.__struct_fields__}
-    if not events:
-        return JobRow(**told)
+    """Join the newest receipt with what was told since; an attempt that ended without a reason is tried again."""
+    row = JobRow(events[0][0].id) if receipt is None else _row_of(receipt)
     final = next((told for told in events if is_final(told[0])), None)
-    event, box = final or events[-1]
-    told |= {"id": event.id, "state": event.state, "attempt": event.attempt, "box": told.get("box") or box}
     if final is not None:
-        told |= {"end_reason": event.end_reason, "ended_at": told.get("ended_at") or event.at}
-        return JobRow(
-            **(told | {"exit_code": event.exit_code if event.exit_code is not None else told.get("exit_code")})
-        )
-    if receipt is not None and receipt.state == "ended":
-        return JobRow(**(told | {"state": "ended", "attempt": receipt.attempt}))
+        return _ended(row, *final)
+    if not events or row.state == "ended":
+        return row
+    event, box = events[-1]
     started = [past.at for past, _ in events if past.state == "running" and past.attempt == event.attempt]
-    told |= {"end_reason": None, "exit_code": None, "ended_at": None, "started_at": started[-1] if started else None}
-    return JobRow(**(told | {"box": box}))
+    return msgspec.structs.replace(
+        row,
+        state="waiting" if event.state == "ended" else event.state,
+        attempt=event.attempt,
+        end_reason=None,
+        exit_code=None,
+        started_at=started[-1] if started else None,
+        ended_at=None,
+        box=box,
+    )
+
+
+def _row_of(receipt: Receipt) -> JobRow:
+    fields: dict[str, Any] = {name: getattr(receipt, name) for name in JobRow.__struct_fields__}
+    return JobRow(**fields)
+
+
+def _ended(row: JobRow, event: Event, box: str) -> JobRow:
+    return msgspec.structs.replace(
+        row,
+        state="ended",
+        attempt=event.attempt,
+        end_reason=event.end_reason,
+        exit_code=event.exit_code if event.exit_code is not None else row.exit_code,
+        ended_at=row.ended_at or event.at,
+        box=row.box or box,
+    )

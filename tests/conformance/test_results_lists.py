@@ -48,6 +48,9 @@ def test_a_row_tells_what_was_told_last(results_harness: ResultsHarness) -> None
                 row.started_at,
                 row.end_reason,
             )
+            await results.append(KEY, "a", (event("ended", 9),), ())
+            (row,) = await results.list(ended=False)
+            assert ("waiting", 1) == (row.state, row.attempt), "it ended without a reason, so it is tried again"
             await results.append(KEY, "a", (event("waiting", 0, attempt=2),), ())
             (row,) = await results.list(ended=False)
             assert ("waiting", 2, None) == (row.state, row.attempt, row.started_at)
