@@ -13,13 +13,14 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_deadline import forget, write_deadline
-from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal
+from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, to_its_end
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_spec import NAME, DockerSettings, request
@@ -30,6 +31,7 @@ from runner.errors import BadInput, OutOfSpace, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
 
+HTTP_NOT_MODIFIED = 304
 HTTP_BAD_PARAMETER = 400
 LOOK_EVERY_S = 5.0
 _INIT_FAILED = "[FATAL tini"
@@ -72,13 +74,13 @@ class DockerContainers:
                 raise Unavailable(f"a container {spec.name} of another owner is in the way; remove or rename it")
             if found is None or not found.was_started:
                 found = await self._start_first_time(spec, found)
-            return running_of(spec.name, found, await self._box.what_is_missing())
+            return running_of(spec.name, found, await self._box.what_is_missing(), os.geteuid())
 
     async def adopt(self, name: str) -> Running | None:
         found = await self._box.look(name)
         if found is None or not found.was_started:
             return None
-        return running_of(name, found, await self._box.what_is_missing())
+        return running_of(name, found, await self._box.what_is_missing(), os.geteuid())
 
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
         attachment = self._unread.pop(name, None)
@@ -174,11 +176,15 @@ class DockerContainers:
         async with self._choosing:
             uid = await self._free_uid()
             body = request(spec, self._settings, uid=uid, deadline_directory=directory)
-            try:
-                async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
-                    await docker.containers.create(body, name=spec.name)
-            except EngineRefusal as refusal:
-                raise _whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
+            # Broken off, it could leave a container that cannot be found yet.
+            await to_its_end(self._create_sealed(spec, body))
+
+    async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> None:
+        try:
+            async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
+                await docker.containers.create(body, name=spec.name)
+        except EngineRefusal as refusal:
+            raise _whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
 
     async def _free_uid(self) -> int:
         """Choose a uid for the next job; a runner that is not root has only its own."""
@@ -199,14 +205,25 @@ class DockerContainers:
             await self._programs.check(created, spec.command[0])
         attachment = await open_attachment(self._engine, created.id)
         try:
-            async with self._engine.call(f"start container {spec.name}") as docker:
-                await docker.containers.container(created.id).start()
+            # Broken off, it could be on its way still when the next call sees a container that has not started.
+            is_first = await to_its_end(self._start_created(spec.name, created.id))
         except BaseException as error:
             await attachment.close()
             if isinstance(error, EngineRefusal):
                 raise _whose_fault(error, (HTTP_BAD_PARAMETER,)) from error
             raise
-        self._unread[spec.name] = attachment
+        if is_first:
+            self._unread[spec.name] = attachment
+        else:
+            await attachment.close()
+
+    async def _start_created(self, name: str, container_id: str) -> bool:
+        """Start it; False where an earlier call that was broken off had done so, and output may have gone by."""
+        async with (
+            self._engine.call(f"start container {name}") as docker,
+            self._engine.send(docker, "POST", f"containers/{container_id}/start") as answer,
+        ):
+            return bool(answer.status != HTTP_NOT_MODIFIED)
 
     def _watch_memory(self, name: str, found: Inspected) -> None:
         """Begin to watch it, once, while it runs."""

@@ -55,7 +55,7 @@ class BoxContainers:
         try:
             async with (
                 self._engine.call(f"measure container {container_id}") as docker,
-                self._engine.get(docker, f"containers/{container_id}/stats", **query) as answer,
+                self._engine.send(docker, "GET", f"containers/{container_id}/stats", **query) as answer,
             ):
                 return decoded(await answer.json(content_type=None), Sample, self._engine.url)
         except EngineRefusal as refusal:
@@ -71,7 +71,7 @@ class BoxContainers:
         filters = json.dumps({"label": [f"{LABEL_BOX}={self._box}"]})
         async with (
             self._engine.call("list this box's containers") as docker,
-            self._engine.get(docker, "containers/json", all=1, filters=filters) as answer,
+            self._engine.send(docker, "GET", "containers/json", all=1, filters=filters) as answer,
         ):
             return decoded(await answer.json(content_type=None), list[Listed], self._engine.url)
 

@@ -8,7 +8,7 @@ never loads it. After an engine restart the next call connects again by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -27,6 +27,10 @@ _SDK_NO_CONNECTION = 900
 class _Spoken(msgspec.Struct, frozen=True):
     newest: str = msgspec.field(name="ApiVersion")
     oldest: str = msgspec.field(name="MinAPIVersion", default="1.12")
+
+
+class _Told(msgspec.Struct, frozen=True):
+    message: str
 
 
 class EngineRefusal(Unavailable):
@@ -113,9 +117,9 @@ class Engine:
         return str(docker.api_version)
 
     @asynccontextmanager
-    async def get(self, docker: Any, path: str, **query: str | int) -> AsyncIterator[Any]:
+    async def send(self, docker: Any, method: str, path: str, /, **query: str | int) -> AsyncIterator[Any]:
         """
-        Read one path of the API as it comes, without a time limit of its own: the SDK decodes logs as text.
+        Call the API where the SDK hides what it answers; without a time limit of its own.
 
         Raises:
             EngineRefusal: the engine answered with an error.
@@ -123,10 +127,9 @@ class Engine:
         import aiohttp
 
         url = f"{docker.docker_host}/{docker.api_version}/{path}"
-        async with docker.session.get(url, params=query, timeout=aiohttp.ClientTimeout()) as answer:
+        async with docker.session.request(method, url, params=query, timeout=aiohttp.ClientTimeout()) as answer:
             if not answer.ok:
-                told = await answer.json(content_type=None)
-                raise EngineRefusal(answer.status, str(told.get("message", "")), f"read {path}")
+                raise EngineRefusal(answer.status, _words(await answer.read(), answer.reason), f"{method} {path}")
             yield answer
 
     async def close(self) -> None:
@@ -135,6 +138,18 @@ class Engine:
         if docker is not None:
             await docker.close()
             await docker.connector.close()
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await what must not be left half done: a cancellation waits for its end, which the work itself bounds."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
 
 
 def decoded(answer: object, kind: type[T], url: str) -> T:
@@ -148,6 +163,13 @@ def decoded(answer: object, kind: type[T], url: str) -> T:
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
         raise Unavailable(f"what listens at {url} does not answer as a Docker engine does: {error}") from error
+
+
+def _words(body: bytes, reason: str) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Told).message
+    except msgspec.MsgspecError:
+        return reason
 
 
 def _open(url: str) -> Any:

@@ -55,7 +55,13 @@ async def open_attachment(engine: Engine, container_id: str) -> Attachment:
     """Attach to a container that was created; the caller closes."""
     async with engine.call(f"attach to container {container_id}") as docker:
         stream = docker.containers.container(container_id).attach(stdout=True, stderr=True)
-        await stream.__aenter__()
+        try:
+            await stream.__aenter__()
+        except BaseException:
+            # The SDK asserts a connection as it closes, which may be what was refused.
+            with suppress(AssertionError):
+                await stream.close()
+            raise
     return Attachment(stream)
 
 
@@ -73,7 +79,7 @@ async def last_error_line(engine: Engine, container_id: str) -> str:
     with suppress(EngineRefusal):
         async with engine.call(f"read the last line of container {container_id}") as docker:
             query = {"stdout": 0, "stderr": 1, "details": 1, "tail": 1}
-            async with engine.get(docker, f"containers/{container_id}/logs", **query) as answer:
+            async with engine.send(docker, "GET", f"containers/{container_id}/logs", **query) as answer:
                 chunks = KeptLog({}).feed(await answer.read())
         return b"".join(chunk.data for chunk in chunks).decode(errors="replace").strip()
     return ""
@@ -102,20 +108,22 @@ class JobOutput:
             Unavailable: the engine went away; read again with what was read so far as ``skip``.
         """
         if attachment is not None:
-            async with aclosing(self._attached(attachment)) as attached:
-                async for chunk in attached:
-                    for piece in self._counted(chunk):
-                        yield piece
+            async for chunk in self._relayed(self._attached(attachment)):
+                yield chunk
             if await self._is_whole():
                 return
         while (found := await self._look()) is not None and found.was_started:
-            async with aclosing(self._kept(found)) as kept:
-                async for chunk in kept:
-                    for piece in self._counted(chunk):
-                        yield piece
+            async for chunk in self._relayed(self._kept(found)):
+                yield chunk
             if found.has_ended:
                 return
             await until_ended(self._engine, found.id, QUIET_S)
+
+    async def _relayed(self, source: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+        async with aclosing(source):
+            async for chunk in source:
+                for piece in self._counted(chunk):
+                    yield piece
 
     def _counted(self, chunk: Chunk) -> Iterator[Chunk]:
         for begin in range(0, len(chunk.data), CHUNK_MAX_BYTES):
@@ -163,7 +171,7 @@ class JobOutput:
         query = {"stdout": 1, "stderr": 1, "details": 1, "follow": int(follow)}
         try:
             async with self._engine.call(f"read the log of container {container_id}") as docker:
-                reading = self._engine.get(docker, f"containers/{container_id}/logs", **query)
+                reading = self._engine.send(docker, "GET", f"containers/{container_id}/logs", **query)
                 return await stack.enter_async_context(reading)
         except EngineRefusal as refusal:
             return refusal.unless_absent()

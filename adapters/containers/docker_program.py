@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal
+from adapters.containers.docker_engine import Engine, EngineRefusal
 from adapters.containers.docker_spec import WORK
 from adapters.containers.docker_state import Inspected
 from runner.errors import BadInput
@@ -73,14 +73,15 @@ class Programs:
 
     async def _stat(self, container_id: str, path: str) -> _Stat | None:
         address = f"containers/{container_id}/archive"
-        async with self._engine.call(f"look for {path} in container {container_id}") as docker:
-            url = f"{docker.docker_host}/{docker.api_version}/{address}"
-            async with docker.session.head(url, params={"path": path}) as answer:
-                if answer.status == HTTP_NOT_FOUND:
-                    return None
-                if not answer.ok:
-                    raise EngineRefusal(answer.status, str(answer.reason), f"look for {path}")
+        try:
+            async with (
+                self._engine.call(f"look for {path} in container {container_id}") as docker,
+                self._engine.send(docker, "HEAD", address, path=path) as answer,
+            ):
                 return msgspec.json.decode(base64.b64decode(answer.headers[_STAT_HEADER]), type=_Stat)
+        except EngineRefusal as refusal:
+            refusal.unless_absent()
+            return None
 
     def _remember(self, key: tuple[str, str, str]) -> None:
         self._found[key] = None
@@ -89,8 +90,10 @@ class Programs:
 
 
 def _path_of(created: Inspected) -> str:
-    variables = dict(variable.partition("=")[::2] for variable in created.config.env or ())
-    return variables.get("PATH", DEFAULT_PATH)
+    variables = [
+        variable.removeprefix("PATH=") for variable in created.config.env or () if variable.startswith("PATH=")
+    ]
+    return variables[-1] if variables else DEFAULT_PATH
 
 
 def _candidates(program: str, path: str) -> Iterator[str]:

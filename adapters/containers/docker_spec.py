@@ -153,7 +153,9 @@ def _files(spec: ContainerSpec, deadline_directory: str) -> dict[str, Any]:
 
 def _log(budget_bytes: int) -> dict[str, Any]:
     size = str(budget_bytes * LOG_FRAMING)
-    return {"Type": "local", "Config": {"max-size": size, "max-file": "1", "compress": "false"}}
+    # The engine's own default could be to drop lines when it is busy.
+    kept = {"max-size": size, "max-file": "1", "compress": "false", "mode": "blocking"}
+    return {"Type": "local", "Config": kept}
 
 
 def _devices(uuids: list[str]) -> list[dict[str, Any]]:

@@ -103,16 +103,21 @@ class Engineered(msgspec.Struct, frozen=True):
         return any(option.startswith("name=seccomp") and "unconfined" not in option for option in self.security)
 
 
-def running_of(name: str, found: Inspected, missing: tuple[str, ...]) -> Running:
-    """Describe a container that was started."""
+def running_of(name: str, found: Inspected, missing: tuple[str, ...], own_uid: int) -> Running:
+    """
+    Describe a container that was started, in the same words while it runs and afterwards, so without a pid.
+
+    A job that has the runner's own uid is not kept apart by it.
+    """
+    user = found.config.user.partition(":")[0]
     isolation = Isolation(
         runtime="docker",
-        user=found.config.user.partition(":")[0],
+        user=user,
         network=found.host.network,
         gpu="advisory" if found.labels.get(LABEL_GPUS) and not found.host.device_requests else "enforced",
-        missing=missing,
+        missing=tuple(sorted((*missing, "user"))) if user == str(own_uid) else missing,
     )
-    return Running(name, epoch_seconds(found.state.started_at), isolation, pid=found.state.pid or None)
+    return Running(name, epoch_seconds(found.state.started_at), isolation)
 
 
 def exit_of(found: Inspected, memory_peak: int | None) -> Exit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -19,6 +20,7 @@ from adapters.containers.docker_deadline import write_deadline
 from adapters.containers.docker_engine import Engine
 from adapters.containers.docker_spec import DockerSettings, request
 from adapters.containers.docker_state import LABEL_BOX
+from adapters.containers.ownership import hand_over
 from runner.job import Key
 from runner.ports import ContainerSpec, Exit
 from runner.records import Grant, Place
@@ -86,6 +88,8 @@ class DockerBox:
         directory = write_deadline(self.settings.directory, spec.name, spec.deadline_at)
         body = request(spec, self.settings, uid=self.settings.uids[0], deadline_directory=directory)
         await self.create_raw(spec.name, body)
+        if os.geteuid() == 0:
+            hand_over(spec.workspace, self.settings.uids[0])
 
     async def create_raw(self, name: str, body: Mapping[str, Any]) -> None:
         """Create a container as anybody could."""

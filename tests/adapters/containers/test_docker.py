@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,21 @@ def test_the_same_name_starts_once(machine: DockerMachine) -> None:
     machine.run(scenario)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16])
+def test_a_start_that_is_cancelled_happened_or_did_not(machine: DockerMachine, after_s: float) -> None:
+    """Asked again, the job has run once and all of its output is read."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, "echo started >> /work/starts; echo out; echo err >&2")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(box.containers.start(spec), after_s)
+        ended, output = await box.run(spec)
+        assert (0, {"stdout": b"out\n", "stderr": b"err\n"}) == (ended.code, output)
+        assert (Path(spec.workspace) / "starts").read_text() == "started\n"
+
+    machine.run(scenario)
+
+
 def test_a_container_that_was_created_but_never_started_is_started(machine: DockerMachine) -> None:
     """A runner that is killed between the two calls leaves one."""
 
@@ -121,6 +137,23 @@ def test_a_container_that_was_created_but_never_started_is_started(machine: Dock
         ended, output = await box.run(spec)
         assert ended.code == 0
         assert output == {"stdout": b"all of it\n", "stderr": b"and this\n"}
+
+    machine.run(scenario)
+
+
+def test_a_start_that_is_still_under_way_is_waited_for(machine: DockerMachine) -> None:
+    """A killed runner's request goes on in the engine while the next life asks for the same."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, "echo started >> /work/starts; seq 1000")
+        await box.create_only(spec)
+        _, killed = await asyncio.open_unix_connection(box.url.removeprefix("unix://"))
+        killed.write(f"POST /containers/{spec.name}/start HTTP/1.1\r\nHost: docker\r\n\r\n".encode())
+        await killed.drain()
+        killed.close()
+        ended, output = await box.run(spec)
+        assert (0, 3893) == (ended.code, len(output["stdout"]))
+        assert (Path(spec.workspace) / "starts").read_text() == "started\n"
 
     machine.run(scenario)
 

@@ -20,6 +20,7 @@ from adapters.containers.docker_engine import Engine
 from adapters.containers.docker_images import DockerImages
 from adapters.containers.docker_progress import PullProgress
 from runner.errors import Refused, Unavailable
+from runner.ports import Images
 
 docker = pytest.mark.docker
 SILENT = 503
@@ -107,7 +108,7 @@ class Registry:
 
 
 @asynccontextmanager
-async def images_of(url: str, silent_s: float = 30.0) -> AsyncIterator[DockerImages]:
+async def images_of(url: str, silent_s: float = 30.0) -> AsyncIterator[Images]:
     images = DockerImages(url, silent_s=silent_s)
     try:
         yield images

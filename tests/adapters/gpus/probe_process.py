@@ -9,9 +9,10 @@ import msgspec
 
 from adapters.gpus.nvml import NvmlProbe
 from runner.errors import Unavailable
+from runner.ports import GpuProbe
 
 
-async def answer(probe: NvmlProbe, request: str) -> object:
+async def answer(probe: GpuProbe, request: str) -> object:
     match request.split():
         case ["table"]:
             try:

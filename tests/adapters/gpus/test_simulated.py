@@ -6,11 +6,12 @@ import asyncio
 from pathlib import Path
 
 from adapters.gpus.simulated import SimulatedProbe
+from runner.ports import GpuProbe
 
 
 def test_simulated_cards_have_names_of_their_box(tmp_path: Path) -> None:
     async def scenario() -> None:
-        probe = SimulatedProbe(2, box="b1", locks=str(tmp_path), memory=1 << 30)
+        probe: GpuProbe = SimulatedProbe(2, box="b1", locks=str(tmp_path), memory=1 << 30)
         table = await probe.table()
         assert (True, "simulated") == (probe.simulated, table.driver)
         assert [(0, "SIM-b1-0"), (1, "SIM-b1-1")] == [(gpu.index, gpu.uuid) for gpu in table.gpus]
