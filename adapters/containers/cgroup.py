@@ -58,7 +58,7 @@ class Cgroups:
             # Version 2 is there for bookkeeping alone; entering it takes longer than everything else.
             writable.pop(UNIFIED, None)
         elif UNIFIED in writable:
-            writable[UNIFIED] = _delegated(writable[UNIFIED])
+            writable[UNIFIED] = delegated(writable[UNIFIED])
         cgroups = cls(writable, prefix)
         return cgroups if cgroups.can_be_entered() else cls({}, prefix)
 
@@ -85,7 +85,7 @@ class Cgroups:
         return Made(directories, tuple(word for word in limits.wanted() if word not in held))
 
 
-def _delegated(own: str) -> str:
+def delegated(own: str) -> str:
     """
     Return a version 2 directory whose children get the controllers, best first.
 

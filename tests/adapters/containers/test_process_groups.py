@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.containers.cgroup import Cgroups
+from adapters.containers.cgroup import SUPERVISOR, Cgroups, delegated
 from adapters.containers.cgroup_files import Limits, read_own_directories
 from adapters.containers.cgroup_group import Group
 
@@ -89,6 +89,21 @@ def test_a_group_that_is_gone_has_nobody_and_used_nothing(tmp_path: Path) -> Non
     group.remove()
     assert (group.pids(), group.oom_kills()) == (set(), 0)
     assert (group.memory_peak_bytes(), group.cpu_seconds()) == (None, None)
+
+
+def test_a_part_handed_over_by_systemd_hands_its_controllers_on(tmp_path: Path) -> None:
+    """The runner stands beside its jobs there: a group with processes of its own cannot have children with limits."""
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    (tmp_path / SUPERVISOR).mkdir()
+    assert delegated(str(tmp_path / SUPERVISOR)) == str(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_a_place_without_controllers_still_groups(tmp_path: Path) -> None:
+    """All of a group can be killed at once, limits or not."""
+    (tmp_path / "cgroup.controllers").write_text("\n")
+    assert delegated(str(tmp_path)) == str(tmp_path)
 
 
 @pytest.mark.integration
