@@ -1,0 +1,136 @@
+"""The whole from the outside: a runner that runs, and commands typed beside it."""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runners import RunningRunner, running
+from tests.cli.typed import started
+
+HERE = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRunner]:
+    """Return a runner that all tests of this file share."""
+    with running(tmp_path_factory.mktemp("box")) as it:
+        yield it
+        assert it.stop() == 0
+
+
+def test_the_first_job_of_a_newcomer(box: RunningRunner) -> None:
+    """The command that the help screen and the README name."""
+    said = box.type("submit", "--follow", "--", "python3", "-c", "print(6*7)")
+    assert (0, "42\n") == (said.status, said.out)
+    assert re.fullmatch(r"runner: python3-[a-z0-9]{8}\n", said.err)
+
+
+def test_a_failure_is_the_jobs_own(box: RunningRunner) -> None:
+    """Both streams, its exit code, and one line that says so."""
+    said = box.type("submit", "--follow", "--id", "fails", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (7, "out\n") == (said.status, said.out)
+    assert {"err", "runner: fails"} < set(said.err.splitlines())
+    assert said.err.splitlines()[-1].startswith("runner: fails failed")
+
+
+def test_what_ended_is_told_by_every_command(box: RunningRunner) -> None:
+    """One account, whichever way it is asked for."""
+    assert box.type("submit", "--follow", "--id", "told", "--user", "ada", "--", "echo", "hi").status == 0
+    (row,) = [row for row in json.loads(box.type("ps", "--all", "--json").out) if row["id"] == "told"]
+    assert ("ended", "succeeded", 0, "ada") == (row["state"], row["end_reason"], row["exit_code"], row["user"])
+    receipt = json.loads(box.type("show", "told", "--json").out)
+    assert ("process", 1) == (receipt["isolation"]["runtime"], receipt["log"]["lines"])
+    assert box.type("logs", "told").out == "hi\n"
+    assert box.type("logs", "-f", "told").out == "hi\n"
+    assert "succeeded" in box.type("why", "told").out
+    queue = f"folder://{box.state}/queue"
+    assert started("logs", "--queue", queue, "told").out == "hi\n"
+    assert receipt == json.loads(started("show", "--queue", queue, "told", "--json").out)
+
+
+def test_local_files_go_in_and_outputs_come_out(box: RunningRunner, tmp_path: Path) -> None:
+    """From a directory here, through the box, to a directory here."""
+    (tmp_path / "words").write_text("pear\napple\n")
+    files = '[[inputs]]\nurl = "./words"\n[[outputs]]\npath = "sorted"\nurl = "./out/"\n'
+    (tmp_path / "job.toml").write_text('command = ["sh", "-c", "sort words > sorted"]\n' + files)
+    said = box.type("submit", "--follow", "--id", "sorts", tmp_path / "job.toml")
+    assert said.status == 0, said.err
+    assert (tmp_path / "out" / "sorts" / "sorted").read_text() == "apple\npear\n"
+
+
+def test_a_directory_is_the_workspace(box: RunningRunner, tmp_path: Path) -> None:
+    """What is here runs there, and may write beside itself."""
+    (tmp_path / "train.py").write_text("open('beside', 'w').write('x'); print('trained')")
+    said = box.type("submit", "--follow", "--upload", tmp_path, "--", "python3", "train.py")
+    assert (0, "trained\n") == (said.status, said.out)
+
+
+def test_cancelling_a_running_job(box: RunningRunner) -> None:
+    """Its follower ends with the status of the table; again is no error."""
+    job = box.type("submit", "--id", "endless", "--", "sleep", "600")
+    assert job.out == "endless\n"
+    assert box.type("cancel", "endless").status == 0
+    said = box.type("logs", "-f", "endless")
+    assert said.status == 0
+    receipt = json.loads(box.type("show", "endless", "--json").out)
+    assert ("ended", "cancelled") == (receipt["state"], receipt["end_reason"])
+    assert box.type("cancel", "endless").status == 0
+
+
+def test_jobs_that_the_runner_rejects_say_why(box: RunningRunner) -> None:
+    """What passes the command line may still ask for more than the box has."""
+    said = box.type("submit", "--follow", "--id", "big", "--gpus", "64", "--", "true")
+    assert said.status == 125
+    assert "runner: big rejected" in said.err
+
+
+def test_sources_and_gpus_of_the_running_runner(box: RunningRunner) -> None:
+    """Its own queue and its simulated GPUs."""
+    assert ["Simulated GPU"] * 2 == [gpu["model"] for gpu in json.loads(box.type("gpus", "--json").out)["gpus"]]
+    (own,) = json.loads(box.type("sources", "--json").out)
+    assert "queue" in {queue["name"] for queue in own["queues"]}
+
+
+def test_a_second_runner_on_the_same_state_is_refused(box: RunningRunner) -> None:
+    """78, one line, and the first goes on."""
+    said = started("run", "--state-dir", box.state)
+    assert (78, 1) == (said.status, len(said.err.splitlines())), said.err
+    assert f"process {box.process.pid}" in said.err
+    assert box.type("gpus").status == 0
+
+
+def test_only_the_owner_may_look_into_the_state_directory(box: RunningRunner) -> None:
+    """Journal, logs and socket are nobody else's."""
+    assert stat.S_IMODE((box.state / "control.sock").stat().st_mode) == 0o660
+    assert stat.S_IMODE(box.state.stat().st_mode) & 0o077 == 0
+
+
+@pytest.mark.parametrize("words", [("drain",), ("drain", "--leave"), ("drain", "--grace", "1s")])
+def test_a_runner_that_is_drained_ends_0(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """With nothing in hand all ways to stop are one."""
+    with running(tmp_path) as it:
+        assert it.type(*words).status == 0
+        it.process.communicate(timeout=60)
+        assert it.process.returncode == 0
+        assert not (tmp_path / "control.sock").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_state_directory_is_78(tmp_path: Path) -> None:
+    """Said before anything is touched."""
+    tmp_path.chmod(0o500)
+    assert started("run", "--state-dir", tmp_path).status == 78
+
+
+def test_a_state_directory_that_is_a_file_is_78(tmp_path: Path) -> None:
+    """One line, with the path."""
+    (tmp_path / "file").write_text("")
+    said = started("run", "--state-dir", tmp_path / "file")
+    assert (78, 1) == (said.status, len(said.err.splitlines())), said.err
+    assert str(tmp_path / "file") in said.err
