@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from adapters.box import measure_box
 from adapters.state_dir import StateDir
@@ -52,7 +52,7 @@ def folder_of(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     if parts.scheme != "folder" or parts.netloc or not parts.path.startswith("/"):
         raise ConfigurationError(f"{url}: write folder:///absolute/path")
-    return parts.path, parse_qs(parts.query).get("queue", [""])[0]
+    return os.path.normpath(unquote(parts.path)), parse_qs(parts.query).get("queue", [""])[0]
 
 
 def open_results(credential: Credential, queue: str, box: Box) -> Results | None:

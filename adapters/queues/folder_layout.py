@@ -62,6 +62,7 @@ def queue_location(url: str) -> tuple[str, bool]:
 
 def queue_directory(root: str, name: str) -> str:
     """Return the directory of the queue that people call ``name``: ``root`` itself, or the one of this name in it."""
+    root = os.path.normpath(root)
     if name == os.path.basename(root) and (is_queue(root) or not queues_in(root)):
         return root
     return os.path.join(root, checked_name(name))
