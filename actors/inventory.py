@@ -93,6 +93,7 @@ class Inventory(Stage[InventoryMessage]):
         super().__init__(config, world, faults)
         self._cache, self._executor, self._outputs, self._directory = cache, executor, outputs, directory
         self._table: GpuTable | None = None
+        self._gpus_known = False
         self._floor = Floor(float(config.patience))
         self._share = FairShare()
         self._draining = False
@@ -122,7 +123,7 @@ class Inventory(Stage[InventoryMessage]):
             case JobAdopted():
                 await self.blaming(message.entry.key, self._adopt(message))
             case ProbeReported():
-                self._table = message.table
+                self._table, self._gpus_known = message.table, message.known
             case GpusAsked():
                 message.reply.answer(self._gpu_table())
             case StopCredits():
@@ -134,7 +135,7 @@ class Inventory(Stage[InventoryMessage]):
                 await self._give_up_the_patient()
             case _:
                 assert_never(message)
-        self._go_on()
+        await self._go_on()
 
     @property
     def _clock(self) -> float:
@@ -168,7 +169,7 @@ class Inventory(Stage[InventoryMessage]):
             except RunnerError as error:
                 logger.warning("the GPUs cannot be read", extra={"action": "probe", "reason": str(error)})
                 if self._table is None:
-                    self.ref.urgent(ProbeReported(GpuTable(driver=None)))
+                    self.ref.urgent(ProbeReported(GpuTable(driver=None), known=False))
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def _turn_loop(self) -> None:
@@ -186,17 +187,21 @@ class Inventory(Stage[InventoryMessage]):
         if stop is not None:
             await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
             return
-        request = self._request(claim)
-        never = shortage(request, self._total(), have="here")
-        if never:
-            await self._refuse(claim, never)
-        elif self._draining:
+        if self._draining:
             await self._outputs.tell(Ended(claim, EndReason.PREEMPTED, "the runner drains", release_after_s=0.0))
-        else:
-            self._floor.jobs[claim.key] = Standing(claim, request, limit_of(claim, self.config), since=self._clock)
+            return
+        limit_s = limit_of(claim, self.config)
+        self._floor.jobs[claim.key] = Standing(claim, self._request(claim), limit_s, since=self._clock)
 
     def _request(self, claim: ClaimedJob) -> Request:
         return request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
+
+    def _never(self, request: Request) -> str:
+        """Say why this box can never run it, "" where it can, or where the GPUs are not known now."""
+        total = self._total()
+        if not self._gpus_known and request.gpus > len(total.gpus):
+            return ""
+        return shortage(request, total, have="here")
 
     async def _refuse(self, claim: ClaimedJob, never: str) -> None:
         """A job that this box can never run: rejected where nobody else could, else left to the next box."""
@@ -229,12 +234,12 @@ class Inventory(Stage[InventoryMessage]):
 
     # Jobs go on
 
-    def _go_on(self) -> None:
+    async def _go_on(self) -> None:
         """Grant what fits, stage what may be staged ahead, and let queues fetch while there is room."""
         if self._table is None:
             return
         for standing in self._in_turn():
-            self._consider(standing)
+            await self.blaming(standing.claim.key, self._consider(standing))
         self._give_credits()
 
     def _in_turn(self) -> list[Standing]:
@@ -245,7 +250,12 @@ class Inventory(Stage[InventoryMessage]):
             waiting.sort(key=lambda standing: (rank.get(standing.claim.queue, len(rank)), standing.since))
         return waiting
 
-    def _consider(self, standing: Standing) -> None:
+    async def _consider(self, standing: Standing) -> None:
+        never = self._never(standing.request)
+        if never and not standing.placed:
+            del self._floor.jobs[standing.claim.key]
+            await self._refuse(standing.claim, never)
+            return
         if self.config.max_jobs and len(self._floor.running()) >= self.config.max_jobs:
             self._tell_why(standing, f"waits for one of {self.config.max_jobs} running jobs (max_jobs)")
             return
@@ -313,12 +323,19 @@ class Inventory(Stage[InventoryMessage]):
         """Take the machine-wide lock of every GPU of a place, or of none."""
         taken: list[str] = []
         for gpu in place.gpus:
-            if not self.world.probe.lock(gpu.uuid):
+            if not self._lock_one(gpu.uuid):
                 for uuid in taken:
                     self.world.probe.unlock(uuid)
                 return False
             taken.append(gpu.uuid)
         return True
+
+    def _lock_one(self, uuid: str) -> bool:
+        try:
+            return self.world.probe.lock(uuid)
+        except RunnerError as error:
+            logger.warning("a GPU cannot be locked", extra={"action": "lock", "gpu": uuid, "reason": str(error)})
+            return False
 
     def _unlock(self, standing: Standing) -> None:
         for gpu in standing.place.gpus if standing.place and standing.compute_held else ():

@@ -56,9 +56,14 @@ class StopCredits(msgspec.Struct, frozen=True):
 
 
 class ProbeReported(msgspec.Struct, frozen=True):
-    """The probe's own task ⇢ inventory: what the devices look like now."""
+    """
+    The probe's own task ⇢ inventory: what the devices look like now.
+
+    ``known`` is false where the driver did not answer: nothing is handed out then, and nothing refused for want of it.
+    """
 
     table: GpuTable
+    known: bool = True
 
 
 # To every stage

@@ -101,7 +101,8 @@ class FakeContainers:
 class FakeProbe:
     simulated = True
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, broken: bool = False) -> None:
+        self._broken = broken
         self._table = GpuTable("fake", tuple(GpuRow(index, f"GPU-{index}", "Fake", 1 << 34) for index in range(count)))
         self.locked: set[str] = set()
 
@@ -109,6 +110,8 @@ class FakeProbe:
         return self._table
 
     def lock(self, uuid: str) -> bool:
+        if self._broken:
+            raise ZeroDivisionError("a bug of the probe")
         self.locked.add(uuid)
         return True
 

@@ -52,6 +52,7 @@ class FakeWorld:
         self.journal, self.spool, self.results = FakeJournal(), FakeSpool(), FakeResults()
         self.workspaces, self.blobs, self.store = FakeWorkspaces(), FakeBlobs(), FakeStore()
         self.containers = FakeContainers(BOX, GPUS, self.now)
+        self.probe_broken = False
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
 
@@ -81,7 +82,7 @@ class FakeWorld:
             spool=flaky("spool", self.spool),
             workspaces=flaky("workspaces", self.workspaces),
             blobs=flaky("blobs", self.blobs),
-            probe=flaky("probe", FakeProbe(GPUS)),
+            probe=flaky("probe", FakeProbe(GPUS, broken=self.probe_broken)),
             containers={"process": flaky("containers", self.containers)},
             images=None,
             dialects={"native": PlainDialect()},
