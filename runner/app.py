@@ -24,7 +24,7 @@ from runner.calls import Caller, Patience
 from runner.config import Config
 from runner.credential import Credential, CredentialFile, Rights
 from runner.directory import Directory
-from runner.errors import RunnerError
+from runner.errors import Refused, RunnerError
 from runner.job import EndReason
 from runner.kernel import DeadLetter, Ref, Restart, Supervisor
 from runner.messages import (
@@ -206,7 +206,7 @@ class RunningControl:
                 return done
         if entry is not None and entry.stored is not None and entry.stored.receipt.state == "ended":
             return f"{job_id} ended already: {entry.stored.receipt.end_reason}"
-        return f"no job {job_id} is known here; name its queue with --queue to cancel it elsewhere"
+        raise Refused(f"no job {job_id!r} is known here; name its queue with --queue to cancel it elsewhere")
 
     async def _cancel_here(self, entry: JournalEntry) -> str:
         claim = entry.claimed.claim
