@@ -14,7 +14,7 @@ import msgspec
 
 from runner.cli import paths
 from runner.cli.output import clock
-from runner.cli.rows import receipt_of, row_of, why_of
+from runner.cli.rows import ending, receipt_of, row_of, why_of
 from runner.job import make_key
 from runner.receipt import Event, JobRow, Receipt, Why
 
@@ -109,7 +109,7 @@ class QueueBook:
         if receipt is None:
             return None
         if receipt.state == "ended":
-            return Why(receipt.id, "ended", _ending(receipt), receipt.ended_at or 0.0)
+            return Why(receipt.id, "ended", ending(receipt), receipt.ended_at or 0.0)
         waits = next((job for job in self.waiting() if job.row.id == receipt.id), None)
         if waits is not None:
             return Why(receipt.id, "waiting", _waiting(waits), waits.row.submitted_at or 0.0)
@@ -131,17 +131,13 @@ def _receipt_so_far(row: JobRow, key: str) -> Receipt:
     return Receipt(**{name: getattr(row, name) for name in JobRow.__struct_fields__}, key=key)
 
 
-def _ending(receipt: Receipt) -> str:
-    return f"{receipt.end_reason}: {receipt.message}" if receipt.message else str(receipt.end_reason)
-
-
 def _waiting(job: WaitingJob) -> str:
     if job.due_at is None:
         return f"it waits in {job.row.queue} for a box to take it"
     return f"it waits in {job.row.queue} for its next attempt at {clock(job.due_at)}"
 
 
-def _went_back(entry: JournalEntry) -> bool:
+def went_back(entry: JournalEntry) -> bool:
     """Tell whether the job waits in its queue again, for its next attempt or for another box."""
     return entry.settled is not None and entry.state != "ended"
 
@@ -160,22 +156,25 @@ class BoxBook:
         entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
         waiting = {job.key: job.row for job in self._queue.waiting()}
         held = {entry.key for entry in entries if entry.settled is None}
-        known = [row_of(entry, self._box) for entry in entries if entry.key not in waiting or entry.key in held]
+        known = [row_of(entry, self._box) for entry in entries if not went_back(entry)]
         others = await self._queue.rows(ended=True) if ended else ()
-        ids = {row.id for row in known}
+        ids = {row.id for row in known} | {row.id for row in waiting.values()}
         return (
             *(row for key, row in waiting.items() if key not in held),
             *known,
-            *(row for row in others if row.state == "ended" and row.id not in ids),
+            *(row for row in others if row.id not in ids),
         )
 
     async def receipt(self, job_id: str) -> Receipt | None:
         entry = await self._journal.find(job_id)
-        return receipt_of(entry, self._box) if entry is not None else await self._queue.receipt(job_id)
+        if entry is not None and not went_back(entry):
+            return receipt_of(entry, self._box)
+        elsewhere = await self._queue.receipt(job_id)
+        return elsewhere or (receipt_of(entry, self._box) if entry is not None else None)
 
     async def why(self, job_id: str) -> Why | None:
         entry = await self._journal.find(job_id)
-        why = await self._queue.why(job_id) if entry is None or _went_back(entry) else None
+        why = await self._queue.why(job_id) if entry is None or went_back(entry) else None
         if why is None and entry is not None:
             why = why_of(entry)
         if why is None or why.state == "ended" or self._running:

@@ -64,7 +64,8 @@ def say_why(args: argparse.Namespace) -> int:
     if args.json:
         print_json(why)
         return 0
-    print_facts(((why.id, f"{why.state} since {clock(why.since)}: {why.sentence}"),))
+    since = "at" if why.state == "ended" else "since"
+    print_facts(((why.id, f"{why.state} {since} {clock(why.since)}: {why.sentence}"),))
     return 0
 
 

@@ -83,4 +83,4 @@ def _log(log: LogAccount) -> str:
     if not log.lines and not log.bytes:
         return ""
     gaps = f", {log.gaps} gaps" if log.gaps else ""
-    return f"{log.lines} lines, {format_size(log.bytes)}{gaps}  sha256 {log.sha256}  {log.url}".rstrip()
+    return f"{log.lines} lines, {format_size(log.bytes)}{gaps}  {log.sha256}  {log.url}".rstrip()

@@ -88,7 +88,7 @@ def _commands() -> Iterator[str]:
 
 
 def _parsers() -> Iterator[tuple[str, Parser]]:
-    parser = new_parser(name for name in COMMANDS if name != "demo")
+    parser = new_parser(COMMANDS)
     (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - no public way
     yield from ((name, subparsers.choices[name]) for name in COMMANDS if name in subparsers.choices)
 

@@ -81,10 +81,13 @@ def why_of(entry: JournalEntry) -> Why:
 
 def _why_stored(entry: JournalEntry) -> Why:
     receipt, at = entry.stored.receipt, entry.stored.at  # type: ignore[union-attr]  # asked by the caller
+    return Why(receipt.id, receipt.state, ending(receipt), receipt.ended_at or at)
+
+
+def ending(receipt: Receipt) -> str:
+    """Return the end reason and the sentence, or one of them where they say the same."""
     how = receipt.end_reason or receipt.state
-    return Why(
-        receipt.id, receipt.state, f"{how}: {receipt.message}" if receipt.message else how, receipt.ended_at or at
-    )
+    return f"{how}: {receipt.message}" if receipt.message not in {"", how} else how
 
 
 def _since(entry: JournalEntry) -> float:

@@ -8,17 +8,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
-from runner.cli.books import WaitingJob, waiting_jobs
+from runner.cli.books import WaitingJob, runner_answers, waiting_jobs
 from runner.cli.jobs import unknown_job
 from runner.cli.output import print_json
 from runner.cli.parser import add_command, add_json, add_queue
 from runner.cli.submission import DURATION
 from runner.errors import AlreadyStored, Unavailable
-from runner.job import EndReason, Verdict
+from runner.job import EndReason, Key, Verdict
 from runner.receipt import Event, JobRow, Receipt
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from runner.cli.parser import Subparsers
     from runner.cli.target import Target
@@ -69,21 +71,55 @@ def end_job(args: argparse.Namespace) -> str:
 
 
 async def _end_job(args: argparse.Namespace) -> str:
-    from adapters.http.client import ControlClient
     from runner.cli.target import existing_place, open_target
 
     if args.queue:
         existing_place(args)
         async with open_target(args) as target:
             return await cancel_in_queue(args, target)
-    state = paths.state_dir(args)
-    try:
-        return await asyncio.to_thread(ControlClient(paths.control_socket(state)).cancel, args.job)
-    except Unavailable:
-        if not (state / "queue").is_dir():
-            raise unknown_job(args) from None
+    if not _has_queue(paths.state_dir(args)):
+        return await _ask_runner(args)
     async with open_target(args) as target:
+        return await _end_here(args, target)
+
+
+def _has_queue(state: Path) -> bool:
+    return (state / "queue").is_dir()
+
+
+async def _ask_runner(args: argparse.Namespace) -> str:
+    from adapters.http.client import ControlClient
+
+    client = ControlClient(paths.control_socket(paths.state_dir(args)))
+    try:
+        return await asyncio.to_thread(client.cancel, args.job)
+    except Unavailable:
+        if runner_answers(paths.state_dir(args)):
+            raise
+        raise unknown_job(args) from None
+
+
+async def _end_here(args: argparse.Namespace, target: Target) -> str:
+    """Ask the running runner; without one, the queue."""
+    waiting = _waiting(args, target)
+    if not runner_answers(paths.state_dir(args)):
         return await _cancel_without_runner(args, target)
+    sentence = await _ask_runner(args)
+    held = await _held(args, waiting)
+    still = {job.key for job in _waiting(args, target)}
+    for job in waiting:
+        if job.key not in held | still:
+            await _store_end(target.results, job)
+    return sentence
+
+
+async def _held(args: argparse.Namespace, jobs: Sequence[WaitingJob]) -> set[Key]:
+    """Return the keys of those jobs that a box claimed meanwhile, so that their end is its to tell."""
+    from runner.cli.books import open_journal, went_back
+
+    async with open_journal(paths.state_dir(args)) as journal:
+        entries = [await journal.find(job.key) for job in jobs]
+    return {entry.key for entry in entries if entry is not None and not went_back(entry)}
 
 
 async def _cancel_without_runner(args: argparse.Namespace, target: Target) -> str:
@@ -97,13 +133,23 @@ async def _cancel_without_runner(args: argparse.Namespace, target: Target) -> st
     return f"{entry.claimed.claim.id} has a stop mark now: no runner is running, the next start ends it"
 
 
+def _waiting(args: argparse.Namespace, target: Target) -> list[WaitingJob]:
+    jobs = waiting_jobs(target.place.root, target.queue.name)
+    return [job for job in jobs if args.job in {job.row.id, job.key}]
+
+
 async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
-    """Withdraw a waiting job and store its end, else set a stop mark for the box that has it."""
-    waiting = [job for job in waiting_jobs(target.place.root, target.queue.name) if args.job in {job.row.id, job.key}]
-    for job in waiting:
-        if await target.queue.withdraw(job.row.id):
+    """
+    Withdraw a waiting job and store its end, else set a stop mark for the box that has it.
+
+    Raises:
+        Refused: neither the queue nor its result backend knows the job.
+    """
+    waiting = _waiting(args, target)
+    if waiting and await target.queue.withdraw(waiting[0].row.id):
+        for job in waiting:
             await _store_end(target.results, job)
-            return f"{job.row.id} is withdrawn from its queue, where it waited"
+        return f"{waiting[0].row.id} is withdrawn from its queue, where it waited"
     row = next((row for row in await target.results.list(ended=True) if row.id == args.job), None)
     if row is None:
         raise unknown_job(args)
@@ -114,15 +160,16 @@ async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
 
 
 async def _store_end(results: Results, job: WaitingJob) -> None:
-    """Tell those who follow a job that was never started: no box will."""
-    now, message = time.time(), "withdrawn from its queue before a box took it"
-    event = Event(job.key, job.row.id, now, "ended", message=message, end_reason=EndReason.CANCELLED.value)
+    """Tell those who follow a job that no box has: none will start it any more."""
+    now, message, last = time.time(), "withdrawn from its queue, where it waited", await results.get(job.key)
+    attempt, reason = last.attempt + 1 if last else 1, EndReason.CANCELLED.value
     fields = {name: getattr(job.row, name) for name in JobRow.__struct_fields__}
-    ended = {"state": "ended", "end_reason": event.end_reason, "ended_at": now}
+    ended = {"state": "ended", "end_reason": reason, "ended_at": now, "attempt": attempt}
     with suppress(AlreadyStored):
         await results.put_receipt(
             Receipt(**{**fields, **ended}, key=job.key, message=message, verdict=Verdict.ACK.value)
         )
+    event = Event(job.key, job.row.id, now, "ended", attempt, message, reason)
     await results.append(job.key, job.row.id, (event,), ())
 
 

@@ -83,6 +83,27 @@ def test_cancelling_a_running_job(box: RunningRunner) -> None:
     assert box.type("cancel", "endless").status == 0
 
 
+def test_cancelling_what_nobody_knows_is_1(box: RunningRunner) -> None:
+    """A script sees that nothing was done."""
+    said = box.type("cancel", "nosuch")
+    assert (1, "", 1) == (said.status, said.out, len(said.err.splitlines()))
+
+
+def test_a_job_that_still_waits_is_cancelled_and_its_follower_told(tmp_path: Path) -> None:
+    """Whether the box holds it already or it stands in the queue: one end, one receipt."""
+    with running(tmp_path, "--max-jobs", 1, "--max-waiting", 1) as it:
+        for job in ("first", "second", "third"):
+            assert it.type("submit", "--id", job, "--", "sleep", "600").status == 0
+        for job in ("third", "second", "first"):
+            assert it.type("cancel", job).status == 0
+            assert it.type("logs", "-f", "--queue", f"folder://{tmp_path}/queue", job).status == 0
+        rows = json.loads(it.type("ps", "--all", "--json").out)
+        assert [(job, "cancelled") for job in ("first", "second", "third")] == sorted(
+            (row["id"], row["end_reason"]) for row in rows
+        )
+        assert it.stop() == 0
+
+
 def test_jobs_that_the_runner_rejects_say_why(box: RunningRunner) -> None:
     """What passes the command line may still ask for more than the box has."""
     said = box.type("submit", "--follow", "--id", "big", "--gpus", "64", "--", "true")
