@@ -133,9 +133,7 @@ def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, C
 
     first, count = job_uids(config)
     runtimes: dict[str, Containers] = {
-        "process": ProcessContainers(
-            state.path, box_id=box_id, uid_range=(first, count - DOCKER_UIDS), now=time.time
-        )
+        "process": ProcessContainers(state.path, box_id=box_id, uid_range=(first, count - DOCKER_UIDS), now=time.time)
     }
     if has_engine(config):
         from adapters.containers.docker import DockerContainers
@@ -210,9 +208,14 @@ async def open_world(config: Config) -> AsyncIterator[World]:
         workspaces = FolderWorkspaces(root)
         box = measure_box(config, box_id, state.path)
         journal = SqliteJournal(state.journal, state.journal_key)
-        probe, containers, images = open_probe(config, box_id), open_containers(config, state, box_id), open_images(config)
+        probe, containers, images = (
+            open_probe(config, box_id),
+            open_containers(config, state, box_id),
+            open_images(config),
+        )
         spool = FileSpool(state.spool, time.time_ns)
-        for port in (journal, probe, spool, *containers.values(), *((images,) if images else ())):
+        blobs = FolderBlobs(config.cache_dir or os.path.join(state.path, "cache"))
+        for port in (journal, probe, spool, workspaces, blobs, *containers.values(), *((images,) if images else ())):
             opened.push_async_callback(port.close)
         yield World(
             box=box,
@@ -222,7 +225,7 @@ async def open_world(config: Config) -> AsyncIterator[World]:
             credentials=DirectoryCredentials(config.certs_dir),
             spool=spool,
             workspaces=workspaces,
-            blobs=FolderBlobs(config.cache_dir or os.path.join(state.path, "cache")),
+            blobs=blobs,
             probe=probe,
             containers=containers,
             images=images,

@@ -96,7 +96,7 @@ UNUSABLE = {
     "write folder:///absolute/path",
     f"redis://user:{SECRET}@host:6379/0\n": "is a bare URL, of kind redis, which is not served yet",
     f"amqps://user:{SECRET}@host/v": "is a bare URL, of kind rabbitmq, which is not served yet",
-    f"[default]\naws_secret_access_key = {SECRET}\n": "holds AWS credentials, of kind sqs or s3, which is not served yet",
+    f"[default]\naws_secret_access_key = {SECRET}": "holds AWS credentials, of kind sqs or s3, which is not served yet",
     f'{{"type": "service_account", "private_key": "{SECRET}"}}': "holds Google credentials, of kind pubsub or gcs, "
     "which is not served yet",
     f'{{"auths": {{"r": {{"auth": "{SECRET}"}}}}}}': "holds the logins of a registry, of kind registry, "
