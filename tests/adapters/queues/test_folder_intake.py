@@ -14,6 +14,7 @@ import pytest
 from runner.job import Note, Verdict
 from runner.ports import DeadLetterRow
 from tests.adapters.queues.folder_queues import folder_queue, standing, unnoticed_queue
+from tests.adapters.unprivileged import NOBODY, owned_directory, somebody
 
 NAMES = ["job.toml", "a b", "ünï.json", "-", "0" * 40, "experiment-2024-01-01-run-07-final.toml", "x" * 255, "1~2~3"]
 LONG_AGO = time.time() - 3600
@@ -213,3 +214,17 @@ def test_arrivals_are_found_where_the_kernel_gives_no_notice(tmp_path: Path) -> 
                 await queue.settle(delivery.token, Verdict.ACK, after_s=0, note=Note(), reason="")
 
     asyncio.run(main())
+
+
+def test_a_file_that_may_not_be_read_is_a_dead_letter(tmp_path: Path) -> None:
+    """Root dropped it into a user's queue; it must not come up again and again."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be two users")
+    with owned_directory() as directory:
+        with somebody():
+            ready = asyncio.run(made(directory / "queue"))
+        (ready / "job.toml").touch(0o600)
+        aged(ready / "job.toml")
+        with somebody():
+            (row,) = asyncio.run(dead_after_fetching(directory / "queue"))
+        assert f"user {NOBODY} may not read" in row.reason

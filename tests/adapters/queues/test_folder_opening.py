@@ -7,8 +7,6 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +15,8 @@ from adapters.queues.folder import FolderBroker
 from adapters.queues.folder_layout import queue_location
 from runner.errors import ConfigurationError, Unavailable
 from tests.adapters.queues.folder_queues import folder_queue
+from tests.adapters.unprivileged import NOBODY, owned_directory, somebody
 from tests.tiny_disk import tiny_disk
-
-NOBODY = 65534
 
 
 def broker_of(root: Path, *, single: bool = False) -> FolderBroker:
@@ -193,26 +190,17 @@ def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
         assert "mount it writable" in refusal(disk / "queue", single=True)
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to become somebody else")
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def test_somebody_elses_queue_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_somebody_elses_queue_is_named(mode: int) -> None:
     """The message says who may not write, since `sudo` is where this comes from."""
-    root = tmp_path / "queue"
-    made(root)
-    for path in (*root.parents, root):
-        if path.stat().st_uid == os.geteuid() and path.is_relative_to(tmp_path.parent.parent):
-            path.chmod(0o755)
-    with as_nobody():
-        text = refusal(root, single=True)
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be two users")
+    with owned_directory() as directory:
+        root = directory / "queue"
+        made(root)
+        root.chmod(mode)
+        with somebody():
+            text = refusal(root, single=True)
     assert f"open queue {root}" in text
     assert f"user {NOBODY} may not write to {root}" in text
 

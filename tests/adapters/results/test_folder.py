@@ -42,6 +42,10 @@ def end() -> Event:
     return Event(KEY, "a", 10.0, "ended", end_reason="failed")
 
 
+def files_below(root: Path) -> set[Path]:
+    return {path for path in root.rglob("*") if path.is_file()}
+
+
 async def told(results: FolderResults) -> list[LogLine | Event]:
     return [item async for item in results.tail("a", Position(), follow=False)]
 
@@ -261,3 +265,28 @@ def test_a_follower_in_another_process_is_told_at_once(tmp_path: Path) -> None:
         assert 0 == process.wait(LONG_S)
     steady = sorted(delays[1:])
     assert steady[len(steady) // 2] < 0.05, delays
+
+
+def test_what_kills_leave_behind_is_swept(tmp_path: Path) -> None:
+    """Half-written files, a job half deleted, an archive whose job is gone; never what is fresh."""
+    (tmp_path / "src").touch(0o600)
+    root = tmp_path / "results"
+
+    async def main() -> None:
+        async with opened(root) as results:
+            await results.append(KEY, "a", (), [line(0)])
+            await results.put_log(KEY, 1, str(tmp_path / "src"))
+            for part in ("uploads", "ids", "logs", "stops", "beats"):
+                (root / part / ".partial.1").touch()
+            (root / "tmp" / "b.key").mkdir()
+            (root / "tmp" / "b.key" / "events.box-1").touch()
+            (root / "logs" / "b.key~000001.gz").touch()
+            before = files_below(root) - {root / "tmp" / "b.key" / "events.box-1"}
+            assert 0 == await results.prune(time.time() - 3600)
+            assert before == files_below(root)
+            assert 0 == await results.prune(time.time() + 2 * 86_400)
+            assert not list(root.rglob("*partial*"))
+            assert ["a.key~000001"] == [path.name for path in (root / "logs").iterdir()]
+            assert [line(0)] == await told(results)
+
+    asyncio.run(main())
