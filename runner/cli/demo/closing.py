@@ -1,0 +1,50 @@
+"""The last lines: what to type next, and the one line that says whether all was as expected."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from runner.cli.demo.account import Account
+from runner.cli.demo.tables import Line
+
+
+def closing(account: Account) -> list[Line]:
+    """Return the lines below the tables."""
+    if not account.ok:
+        others = f" (and {len(account.problems) - 1} more)" if len(account.problems) > 1 else ""
+        failed: Line = [("demo failed: ", "bold red"), f"{account.problems[0]}{others}; read {account.log}"]
+        return [[""], failed]
+    fine = sum(job.ok for job in account.jobs)
+    summary = f"{fine} of {len(account.jobs)} as expected, kill -9 survived, {account.seconds:.0f} s"
+    done: Line = [("demo ok: ", "bold green"), f"{summary}, outputs in {account.directory}"]
+    return [[""], *_next_steps(program()), [""], done]
+
+
+def _next_steps(name: str) -> list[Line]:
+    steps = (
+        (f"{name} run &", "a runner for you"),
+        (f"{name} submit --follow -- python3 -c 'print(6*7)'", "your first job"),
+        (f"{name} doctor", "what this box could do more"),
+    )
+    width = max(len(command) for command, _ in steps) + 3
+    heads = [" Try    ", *[" " * 8] * (len(steps) - 1)]
+    return [[(head, "bold"), command.ljust(width), about] for head, (command, about) in zip(heads, steps, strict=True)]
+
+
+def program() -> str:
+    """Return what to type for this very program, as short as it can be from here."""
+    found = Path(sys.executable).parent / "runner"
+    named = shutil.which("runner")
+    if not found.exists():
+        return "runner" if named else f"{_from_here(Path(sys.executable))} -m runner"
+    if named and Path(named).samefile(found):
+        return "runner"
+    return _from_here(found)
+
+
+def _from_here(path: Path) -> str:
+    here = os.path.relpath(path)
+    return str(path) if here.startswith(os.pardir) else here

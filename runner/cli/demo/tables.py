@@ -1,0 +1,155 @@
+"""How the demo's tables and figures look; pure. A line is a list of texts, some with their style on a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from runner.cli.demo.account import JobFacts
+from runner.cli.demo.cast import Part
+from runner.cli.demo.watching import Progress, Seen
+from runner.cli.output import COLUMN_GAP, columns_that_fit, printable
+from runner.job import EndReason
+
+Span = str | tuple[str, str]
+Line = list[Span]
+
+WIDTH = 91
+INDENT = "    "
+BARS = "▁▂▃▄▅▆▇█"
+SHA_SHOWN = 4
+STATE_WIDTH = 10
+_LEAST_DETAIL = 20
+_GOOD, _BAD, _QUIET, _HEAD = "green", "bold red", "dim", "bold"
+_STYLES = {"training": "cyan", "running": "cyan", "staging": "cyan", "storing": "cyan", "waiting": "yellow"}
+_ENDING_WORDS = {EndReason.INPUT_REFUSED: "refused"}
+
+
+def spread(left: str, right: str, width: int = WIDTH) -> str:
+    """Put a figure at the right end of a line, or behind its text where the line is too short for both."""
+    return f"{left}{right.rjust(max(len(right) + 2, width - len(left)))}"
+
+
+def states_table(parts: Sequence[Part], seen: dict[str, Seen], gpus: str, width: int | None) -> list[Line]:
+    """Return what each job is at; what is said of it goes on in the next line where the width does not do."""
+    ids, wants = ["JOB", *(part.id for part in parts)], ["WANTS", *(part.wants for part in parts)]
+    columns = [max(map(len, ids)) + 2, max(map(len, wants)) + 2]
+    head = INDENT + "JOB".ljust(columns[0]) + "WANTS".ljust(columns[1]) + "STATE"
+    lines: list[Line] = [[(head, _HEAD)]]
+    for part in parts:
+        word, detail = state_of(part, seen.get(part.id, Seen(part.id)), gpus)
+        named = INDENT + part.id.ljust(columns[0]) + part.wants.ljust(columns[1])
+        lines.extend(_wrapped(named, word, detail, width))
+    return lines
+
+
+def _wrapped(named: str, word: str, detail: str, width: int | None) -> list[Line]:
+    state = (word.ljust(STATE_WIDTH) if detail else word, _STYLES.get(word, ""))
+    if width is None:
+        return [[named, state, detail]]
+    offset = len(named) + STATE_WIDTH
+    first, *others = textwrap.wrap(detail, max(_LEAST_DETAIL, width - offset)) or [""]
+    below: list[Line] = [[" " * offset, other] for other in others]
+    return [[named, state, first], *below]
+
+
+def state_of(part: Part, seen: Seen, gpus: str) -> tuple[str, str]:
+    """Say in a word and a few more what a job is at; ``gpus`` is what the box's GPUs are called."""
+    match seen.state:
+        case "queued":
+            return "queued", ""
+        case "waiting":
+            return "waiting", seen.sentence
+        case "running":
+            return _running(part, seen, gpus)
+        case "ended":
+            return _ended(seen)
+        case state:
+            return state, ""
+
+
+def _running(part: Part, seen: Seen, gpus: str) -> tuple[str, str]:
+    if part.expected is EndReason.CANCELLED:
+        return "running", "will be cancelled"
+    if part.resources.get("gpus"):
+        granted = seen.entry.granted.grant.here.gpus if seen.entry and seen.entry.granted else ()
+        return "running", f"{gpus} {', '.join(str(gpu.index) for gpu in granted)}"
+    if seen.progress.epoch:
+        return "training", progress_told(seen.progress)
+    return "running", ""
+
+
+def progress_told(progress: Progress) -> str:
+    """Say how far the training is."""
+    return f"epoch {progress.epoch}/{progress.epochs}   {progress.loss}  {progress.accuracy}"
+
+
+def _ended(seen: Seen) -> tuple[str, str]:
+    stored = seen.entry.stored if seen.entry else None
+    if stored is None or stored.receipt.end_reason is None:
+        return "ended", ""
+    receipt, reason = stored.receipt, EndReason(stored.receipt.end_reason)
+    if reason is EndReason.SUCCEEDED:
+        return "succeeded", ""
+    if reason is EndReason.FAILED:
+        said = f'   "{printable(seen.last)}"' if seen.last else ""
+        return "failed", f"exit {receipt.exit_code}{said}"
+    return _ENDING_WORDS.get(reason, reason.value), printable(receipt.message)
+
+
+ENDS = ("JOB", "EXPECTED", "ENDED AS", "", "WAITED", "RAN", "TRIES", "LOG", "")
+_TO_THE_RIGHT = frozenset({4, 5, 6, 7})
+_MARK = 3
+
+
+def ends_table(jobs: Sequence[JobFacts], width: int | None) -> list[Line]:
+    """Return how the jobs ended beside how they should have; on a narrow terminal the last columns are left out."""
+    rows = [list(ENDS), *(_end_cells(job) for job in jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(ENDS))]
+    shown = len(widths) if width is None else columns_that_fit(widths, width - len(INDENT))
+    return [_end_line(row[:shown], widths, heading=index == 0) for index, row in enumerate(rows)]
+
+
+def _end_cells(job: JobFacts) -> list[str]:
+    return [
+        job.id,
+        job.expected,
+        job.ended_as,
+        "✓" if job.ok else "✗",
+        seconds(job.waited_s),
+        seconds(job.ran_s),
+        str(job.tries or "-"),
+        f"{job.log_lines:,} line{'' if job.log_lines == 1 else 's'}",
+        _digest(job),
+    ]
+
+
+def _digest(job: JobFacts) -> str:
+    if not job.log_matches:
+        return "its archive does not match"
+    return f"sha256 {job.log_sha256.removeprefix('sha256:')[:SHA_SHOWN]}…" if job.log_lines else ""
+
+
+def _end_line(cells: list[str], widths: list[int], *, heading: bool) -> Line:
+    line: Line = [INDENT]
+    for column, cell in enumerate(cells):
+        padded = cell.rjust(widths[column]) if column in _TO_THE_RIGHT else cell.ljust(widths[column])
+        mark = (padded, _GOOD if cell == "✓" else _BAD) if column == _MARK else padded
+        line += [(padded, _HEAD) if heading else mark, COLUMN_GAP]
+    return line
+
+
+def seconds(value: float | None) -> str:
+    """Write seconds with one decimal, ``-`` where there are none."""
+    return "-" if value is None else f"{value:.1f} s"
+
+
+def sparkline(values: Sequence[float], bars: int = 13) -> str:
+    """Draw values as bars, each the mean of a few of them; the largest is full height, zero is none."""
+    if not values:
+        return ""
+    count = min(bars, len(values))
+    groups = [values[len(values) * n // count : len(values) * (n + 1) // count] for n in range(count)]
+    means = [sum(group) / len(group) for group in groups]
+    top = max(means) or 1.0
+    return "".join(BARS[max(0, min(len(BARS) - 1, int(mean / top * len(BARS))))] for mean in means)
