@@ -261,10 +261,10 @@ class Outputs(Stage[OutputsMessage]):
         store = self.world.open_store(url, claim.rights)
         patience = Patience(try_s=float(self.config.transfer_timeout), all_s=float(self.config.output_patience))
         try:
-            stat = await self.caller.until_done(lambda: store.put(file.local, url), f"output {file.path}", patience)
+            await self.caller.until_done(lambda: store.put(file.local, url), f"output {file.path}", patience)
         finally:
             await store.close()
-        return OutputAccount(file.path, url=url, digest=stat.version, bytes=file.bytes)
+        return OutputAccount(file.path, url=url, digest=file.digest, bytes=file.bytes)
 
     async def _remove_workspace(self, leaving: Leaving) -> None:
         """Delete the workspace of a job that succeeded; one that failed is kept for its owner to look at, for a while."""
