@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from runner.cli.books import box_id
+from runner.cli.check_box import existing
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
@@ -100,7 +102,18 @@ async def _queues(config: Config, name: str, credential: Credential) -> Check:
             await broker.close()
     except RunnerError as error:
         return Check(f"{name} queues", "fail", str(error), "start the service, or correct the url")
+    if credential.kind == "folder" and (problem := _folder_problem(credential.url)):
+        return Check(f"{name} queues", "fail", problem, f"make it writable for user {os.geteuid()}, or correct the url")
     return Check(f"{name} queues", "ok", ", ".join(found) or "none yet")
+
+
+def _folder_problem(url: str) -> str:
+    """Say why a queue directory could not be used, or not be made."""
+    path = Path(urlsplit(url).path)
+    place = existing(path)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return ""
+    return f"{place} is not writable, or no directory" + (f", so {path} cannot be made" if place != path else "")
 
 
 def _stores(name: str, credential: Credential) -> Iterator[Check]:

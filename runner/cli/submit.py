@@ -56,7 +56,7 @@ def submit(args: argparse.Namespace) -> int:
     fill_in(document)
     if args.upload:
         add_upload(document, args.upload)
-    base = Path(args.file).absolute().parent if args.file not in {None, "-"} else Path.cwd()
+    base = Path.cwd() if args.file in {None, "-"} else Path(str(args.file)).absolute().parent
     local = take_local_inputs(document, base)
     make_outputs_absolute(document, base)
     return asyncio.run(_submit(args, checked(document, told_name(args.file)), local))

@@ -130,6 +130,36 @@ def test_doctor_fails_where_something_must_be_mended(tmp_path: Path) -> None:
     assert f"fail   certs            {tmp_path}/nosuch cannot be read; to mend it: " in said.out
 
 
+def test_doctor_looks_behind_each_credential_file(tmp_path: Path) -> None:
+    """Readable, its queues reachable, its stores there: each a line, and nothing is made by looking."""
+    certs, queue = tmp_path / "certs", tmp_path / "q"
+    certs.mkdir(mode=0o700)
+    (tmp_path / "file").write_text("")
+    files = {
+        "good.toml": f'kind = "folder"\nurl = "folder://{queue}"\npaths = ["{tmp_path}"]\n',
+        "gone.toml": f'kind = "folder"\nurl = "folder://{queue}"\npaths = ["{tmp_path}/nosuch"]\n',
+        "odd.toml": 'kind = "foldr"\n',
+        "stuck.toml": f'kind = "folder"\nurl = "folder://{tmp_path}/file/q"\n',
+    }
+    for name, text in files.items():
+        (certs / name).write_text(text)
+        (certs / name).chmod(0o600)
+    said = typed("doctor", "--json", "--state-dir", tmp_path / "s", "--certs-dir", certs)
+    states = {row["check"]: row["state"] for row in json.loads(said.out) if row["check"].startswith("certs/")}
+    assert {
+        "certs/good.toml": "ok",
+        "certs/good.toml queues": "ok",
+        "certs/good.toml store": "ok",
+        "certs/gone.toml": "ok",
+        "certs/gone.toml queues": "ok",
+        "certs/gone.toml store": "fail",
+        "certs/odd.toml": "fail",
+        "certs/stuck.toml": "ok",
+        "certs/stuck.toml queues": "fail",
+    } == states
+    assert not queue.exists()
+
+
 def test_the_client_refuses_a_socket_of_something_else(tmp_path: Path) -> None:
     """A file that is no socket is no runner."""
     (tmp_path / "control.sock").write_text("")
