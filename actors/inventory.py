@@ -113,7 +113,7 @@ class Inventory(Stage[InventoryMessage]):
         """Handle one message, then look whether anything can go on."""
         match message:
             case Offered():
-                await self.blaming(message.claim.key, self._offered(message.claim))
+                await self.blaming(message.claim.key, self._offered(message.claim, ahead=message.ahead))
             case Released():
                 self._released(message)
             case CreditReturned():
@@ -179,10 +179,10 @@ class Inventory(Stage[InventoryMessage]):
 
     # Jobs arrive
 
-    async def _offered(self, claim: ClaimedJob) -> None:
+    async def _offered(self, claim: ClaimedJob, *, ahead: bool = False) -> None:
         account = self._share.accounts.get(claim.queue)
         if account is not None:
-            account.credit = False
+            account.credit = account.idle = False
         stop = self.marked(claim)
         if stop is not None:
             await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
@@ -191,7 +191,8 @@ class Inventory(Stage[InventoryMessage]):
             await self._outputs.tell(Ended(claim, EndReason.PREEMPTED, "the runner drains", release_after_s=0.0))
             return
         limit_s = limit_of(claim, self.config)
-        self._floor.jobs[claim.key] = Standing(claim, self._request(claim), limit_s, since=self._clock)
+        standing = Standing(claim, self._request(claim), limit_s, since=self._clock, ahead=ahead)
+        self._floor.jobs[claim.key] = standing
 
     def _request(self, claim: ClaimedJob) -> Request:
         return request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
@@ -280,6 +281,9 @@ class Inventory(Stage[InventoryMessage]):
             await self.record(standing.claim.key, WaitRecord(sentence, self.world.now()))
 
     def _may_stage_ahead(self, standing: Standing, room: Room) -> bool:
+        """A job that stays until it starts may be staged meanwhile; one that will be given back is not worth it."""
+        if not standing.ahead and not standing.kept(self.world.now()):
+            return False
         ahead = sum(1 for job in self._floor.waiting() if job.placed)
         return ahead < self.config.ahead and standing.request.disk <= room.disk
 
@@ -400,7 +404,7 @@ class Inventory(Stage[InventoryMessage]):
             self._share.leave(message.queue)
             return
         account = self._share.join(message.queue, message.weight, self._clock)
-        account.credit = False
+        account.credit, account.idle = False, True
         account.rests_until = self._clock + message.retry_after_s
 
     def _give_credits(self) -> None:
@@ -416,11 +420,20 @@ class Inventory(Stage[InventoryMessage]):
                 entry.poller.urgent(CreditGiven(ahead=ahead))
 
     def _credit_kind(self, queue: str) -> bool | None:
-        """None: no credit now; False: there is room; True: only for a job to stage ahead."""
+        """
+        None: no credit now; False: there is room; True: only for a job to stage ahead.
+
+        Credits that busy queues hold count as jobs to come, so that the next room goes to the queue whose turn it is.
+        """
         waiting = self._floor.waiting()
         of_queue = sum(1 for job in waiting if job.claim.queue == queue)
-        most = self.config.max_jobs or len(self._floor.jobs) + 1
-        has_room = self._floor.free(self._total()).cpus > ROUNDING and len(self._floor.running()) + len(waiting) < most
-        if has_room and of_queue < self.config.max_waiting:
+        coming = sum(1 for account in self._share.accounts.values() if account.credit and not account.idle)
+        most = self.config.max_jobs or len(self._floor.jobs) + coming + 1
+        under_most = len(self._floor.running()) + len(waiting) + coming < most
+        if (
+            self._floor.free(self._total()).cpus - coming > ROUNDING
+            and under_most
+            and of_queue < self.config.max_waiting
+        ):
             return False
-        return True if not waiting and self.config.ahead else None
+        return True if not waiting and not coming and self.config.ahead else None

@@ -238,7 +238,7 @@ class Poller(Stage[PollerMessage]):
                 return
             limit = LONG_POLL_S + self.caller.patience.try_s
             delivery = await self.caller.once(lambda: self.queue.fetch(LONG_POLL_S), "fetch", try_s=limit)
-            found = delivery is not None and await self._take(delivery)
+            found = delivery is not None and await self._take(delivery, ahead=credit.ahead)
             self.ref.urgent(_Fetched(found))
             self._tell_state("polling")
         except RunnerError as error:
@@ -253,7 +253,7 @@ class Poller(Stage[PollerMessage]):
             )
         self._close_if_done()
 
-    async def _take(self, delivery: Delivery) -> bool:
+    async def _take(self, delivery: Delivery, *, ahead: bool) -> bool:
         """Journal a delivery and send it on its way; False where it was not offered to inventory."""
         claim, problem = self._intake().claim(delivery, self.world.now())
         async with self._alone_with(claim.key):
@@ -261,15 +261,18 @@ class Poller(Stage[PollerMessage]):
             if entry is not None and self._known(entry, claim, delivery):
                 await self._retake(entry, delivery)
                 return False
+            if self._stopping:
+                await self._put_off(delivery, 0.0, "the runner stops")
+                return False
             if self.leases.other_with_id(claim.id, claim.key):
-                await self._put_off(delivery)
+                await self._put_off(delivery, BUSY_S, "an earlier submission of its id runs")
                 return False
             if not await self.leases.stands(delivery.token, claim.claimed_at, self.world.now()):
                 return False
             self.leases.held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
             await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
-        return await self._send_on(claim, problem)
+        return await self._send_on(claim, problem, ahead=ahead)
 
     def _intake(self) -> Intake:
         dialect = self.world.dialects[self.rights.dialect]
@@ -308,16 +311,14 @@ class Poller(Stage[PollerMessage]):
         if entry.stored is not None:
             self._start(self._settle, entry.key, name=f"settle {entry.key}")
 
-    async def _put_off(self, delivery: Delivery) -> None:
-        """The same id under a new submission waits for the end of the first, in the queue."""
-        await self.caller.until_done(
-            lambda: self.queue.settle(
-                delivery.token, Verdict.RELEASE, after_s=BUSY_S, note=delivery.note, reason="an earlier one runs"
-            ),
-            f"release of {delivery.submission}",
+    async def _put_off(self, delivery: Delivery, after_s: float, reason: str) -> None:
+        """Give a delivery back as it came."""
+        settle = lambda: self.queue.settle(  # noqa: E731 - one call, named
+            delivery.token, Verdict.RELEASE, after_s=after_s, note=delivery.note, reason=reason
         )
+        await self.caller.until_done(settle, f"release of {delivery.submission}")
 
-    async def _send_on(self, claim: ClaimedJob, problem: str) -> bool:
+    async def _send_on(self, claim: ClaimedJob, problem: str, *, ahead: bool) -> bool:
         """Offer a job, or end it here; only an offer uses up the credit."""
         if problem:
             await self._outputs.tell(Ended(claim, EndReason.REJECTED, problem))
@@ -327,7 +328,7 @@ class Poller(Stage[PollerMessage]):
         elif await self._has_stop_mark(claim):
             await self._outputs.tell(Ended(claim, EndReason.CANCELLED, "cancelled while it waited in the queue"))
         else:
-            await self._inventory.tell(Offered(claim))
+            await self._inventory.tell(Offered(claim, ahead))
             return True
         return False
 

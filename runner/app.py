@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import signal
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -194,6 +195,8 @@ class RunningControl:
         self._runner = runner
         self.stopping: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
         self.hurry = asyncio.Event()
+        # Jobs withdrawn lately: no box ever held them, so nothing else here knows their ids.
+        self._withdrawn: deque[str] = deque(maxlen=1000)
 
     async def cancel(self, job_id: str) -> str:
         """End a job here, in its queue, or wherever it is; say which."""
@@ -203,9 +206,14 @@ class RunningControl:
         for queue in self._runner.directory.all():
             done: str = await queue.poller.ask(functools.partial(WithdrawAsked, job_id), timeout_s=ASK_S)
             if done:
+                self._withdrawn.append(job_id)
                 return done
+            if queue.results is not None and (ended := await queue.results.get(job_id)) and ended.state == "ended":
+                return f"{job_id} ended already: {ended.end_reason}"
         if entry is not None and entry.stored is not None and entry.stored.receipt.state == "ended":
             return f"{job_id} ended already: {entry.stored.receipt.end_reason}"
+        if job_id in self._withdrawn:
+            return f"{job_id} was withdrawn already"
         raise Refused(f"no job {job_id!r} is known here; name its queue with --queue to cancel it elsewhere")
 
     async def _cancel_here(self, entry: JournalEntry) -> str:
@@ -248,14 +256,23 @@ async def serve(config: Config, world: World, *, on_ready: Callable[[Control], A
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: control.stop(leave=config.on_stop == "leave", grace_s=None))
-    async with asyncio.TaskGroup() as group:
-        stopper = group.create_task(_stop_when_asked(runner, control))
-        running = group.create_task(runner.run())
-        if on_ready is not None:
-            ready = group.create_task(_tell_ready(on_ready, control))
-            running.add_done_callback(lambda _: ready.cancel())
-        running.add_done_callback(lambda _: stopper.cancel())
+    try:
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(_stop_when_asked(runner, control))]
+            if on_ready is not None:
+                beside.append(group.create_task(_tell_ready(on_ready, control)))
+            await runner.run()
+            for task in beside:
+                task.cancel()
+    except* Escalated as failed:
+        raise _first(failed) from None
     return 0
+
+
+def _first(group: BaseExceptionGroup[Escalated]) -> BaseException:
+    """Return the one failure that ended the runner."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _tell_ready(on_ready: Callable[[Control], Awaitable[None]], control: Control) -> None:

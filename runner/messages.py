@@ -19,9 +19,14 @@ from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
 
 
 class Offered(msgspec.Struct, frozen=True):
-    """poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit."""
+    """
+    poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit.
+
+    ``ahead``: it was fetched to be staged while others run.
+    """
 
     claim: ClaimedJob
+    ahead: bool = False
 
 
 class Released(msgspec.Struct, frozen=True):

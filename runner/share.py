@@ -20,6 +20,8 @@ class Account:
     since: float = 0.0
     # The one fetch that the queue may make: given, and not yet used up or returned.
     credit: bool = False
+    # The last fetch found nothing: a credit that stands here may stand for long, and is not counted on.
+    idle: bool = True
     # Asked to be left alone until then, in loop seconds.
     rests_until: float = 0.0
 

@@ -29,6 +29,8 @@ class Standing:
     limit_s: float
     # Patience counts from here.
     since: float
+    # Fetched to be staged while others run.
+    ahead: bool = False
     # Its disk is granted, and the cache has it.
     placed: bool = False
     # GPUs, cores and memory are granted.
