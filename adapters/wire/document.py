@@ -24,6 +24,7 @@ _STRING_OR_COMMENT = re.compile(
     re.DOTALL,
 )
 _BETWEEN_KEYS = re.compile(r"[=\[\]{},\n]")
+_TRAILING_COMMA = re.compile(r"\s*+(,)\s*+[\]}]")
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]:,]', re.DOTALL)
 _TOML_ID = re.compile(r"""^[ \t]*id[ \t]*=[ \t]*("(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')""", re.MULTILINE)
 _TOML_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
@@ -84,6 +85,10 @@ _TOO_MANY_DIGITS = "a number in the message has thousands of digits"
 
 
 def _json_problem(text: str, error: json.JSONDecodeError) -> str:
+    comma = _TRAILING_COMMA.match(text, len(text[: error.pos].rstrip(", \t\r\n")))
+    if comma:
+        line, column = text.count("\n", 0, comma.start(1)) + 1, comma.start(1) - text.rfind("\n", 0, comma.start(1))
+        return f"malformed JSON at line {line}, column {column}: nothing stands behind this comma, so take it out"
     place = f"line {error.lineno}, column {error.colno}"
     if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
         return f"truncated: the JSON begins and does not end; it breaks off after {place}; send the whole message"
