@@ -21,6 +21,9 @@ from runner.receipt import Event
 from tests.cli.typed import LIMIT_S, clean_environ
 
 
+pytestmark = pytest.mark.integration
+
+
 @dataclass
 class Following:
     """A ``submit --follow`` that runs, and the box that has its job."""

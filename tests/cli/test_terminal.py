@@ -14,6 +14,7 @@ from tests.cli.terminals import on_terminal
 from tests.cli.typed import typed
 
 
+@pytest.mark.integration
 def test_the_bare_command_without_a_source_shows_one_screen_of_help_and_ends_64() -> None:
     """A newcomer types `runner` first."""
     seen = on_terminal()
@@ -29,12 +30,14 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.integration
 def test_a_table_is_coloured_on_a_terminal(state: Path) -> None:
     """The failed one is seen at a glance."""
     seen = on_terminal("ps", "--all", "--state-dir", state)
     assert "\x1b[31mfailed" in seen.text
 
 
+@pytest.mark.integration
 def test_no_color_is_respected(state: Path) -> None:
     """See no-color.org."""
     seen = on_terminal("ps", "--all", "--state-dir", state, environ={"NO_COLOR": "1"})
@@ -42,6 +45,7 @@ def test_no_color_is_respected(state: Path) -> None:
     assert "failed" in seen.text
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("columns", [30, 60, 200])
 def test_lines_fit_the_terminal_and_the_job_stays_readable(state: Path, columns: int) -> None:
     """A narrow window cuts cells, it does not wrap rows."""
