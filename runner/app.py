@@ -27,7 +27,7 @@ from runner.credential import Credential, CredentialFile, Rights
 from runner.directory import Directory
 from runner.errors import Refused, RunnerError
 from runner.job import EndReason
-from runner.kernel import DeadLetter, Ref, Restart, Supervisor
+from runner.kernel import DeadLetter, Escalated, Ref, Restart, Supervisor
 from runner.messages import (
     Ended,
     GpusAsked,
