@@ -20,7 +20,6 @@ from runner.ports import LogLine
 from runner.receipt import Event
 from tests.cli.typed import LIMIT_S, clean_environ
 
-
 pytestmark = pytest.mark.integration
 
 
