@@ -159,7 +159,7 @@ class Collecting:
     # Packed
 
     def _packed(self, output: Output, at: int, name: str, called: str) -> Iterator[CollectedFile]:
-        fd, local = self._outbox.new_file("packed")
+        fd, local = self._outbox.new_file()
         try:
             with os.fdopen(os.dup(fd), "wb") as file, open_pack(file, output.pack, self._stop) as pack:
                 yield from self._fill(pack, output, at, name, called)

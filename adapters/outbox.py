@@ -1,5 +1,5 @@
 """
-The private directory that one output leaves through: second names for the files that were checked, and packed ones.
+The private directory that outputs leave through: second names for the files that were checked, and packed ones.
 
 It is made at the first use, so that a job without outputs costs nothing here.
 """
@@ -7,22 +7,23 @@ It is made at the first use, so that a job without outputs costs nothing here.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 
 from adapters.beneath import DIRECTORY, NEW_FILE
 from adapters.copying import copy
 from adapters.files import OWNER_DIRECTORY, OWNER_FILE
 from adapters.interruptible import Stop
-from adapters.trees import remove_tree
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Outbox:
-    """One output's directory at ``path``; what an earlier collection left there is deleted."""
+    """One output's part of the directory at ``path``; what an earlier collection of it left there is deleted."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, output: str) -> None:
         self._path = path
+        self._prefix = hashlib.sha256(output.encode()).hexdigest()[:32]
         self._directory = -1
         self._count = 0
 
@@ -38,7 +39,7 @@ class Outbox:
 
     def take(self, fd: int, stop: Stop) -> str:
         """Give an open file a name of its own, by copying it where it cannot have two; return its path."""
-        name = str(self._count)
+        name = f"{self._prefix}.{self._count}"
         self._count += 1
         try:
             os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._opened(), follow_symlinks=True)
@@ -48,20 +49,38 @@ class Outbox:
             self._copy(fd, name, stop)
         return f"{self._path}/{name}"
 
-    def new_file(self, name: str) -> tuple[int, str]:
-        """Return a new file, open, and its path; the caller closes it."""
+    def new_file(self) -> tuple[int, str]:
+        """Return a new file for what is packed, open, and its path; the caller closes it."""
+        name = f"{self._prefix}.packed"
         return os.open(name, NEW_FILE, OWNER_FILE, dir_fd=self._opened()), f"{self._path}/{name}"
 
     def _opened(self) -> int:
         if self._directory < 0:
-            remove_tree(self._path)
-            os.makedirs(self._path, OWNER_DIRECTORY)
+            is_new = _make(self._path)
             self._directory = os.open(self._path, DIRECTORY)
+            if not is_new:
+                self._remove_earlier(self._directory)
         return self._directory
 
+    def _remove_earlier(self, directory: int) -> None:
+        for name in os.listdir(directory):
+            if name.startswith(self._prefix):
+                os.unlink(name, dir_fd=directory)
+
     def _copy(self, fd: int, name: str, stop: Stop) -> None:
-        target, _ = self.new_file(name)
+        target = os.open(name, NEW_FILE, OWNER_FILE, dir_fd=self._opened())
         try:
             copy(fd, target, stop)
         finally:
             os.close(target)
+
+
+def _make(path: str) -> bool:
+    """Make a directory and those above it; False where it stands."""
+    try:
+        os.mkdir(path, OWNER_DIRECTORY)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(path, OWNER_DIRECTORY, exist_ok=True)
+    return True

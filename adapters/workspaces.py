@@ -8,7 +8,6 @@ step, without following links. Long work runs in threads that end when their cal
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -110,11 +109,13 @@ class FolderWorkspaces:
         return replace(self._unpack_limits, room_bytes=disk.f_bavail * disk.f_frsize)
 
     def _collect(self, workspace: str, output: Output, job_id: str, stop: Stop) -> tuple[CollectedFile, ...]:
-        with explained("collecting an output", output.path), self._opened(workspace) as root:
-            name = hashlib.sha256(output.path.encode()).hexdigest()[:32]
-            outbox = Outbox(os.path.join(self._outbox(workspace), name))
-            with contextlib.closing(outbox):
-                return tuple(Collecting(root, outbox, self._collect_limits, stop).collect(output, job_id))
+        outbox = Outbox(self._outbox(workspace), output.path)
+        with (
+            explained("collecting an output", output.path),
+            self._opened(workspace) as root,
+            contextlib.closing(outbox),
+        ):
+            return tuple(Collecting(root, outbox, self._collect_limits, stop).collect(output, job_id))
 
     def _outbox(self, workspace: str) -> str:
         return os.path.join(self._outboxes, os.path.basename(workspace))
