@@ -172,7 +172,9 @@ class Cache(Stage[CacheMessage]):
         return msgspec.structs.replace(account, url=item.url, cached=cached)
 
     async def _put_in(self, workspace: str, item: Input, source: str | None) -> InputAccount:
-        """Place one input. Not tried twice: half of it may stand there already, and the whole job is staged anew then."""
+        """
+        Place one input. Not tried twice: half of it may stand there already, and the whole job is staged anew then.
+        """
         place = lambda: self.world.workspaces.place(workspace, item, source)  # noqa: E731 - one call, named
         return await self.caller.once(place, f"input {item.path}", try_s=float(self.config.transfer_timeout))
 

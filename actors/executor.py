@@ -241,8 +241,8 @@ class Executor(Stage[ExecutorMessage]):
         """
         Read the output into the spool to its end.
 
-        After any failure the spool says how many bytes of each stream it has, and reading goes on from there: nothing is
-        lost, nothing stands twice.
+        After any failure the spool says how many bytes of each stream it has, and reading goes on from there: nothing
+        is lost, nothing stands twice.
         """
         key, number = attempt.claim.key, attempt.claim.attempt
         pause = 0.1

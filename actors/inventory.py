@@ -197,13 +197,6 @@ class Inventory(Stage[InventoryMessage]):
     def _request(self, claim: ClaimedJob) -> Request:
         return request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
 
-    def _never(self, request: Request) -> str:
-        """Say why this box can never run it, "" where it can, or where the GPUs are not known now."""
-        total = self._total()
-        if not self._gpus_known and request.gpus > len(total.gpus):
-            return ""
-        return shortage(request, total, have="here")
-
     async def _refuse(self, claim: ClaimedJob, never: str) -> None:
         """A job that this box can never run: rejected where nobody else could, else left to the next box."""
         message = f"this box can never run it: {never}"
@@ -252,7 +245,11 @@ class Inventory(Stage[InventoryMessage]):
         return waiting
 
     async def _consider(self, standing: Standing) -> None:
-        never = self._never(standing.request)
+        total = self._total()
+        if standing.request.gpus > len(total.gpus) and not self._gpus_known:
+            self._tell_why(standing, "the GPUs of this box cannot be read now")
+            return
+        never = shortage(standing.request, total, have="here")
         if never and not standing.placed:
             del self._floor.jobs[standing.claim.key]
             await self._refuse(standing.claim, never)
@@ -260,7 +257,7 @@ class Inventory(Stage[InventoryMessage]):
         if self.config.max_jobs and len(self._floor.running()) >= self.config.max_jobs:
             self._tell_why(standing, f"waits for one of {self.config.max_jobs} running jobs (max_jobs)")
             return
-        room = self._floor.room_for(standing, self._total(), clock=self._clock, now=self.world.now())
+        room = self._floor.room_for(standing, total, clock=self._clock, now=self.world.now())
         place = choose(standing.still_needs, room)
         if place is not None and self._lock(place):
             self._grant(standing, msgspec.structs.replace(place, disk=standing.request.disk))

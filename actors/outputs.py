@@ -1,7 +1,8 @@
 """
 The one way out: uploads, the receipt, the verdict. Never talks to a queue itself.
 
-Every job leaves through here, whatever happened and wherever. A job stands here until its verdict stands in the journal.
+Every job leaves through here, whatever happened and wherever. A job stands here until its verdict stands in the
+journal.
 """
 
 from __future__ import annotations
@@ -267,7 +268,9 @@ class Outputs(Stage[OutputsMessage]):
         return OutputAccount(file.path, url=url, digest=file.digest, bytes=file.bytes)
 
     async def _remove_workspace(self, leaving: Leaving) -> None:
-        """Delete the workspace of a job that succeeded; one that failed is kept for its owner to look at, for a while."""
+        """
+        Delete the workspace of a job that succeeded; one that failed is kept for its owner to look at, for a while.
+        """
         staged = leaving.staged
         kept = leaving.workspace_kept and self.config.keep_workspaces > 0
         if staged is None or kept:

@@ -87,7 +87,7 @@ class Poller(Stage[PollerMessage]):
 
     name = "poller"
 
-    def __init__(  # noqa: PLR0913 - a queue, and everybody it talks to
+    def __init__(
         self,
         config: Config,
         world: World,

@@ -1,8 +1,9 @@
 """
 The configuration: one struct, and the one function that says which value wins.
 
-Every field is a key of ``runner.toml``, an option of ``runner run`` (dashes for underscores) and an environment variable
-(``RUNNER_`` and the name in upper case). Option, ``RUNNER_X``, bare ``X`` (a few), file, default: the first that is set wins.
+Every field is a key of ``runner.toml``, an option of ``runner run`` (dashes for underscores) and an environment
+variable (``RUNNER_`` and the name in upper case). Option, ``RUNNER_X``, bare ``X`` (a few), file, default: the first
+that is set wins.
 """
 
 from __future__ import annotations

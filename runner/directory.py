@@ -1,8 +1,8 @@
 """
 Which poller and which result backend stand behind a queue, right now.
 
-Owned by the composition root. A poller enters its queue when it has opened it and leaves with it; inventory, outputs and
-logs look up. A queue that is not here is away: what belongs to it waits in the journal.
+Owned by the composition root. A poller enters its queue when it has opened it and leaves with it; inventory, outputs
+and logs look up. A queue that is not here is away: what belongs to it waits in the journal.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Unavailable(RunnerError):
 
 
 class RuntimeMissing(Unavailable):
-    """This box does not have the runtime that the job needs."""
+    """The box does not have the runtime that the job needs."""
 
     code = "runtime_missing"
 

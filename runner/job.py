@@ -282,7 +282,7 @@ def safe_name(job_id: str) -> str:
 
 def make_key(queue: str, job_id: str, submission: str) -> Key:
     """Return the key of one submission of a job: readable by its id, unique by queue, id and submission."""
-    told = "\0".join((queue, job_id, submission)).encode("utf-8", "surrogateescape")
+    told = f"{queue}\0{job_id}\0{submission}".encode("utf-8", "surrogateescape")
     return Key(f"{safe_name(job_id)[:100]}.{hashlib.sha256(told).hexdigest()[:16]}")
 
 

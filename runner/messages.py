@@ -30,7 +30,9 @@ class Offered(msgspec.Struct, frozen=True):
 
 
 class Released(msgspec.Struct, frozen=True):
-    """executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``disk``). Given back; idempotent."""
+    """
+    executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``disk``). Given back; idempotent.
+    """
 
     key: Key
     part: str
@@ -201,7 +203,9 @@ class CredentialChanged(msgspec.Struct, frozen=True):
 
 
 class WithdrawAsked(msgspec.Struct, frozen=True):
-    """control ⇢ poller: remove a waiting message of this job id, or set a stop mark; answers what was done, "" if nothing."""
+    """
+    control ⇢ poller: remove a waiting message of this job id, or set a stop mark; answers what was done, "" if nothing.
+    """
 
     job_id: str
     reply: Reply[str]
@@ -234,7 +238,9 @@ class SourcesAsked(msgspec.Struct, frozen=True):
 
 
 class QueueStateTold(msgspec.Struct, frozen=True):
-    """poller ⇢ sources: how its queue is (``polling``, ``backing off: reason``), and its depth where known. Latest wins."""
+    """
+    poller ⇢ sources: how its queue is (``polling``, ``backing off: reason``), and its depth where known. Latest wins.
+    """
 
     source: str
     queue: str

@@ -45,7 +45,9 @@ def request_of(job: Job, *, memory: int, disk: int) -> Request:
 
 
 def shortage(request: Request, room: Room, *, have: str) -> str:
-    """Say in words what is missing, or "" where it fits: ``needs 2 GPUs, 1 is free``. ``have``: ``free`` or ``here``."""
+    """
+    Say in words what is missing, or "" where it fits: ``needs 2 GPUs, 1 is free``. ``have``: ``free`` or ``here``.
+    """
     if request.gpus > len(room.gpus):
         return f"needs {_count(request.gpus, 'GPU')}, {_is(len(room.gpus), have)}"
     if request.cpus > room.cpus + 1e-9:

@@ -2,8 +2,8 @@
 The ports: what actors ask of the world, and what an adapter must keep.
 
 Every method may raise ``Unavailable`` (the service did not answer) besides what it names. No port retries by itself:
-retries, jitter, time limits and metrics are written once, in the actor that calls. A call may be cancelled at any await;
-an adapter then leaves the service as if the call had happened, or not happened, never in between.
+retries, jitter, time limits and metrics are written once, in the actor that calls. A call may be cancelled at any
+await; an adapter then leaves the service as if the call had happened, or not happened, never in between.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ class Results(Protocol):
 
     def tail(self, job_id: str, position: Position, *, follow: bool) -> AsyncIterator[LogLine | Event]:
         """
-        Yield records and events of the newest job of this id from ``position``; with ``follow`` until it ended for good.
+        Yield records and events of the newest job of this id from ``position``; with ``follow`` until it ended for
+        good.
 
         An unknown id yields nothing without ``follow``; with it, waits for the job to appear.
         """
@@ -221,7 +222,9 @@ class Results(Protocol):
         ...
 
     async def prune(self, before: float) -> int:
-        """Delete what belongs to jobs that ended before this epoch second, and uploads unused since; return how many."""
+        """
+        Delete what belongs to jobs that ended before this epoch second, and uploads unused since; return how many.
+        """
         ...
 
     async def close(self) -> None:
@@ -392,11 +395,15 @@ class Containers(Protocol):
         ...
 
     async def wait(self, name: str) -> Exit:
-        """Wait for the end, and tell how; returns at once where it ended before, also in an earlier life of the runner."""
+        """
+        Wait for the end, and tell how; returns at once where it ended before, also in an earlier life of the runner.
+        """
         ...
 
     async def stop(self, name: str, grace_s: float) -> None:
-        """SIGTERM, ``grace_s`` seconds, SIGKILL, to the whole tree. Idempotent; no error where it ended or never was."""
+        """
+        SIGTERM, ``grace_s`` seconds, SIGKILL, to the whole tree. Idempotent; no error where it ended or never was.
+        """
         ...
 
     async def remove(self, name: str) -> None:
@@ -450,7 +457,9 @@ class GpuProbe(Protocol):
         ...
 
     def lock(self, uuid: str) -> bool:
-        """Take the machine-wide lock of one GPU (``flock`` on a file named by its UUID); False: another runner has it."""
+        """
+        Take the machine-wide lock of one GPU (``flock`` on a file named by its UUID); False: another runner has it.
+        """
         ...
 
     def unlock(self, uuid: str) -> None:
@@ -486,8 +495,8 @@ class Spool(Protocol):
 
     async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
         """
-        Add bytes to a stream (``stdout``, ``stderr``, ``runner``; ``event`` holds state changes as JSON) and wake whoever
-        awaits ``flag`` or ``news``.
+        Add bytes to a stream (``stdout``, ``stderr``, ``runner``; ``event`` holds state changes as JSON) and wake
+        whoever awaits ``flag`` or ``news``.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -499,7 +508,9 @@ class Spool(Protocol):
         ...
 
     async def read(self, key: Key, position: Position, limit_bytes: int = 1 << 20) -> tuple[LogLine, ...]:
-        """Return records from ``position``, over all attempts on this box, at most about ``limit_bytes``; () at the end."""
+        """
+        Return records from ``position``, over all attempts on this box, at most about ``limit_bytes``; () at the end.
+        """
         ...
 
     async def flag(self, key: Key) -> None:
@@ -507,7 +518,9 @@ class Spool(Protocol):
         ...
 
     async def news(self) -> frozenset[Key]:
-        """Wait until something was appended or sealed since the last call, and return the keys; one caller at a time."""
+        """
+        Wait until something was appended or sealed since the last call, and return the keys; one caller at a time.
+        """
         ...
 
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:
@@ -529,8 +542,8 @@ class Spool(Protocol):
 
 class SpoolSeal(msgspec.Struct, frozen=True):
     """
-    What a sealed spool holds of stdout and stderr: lines (a last one without newline counts), bytes, SHA-256 of the bytes
-    in spool order; ``archive`` is the local path of the archive, ``gaps`` counts what is known to be missing.
+    What a sealed spool holds of stdout and stderr: lines (a last one without newline counts), bytes, SHA-256 of the
+    bytes in spool order; ``archive`` is the local path of the archive, ``gaps`` counts what is known to be missing.
     """
 
     lines: int
@@ -571,8 +584,8 @@ class Journal(Protocol):
 
     async def append(self, key: Key, record: JournalRecord) -> None:
         """
-        Write a record; the newest of each kind counts. A ``ClaimRecord`` of a later attempt, or after the entry was settled,
-        clears all but the fault count; of the same attempt in flight it only renews token and claim.
+        Write a record; the newest of each kind counts. A ``ClaimRecord`` of a later attempt, or after the entry was
+        settled, clears all but the fault count; of the same attempt in flight it only renews token and claim.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -627,8 +640,8 @@ class Workspaces(Protocol):
         """
         Walk one output after the container is gone: regular files only, never through a link.
 
-        What cannot be stored (never written, a link, FIFO, device, socket, sparse beyond its blocks) comes with a problem
-        instead of a local path. Packed outputs come as one file.
+        What cannot be stored (never written, a link, FIFO, device, socket, sparse beyond its blocks) comes with a
+        problem instead of a local path. Packed outputs come as one file.
         """
         ...
 
@@ -689,7 +702,9 @@ class Blobs(Protocol):
         ...
 
     async def evict(self, limit_bytes: int, pinned: frozenset[str]) -> int:
-        """Delete least recently used blobs until at most ``limit_bytes`` are left, never a pinned digest; return bytes."""
+        """
+        Delete least recently used blobs until at most ``limit_bytes`` are left, never a pinned digest; return bytes.
+        """
         ...
 
 
@@ -714,7 +729,7 @@ class Control(Protocol):
 
 
 class Box(msgspec.Struct, frozen=True):
-    """This machine as the runner may use it: id (a UUID), core numbers, bytes of memory and disk for jobs."""
+    """A machine as the runner may use it: id (a UUID), core numbers, bytes of memory and disk for jobs."""
 
     id: str
     cores: tuple[int, ...]

@@ -18,8 +18,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     """
     A job that this box has claimed: decoded, numbered, with the rights of its queue.
 
-    ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime`` is
-    ``container`` or ``process``. Where a message could not be decoded, ``job`` holds only the id.
+    ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime``
+    is ``container`` or ``process``. Where a message could not be decoded, ``job`` holds only the id.
     """
 
     key: Key
@@ -71,7 +71,9 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class StagedJob(msgspec.Struct, frozen=True):
-    """Where a job's workspace stands and what was put into it; ``workspace`` is a reference that Containers resolves."""
+    """
+    Where a job's workspace stands and what was put into it; ``workspace`` is a reference that Containers resolves.
+    """
 
     workspace: str
     image: str = ""
@@ -194,8 +196,8 @@ class JournalEntry(msgspec.Struct, frozen=True):
     """
     Everything the journal knows of one key: the newest record of each kind.
 
-    A ``ClaimRecord`` of a later attempt, or after the last one was settled, clears all others except ``faulted``; one of
-    the same attempt in flight only renews token and claim.
+    A ``ClaimRecord`` of a later attempt, or after the last one was settled, clears all others except ``faulted``; one
+    of the same attempt in flight only renews token and claim.
     """
 
     key: Key
@@ -213,7 +215,9 @@ class JournalEntry(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """The job's state as ``ps`` says it: waiting, staging, running, storing or ended; waiting again after a retry."""
+        """
+        The job's state as ``ps`` says it: waiting, staging, running, storing or ended; waiting again after a retry.
+        """
         if self.stored is not None:
             return self.stored.receipt.state
         if self.exited is not None:

@@ -1,8 +1,9 @@
 """
 Fair share between queues: who may fetch next, in seconds of the dominant share. Pure but for the clock it is handed.
 
-Each queue is charged what its jobs hold of the box (GPUs where they hold any, else cores), by the second, over its weight; the
-least charged queue goes first. One that was idle starts level with the least charged busy one, so that nobody saves up.
+Each queue is charged what its jobs hold of the box (GPUs where they hold any, else cores), by the second, over its
+weight; the least charged queue goes first. One that was idle starts level with the least charged busy one, so that
+nobody saves up.
 """
 
 from __future__ import annotations

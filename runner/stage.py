@@ -1,8 +1,8 @@
 """
 What the stages of the ring share: one supervised task a job, stop marks, and the account of their own faults.
 
-A stage's task that fails ends its job as ``runner_fault``, with the traceback in the job's log; five in ten minutes, or any
-failure in a stage's own ``receive``, end the process, and the journal remembers which job it was.
+A stage's task that fails ends its job as ``runner_fault``, with the traceback in the job's log; five in ten minutes,
+or any failure in a stage's own ``receive``, end the process, and the journal remembers which job it was.
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ class Stage(Actor[M]):
         await self.record(key, FaultRecord(self.name, times, self.world.now()))
 
     async def blaming(self, key: Key, work: Awaitable[None]) -> None:
-        """Handle a message about a job; a failure is the actor's own crash, and the journal says whose message it was."""
+        """
+        Handle a message about a job; a failure is the actor's own crash, and the journal says whose message it was.
+        """
         try:
             await work
         except Exception:

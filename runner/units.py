@@ -36,7 +36,7 @@ def parse_duration(value: object) -> Duration:
         ValueError: anything but a non-negative number of seconds or a string like ``"1h30m"``.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(_bad("duration", value, '"90s", "30m" or "1h30m"'))
+        raise ValueError(_bad("duration", value, '"90s", "30m" or "1h30m"'))  # noqa: TRY004 - one error for all
     if not isinstance(value, str):
         return _non_negative_duration(value)
     text = value.strip()

@@ -1,4 +1,6 @@
-"""What the ring does in named situations, on fakes in virtual time: waiting, giving back, cancelling, draining, leaving."""
+"""
+What the ring does in named situations, on fakes in virtual time: waiting, giving back, cancelling, draining, leaving.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from runner.app import Runner, RunningControl, build, drain
 from runner.config import Config
 from runner.errors import Refused
 from runner.job import EndReason, Verdict
+from runner.messages import StopCredits, StopFetching
 from runner.receipt import Receipt
 from tests.fakes.world import FakeWorld, configuration, job_bytes, key_of, new_life
 from tests.virtual_time import run_virtual
@@ -235,8 +238,6 @@ def test_a_drain_stops_what_runs_too_long() -> None:
 
 
 async def _drained(runner: Runner, grace_s: float) -> None:
-    from runner.messages import StopCredits, StopFetching
-
     runner.address("sources").urgent(StopFetching())
     runner.address("inventory").urgent(StopCredits())
     await drain(runner, asyncio.Event(), grace_s)

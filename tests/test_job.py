@@ -134,7 +134,9 @@ def test_what_is_no_duration_says_what_to_write(text: object) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize(("text", "size"), [("4GiB", 4 << 30), ("4gb", 4 * 10**9), ("1.5MiB", 3 << 19), ("10", 10), (7, 7)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("4GiB", 4 << 30), ("4gb", 4 * 10**9), ("1.5MiB", 3 << 19), ("10", 10), (7, 7)]
+)
 def test_sizes(text: object, size: int) -> None:
     assert parse_size(text) == size
 

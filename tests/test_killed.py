@@ -1,4 +1,6 @@
-"""``kill -9`` on a real runner while a real process job runs: the job notices nothing, and nothing is lost or doubled."""
+"""
+``kill -9`` on a real runner while a real process job runs: the job notices nothing, and nothing is lost or doubled.
+"""
 
 from __future__ import annotations
 

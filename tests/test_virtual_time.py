@@ -100,7 +100,7 @@ def test_a_hang_is_an_error_that_names_who_waits_and_still_cleans_up() -> None:
 
 def test_timers_without_end_are_an_error_too() -> None:
     async def main() -> None:
-        while True:  # noqa: ASYNC110 - it is what is tested
+        while True:
             await asyncio.sleep(60)
 
     with pytest.raises(VirtualTimeout, match=r"still busy at 3660\.000 s"):

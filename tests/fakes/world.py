@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -109,17 +109,16 @@ class FakeWorld:
 
 
 def configuration(**changes: object) -> Config:
-    return Config(own_queue=False, mailbox=1, patience=Duration(20), transfer_timeout=Duration(300), **cast("dict[str, Any]", changes))
+    small = Config(own_queue=False, mailbox=1, patience=Duration(20), transfer_timeout=Duration(300))
+    return msgspec.structs.replace(small, **changes)
 
 
 def job_bytes(**fields: object) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def new_life(seed: int, **chances: float | None) -> Life:
-    fail, hang, calls = chances.get("fail", 0.0), chances.get("hang", 0.0), chances.get("calls_left")
-    left = None if calls is None else int(calls)
-    return Life(random.Random(seed), fail=fail or 0.0, hang=hang or 0.0, calls_left=left)
+def new_life(seed: int, *, fail: float = 0.0, hang: float = 0.0, calls_left: int | None = None) -> Life:
+    return Life(random.Random(seed), fail=fail, hang=hang, calls_left=calls_left)
 
 
 def key_of(world: FakeWorld, job_id: str) -> Key:

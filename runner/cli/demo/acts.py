@@ -22,9 +22,12 @@ from runner.cli.demo.tables import INDENT, Line, ends_table, progress_told, spar
 from runner.cli.demo.watching import Seen, Watch
 
 TRAINING, TO_CANCEL = "digits", "forever"
-KILL_FROM_EPOCH, KILL_AT_EPOCH = EPOCHS // 3, 2 * EPOCHS // 3
-"""The runner is killed once all jobs are where they are worth looking at, and in any case while the training runs."""
+LOOKED_AT_S, LOOKED_AT_EPOCH, LAST_EPOCH = 5.0, EPOCHS // 3, 2 * EPOCHS // 3
+"""
+The runner is killed once all jobs could be looked at for so long, or so far, and in any case while the training runs.
+"""
 
+SCENE = {"gpu-one": "running", "gpu-two": "waiting", "typo": "ended", "evil.tar": "ended", TO_CANCEL: "running"}
 FIRST_START_WITHIN_S, SCENE_WITHIN_S, END_WITHIN_S = 30.0, 180.0, 240.0
 ALONE_S = 0.7
 """How long the training goes on without any runner, so that lines stand there that nobody has read."""
@@ -84,7 +87,7 @@ class Show:
         if found is None:
             raise DemoFailed(f"no queue was found behind {CREDENTIAL}, though its jobs were started")
         text = f'{INDENT}certs/{CREDENTIAL} written → queue "{found}" found, first job started'
-        self._screen.line(spread(text, f"after {self.first_start_s * 1000:.0f} ms"))
+        self._screen.line(spread(text, f"after {self.first_start_s * 1000:.0f} ms", self._screen.width))
 
     async def _first_start(self) -> float:
         """Wait until some job's process runs and return since when."""
@@ -101,9 +104,9 @@ class Show:
 
     async def _share_the_box(self, service: Service) -> None:
         self._head("2", "Six jobs share the box …")
-        ends = time.monotonic() + SCENE_WITHIN_S
-        while not self._scene_is_set():
-            if time.monotonic() > ends:
+        begun = time.monotonic()
+        while not self._scene_is_over(time.monotonic() - begun):
+            if time.monotonic() > begun + SCENE_WITHIN_S:
                 raise DemoFailed(f"the training was not half done after {SCENE_WITHIN_S:g} s")
             service.check_alive()
             await asyncio.sleep(LOOK_EVERY_S)
@@ -111,19 +114,12 @@ class Show:
             self._screen.draw(self._states())
         self._screen.lines(self._states())
 
-    def _scene_is_set(self) -> bool:
+    def _scene_is_over(self, looked_at_s: float) -> bool:
         training, epoch = self._seen[TRAINING].state, self._seen[TRAINING].progress.epoch
         if training in {"storing", "ended"}:
             raise DemoFailed("the training ended before the runner could be killed")
-        wanted = {
-            "gpu-one": "running",
-            "gpu-two": "waiting",
-            "typo": "ended",
-            "evil.tar": "ended",
-            TO_CANCEL: "running",
-        }
-        all_there = all(self._seen[job_id].state == state for job_id, state in wanted.items())
-        return epoch >= KILL_AT_EPOCH or (all_there and epoch >= KILL_FROM_EPOCH)
+        all_there = epoch > 0 and all(self._seen[job_id].state == state for job_id, state in SCENE.items())
+        return epoch >= LAST_EPOCH or (all_there and (epoch >= LOOKED_AT_EPOCH or looked_at_s >= LOOKED_AT_S))
 
     def _states(self) -> list[Line]:
         return states_table(self._parts, self._seen, self._gpus_called(), self._screen.width)

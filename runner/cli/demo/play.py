@@ -63,6 +63,8 @@ async def _end(show: Show) -> None:
         await show.close()
     finally:
         left = await end_all(show.stage.state)
+        # Here, where no signal can cut it short: one that comes later finds nothing to leave behind.
+        show.stage.clear()
     if left and not show.problems:
         show.problems.append(f"the runner left {', '.join(left)} behind")
 

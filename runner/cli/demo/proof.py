@@ -74,7 +74,7 @@ def read_archive(log: LogAccount) -> bytes:
     Raises:
         OSError, EOFError, zlib.error: it cannot be read.
     """
-    return gzip.decompress(path_of(log.url).read_bytes()) if log.url else b""
+    return gzip.decompress(path_of(unquote(log.url)).read_bytes()) if log.url else b""
 
 
 def log_matches(receipt: Receipt) -> bool:
@@ -108,5 +108,5 @@ def read_metrics(path: Path) -> Metrics | None:
 
 
 def path_of(url: str) -> Path:
-    """Return the local file that a ``folder://`` URL names."""
-    return Path(unquote(url.removeprefix("folder://")))
+    """Return the file that the URL of an output names: nothing in it is decoded."""
+    return Path(url.removeprefix("folder://"))

@@ -76,6 +76,12 @@ class Stage:
         """Return where a job's outputs stand."""
         return self.directory / job_id
 
+    def clear(self) -> None:
+        """Delete what is temporary; idempotent."""
+        from adapters.trees import remove_tree
+
+        remove_tree(str(self.temporary))
+
     def store(self, account: Account) -> None:
         """Keep the account beside the outputs."""
         _write(self.directory / ACCOUNT, msgspec.json.format(msgspec.json.encode(account), indent=2) + b"\n")
@@ -130,10 +136,11 @@ def _opened(named: Path, directory: Path) -> Iterator[Stage]:
         (temporary / part).mkdir(mode=0o700)
     _write(directory / ACCOUNT, msgspec.json.encode(Playing(str(temporary))))
     _forget_outputs(directory)
+    stage = Stage(named, directory, temporary)
     try:
-        yield Stage(named, directory, temporary)
+        yield stage
     finally:
-        _remove(temporary)
+        stage.clear()
 
 
 def _clear_up_after_another(directory: Path) -> None:
@@ -147,19 +154,13 @@ def _clear_up_after_another(directory: Path) -> None:
         return
     if _read(temporary / "of") == str(directory):
         asyncio.run(end_all(temporary / "state"))
-        _remove(temporary)
+        Stage(directory, directory, temporary).clear()
 
 
 def _forget_outputs(directory: Path) -> None:
     """Delete what an earlier demo stored, so that nothing of it is taken for this one's."""
     for path in (directory / LOG, *sorted((directory / "digits").glob("*.json")), directory / "digits" / "curve.svg"):
         path.unlink(missing_ok=True)
-
-
-def _remove(temporary: Path) -> None:
-    from adapters.trees import remove_tree
-
-    remove_tree(str(temporary))
 
 
 def _read(path: Path) -> str:

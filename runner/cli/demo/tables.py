@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -25,9 +26,10 @@ _STYLES = {"training": "cyan", "running": "cyan", "staging": "cyan", "storing": 
 _ENDING_WORDS = {EndReason.INPUT_REFUSED: "refused"}
 
 
-def spread(left: str, right: str, width: int = WIDTH) -> str:
+def spread(left: str, right: str, width: int | None) -> str:
     """Put a figure at the right end of a line, or behind its text where the line is too short for both."""
-    return f"{left}{right.rjust(max(len(right) + 2, width - len(left)))}"
+    room = min(WIDTH, width or WIDTH) - len(left)
+    return f"{left}{right.rjust(max(len(right) + 2, room))}"
 
 
 def states_table(parts: Sequence[Part], seen: dict[str, Seen], gpus: str, width: int | None) -> list[Line]:
@@ -145,11 +147,16 @@ def seconds(value: float | None) -> str:
 
 
 def sparkline(values: Sequence[float], bars: int = 13) -> str:
-    """Draw values as bars, each the mean of a few of them; the largest is full height, zero is none."""
-    if not values:
+    """
+    Draw positive values as bars between the first and the last of them, each bar the mean of a few.
+
+    The scale is logarithmic, so that what falls to a hundredth is still seen falling.
+    """
+    if not values or min(values) <= 0:
         return ""
     count = min(bars, len(values))
     groups = [values[len(values) * n // count : len(values) * (n + 1) // count] for n in range(count)]
-    means = [sum(group) / len(group) for group in groups]
-    top = max(means) or 1.0
-    return "".join(BARS[max(0, min(len(BARS) - 1, int(mean / top * len(BARS))))] for mean in means)
+    means = [math.log(sum(group) / len(group)) for group in groups]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    drawn = "".join(BARS[round((mean - low) / span * (len(BARS) - 1))] for mean in means)
+    return f"{values[0]:.2f} {drawn} {values[-1]:.2f}"
