@@ -10,6 +10,9 @@ from runner.ports import SpoolSeal
 from runner.receipt import GrantAccount, ImageAccount, LogAccount, OutputAccount, Receipt, RunnerAccount
 from runner.records import ClaimedJob, Grant, Outcome, StagedJob
 
+REASON_MAX_CHARACTERS = 500
+"""A note travels with its message, where services give it little room."""
+
 
 class Leaving(msgspec.Struct, frozen=True):
     """
@@ -107,7 +110,16 @@ def _decision(leaving: Leaving, box: str, now: float) -> Decision | None:
     if outcome.started_at is not None:
         note = msgspec.structs.replace(note, starts=note.starts + 1)
     past = PastAttempt(box, outcome.reason.value, round(ended - began, 3))
-    return decide(outcome.reason, note, leaving.claim.job.retries, past)
+    decision = decide(outcome.reason, note, leaving.claim.job.retries, past)
+    return _explained(decision, outcome) if decision else None
+
+
+def _explained(decision: Decision, outcome: Outcome) -> Decision:
+    """Let the note, and so the dead letter, say in a sentence what the end reason says in a word."""
+    if outcome.message in {"", outcome.reason.value}:
+        return decision
+    said = f"{outcome.reason.value}: {outcome.message}"[:REASON_MAX_CHARACTERS]
+    return msgspec.structs.replace(decision, note=msgspec.structs.replace(decision.note, last_reason=said))
 
 
 def _stages(leaving: Leaving, now: float) -> dict[str, float]:
