@@ -91,7 +91,7 @@ class Cache(Stage[CacheMessage]):
         """Handle one message."""
         match message:
             case Placed():
-                await self.blaming(message.claim.key, self._begin(message.claim))
+                await self.blaming(message.claim.key, self._begin(message.claim, message.disk))
             case StopJob():
                 await self.blaming(message.key, self._stop(message))
             case JobAdopted():
@@ -105,20 +105,20 @@ class Cache(Stage[CacheMessage]):
             case _:
                 assert_never(message)
 
-    async def _begin(self, claim: ClaimedJob) -> None:
+    async def _begin(self, claim: ClaimedJob, disk: int) -> None:
         stop = self.marked(claim)
         if stop is not None:
             await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
             return
         self._staging[claim.key] = claim
         name = f"stage {claim.key} {claim.attempt}"
-        self.start_soon(self._stage, claim, name=name, on_error=lambda error: _JobFailed(claim, error))
+        self.start_soon(self._stage, claim, disk, name=name, on_error=lambda error: _JobFailed(claim, error))
 
     async def _adopt(self, adopted: JobAdopted) -> None:
         """Stage again, from nothing, what was being staged."""
         entry = adopted.entry
         if entry.placed is not None and entry.staged is None and entry.exited is None and entry.stored is None:
-            await self._begin(entry.claimed.claim)
+            await self._begin(entry.claimed.claim, entry.placed.disk)
 
     async def _stop(self, stop: StopJob) -> None:
         claim = self._staging.get(stop.key)
@@ -131,10 +131,14 @@ class Cache(Stage[CacheMessage]):
 
     # Staging one job
 
-    async def _stage(self, claim: ClaimedJob) -> None:
+    async def _stage(self, claim: ClaimedJob, disk: int) -> None:
         """Complete the workspace, or end the job with the reason that is true."""
         try:
             staged = await self._fill_workspace(claim)
+            if too_large := await self._over_budget(staged, disk):
+                await self._end(claim, EndReason.DISK_EXCEEDED, too_large)
+                self._staging.pop(claim.key, None)
+                return
             await self.record(claim.key, StageRecord(staged, self.world.now()))
             await self._executor.tell(Staged(claim, staged))
         except Refused as error:
@@ -146,6 +150,13 @@ class Cache(Stage[CacheMessage]):
             image = isinstance(error, _ImageUnavailable)
             await self._end(claim, EndReason.IMAGE_UNAVAILABLE if image else EndReason.INPUT_UNAVAILABLE, str(error))
         self._staging.pop(claim.key, None)
+
+    async def _over_budget(self, staged: StagedJob, disk: int) -> str:
+        """Say how far the inputs alone exceed the job's disk, "" where they fit."""
+        if not staged.inputs:
+            return ""
+        used = await self._try(lambda: self.world.workspaces.used_bytes(staged.workspace), "size of the workspace")
+        return f"its inputs take {format_size(used)}, {format_size(disk)} was granted" if used > disk else ""
 
     async def _end(self, claim: ClaimedJob, reason: EndReason, message: str) -> None:
         await self._outputs.tell(Ended(claim, reason, message))

@@ -179,6 +179,13 @@ class Outputs(Stage[OutputsMessage]):
         if entry is not None:  # else its poller reads the verdict from the journal when it comes
             entry.poller.urgent(Settled(claim.key))
         if receipt.end_reason is not None:
+            facts = {
+                "action": receipt.state,
+                "job_id": claim.id,
+                "attempt": claim.attempt,
+                "reason": receipt.end_reason,
+            }
+            logger.info("job stored", extra=facts)
             last = receipt.state == "ended"
             reason = EndReason(receipt.end_reason)
             self._logs.urgent(Reported(claim, reason, receipt.exit_code, receipt.message, last))

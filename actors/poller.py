@@ -347,7 +347,14 @@ class Poller(Stage[PollerMessage]):
         while True:
             await self.leases.renew_all()
             await self._read_stop_marks()
+            await self._tell_depth()
             await asyncio.sleep(self.queue.lease_s / 3)
+
+    async def _tell_depth(self) -> None:
+        try:
+            self._tell_state("polling", await self.caller.once(self.queue.depth, "depth of the queue"))
+        except RunnerError as error:
+            self._in_trouble(str(error))
 
     def _in_trouble(self, reason: str) -> None:
         self._tell_state(f"backing off: {reason}")

@@ -138,8 +138,14 @@ def _stages(leaving: Leaving, now: float) -> dict[str, float]:
 
 
 def url_of(output: Output, job_id: str, name: str) -> str:
-    """Return where one file of an output goes: below the url by the job's id, or at the exact key."""
+    """
+    Return where a file goes: below the url by the job's id, or at the exact key below it.
+
+    ``name`` is as ``CollectedFile`` gives it. The files of an unpacked directory keep their places below the key.
+    """
     base = output.url.rstrip("/")
-    if output.key:
-        return f"{base}/{output.key.replace('{id}', job_id)}"
-    return f"{base}/{job_id}/{name}"
+    if not output.key:
+        return f"{base}/{job_id}/{name}"
+    inside = name.partition("/")[2]
+    key = output.key.replace("{id}", job_id)
+    return f"{base}/{key.rstrip('/')}/{inside}" if inside else f"{base}/{key}"

@@ -98,6 +98,8 @@ class Stage(Actor[M]):
 
     async def tell_state(self, claim: ClaimedJob, state: str, message: str = "") -> None:
         """Add a state change to the job's spool, for those who follow it elsewhere."""
+        facts = {"action": state, "job_id": claim.id, "attempt": claim.attempt, "queue": claim.queue_name}
+        logger.info("job %s", state, extra=facts)
         event = Event(claim.key, claim.id, self.world.now(), state, claim.attempt, message)
         await self._append(claim, "event", msgspec.json.encode(event))
 

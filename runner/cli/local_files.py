@@ -73,12 +73,11 @@ def take_local_inputs(document: Document, base: Path) -> list[LocalInput]:
 def make_outputs_absolute(document: Document, base: Path) -> None:
     """Turn local names of outputs, also behind ``folder://``, into absolute ``folder://`` URLs."""
     for item in _tables(document, "outputs"):
-        for field in ("url", "key"):
-            url = str(item.get(field) or "").removeprefix("folder://")
-            if is_local(url) and not url.startswith("/"):
-                item[field] = f"folder://{(base / url).resolve()}" + ("/" if url.endswith(("/", ".")) else "")
-            elif url.startswith("/"):
-                item[field] = f"folder://{url}"
+        url = str(item.get("url") or "").removeprefix("folder://")
+        if is_local(url) and not url.startswith("/"):
+            item["url"] = f"folder://{(base / url).resolve()}" + ("/" if url.endswith(("/", ".")) else "")
+        elif url.startswith("/"):
+            item["url"] = f"folder://{url}"
 
 
 def _tables(document: Document, field: str) -> list[dict[str, object]]:

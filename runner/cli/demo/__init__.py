@@ -57,5 +57,5 @@ def _conclude(args: argparse.Namespace, screen: Screen, account: Account) -> Non
 
     if args.json:
         print_json(account)
-    for line in closing(account):
+    for line in closing(account, screen.width):
         screen.line(*line)

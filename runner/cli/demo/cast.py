@@ -59,10 +59,9 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def wants(self) -> str:
-        """Say what it asks for, one core being what every job gets that says nothing."""
+        """Say what it asks for, of a job with GPUs just those."""
         gpus, cpus = (self.resources.get(name, 0) for name in ("gpus", "cpus"))
-        told = [f"{gpus} gpu{'' if gpus == 1 else 's'}"] if gpus else []
-        return ", ".join(told + ([f"{cpus} cpu"] if cpus != 1 or not gpus else []))
+        return f"{gpus} gpu{'' if gpus == 1 else 's'}" if gpus else f"{cpus} cpu"
 
     @property
     def expected_end(self) -> str:

@@ -11,7 +11,7 @@ from runner.cli.demo.account import Account
 from runner.cli.demo.tables import Line
 
 
-def closing(account: Account) -> list[Line]:
+def closing(account: Account, width: int | None) -> list[Line]:
     """Return the lines below the tables."""
     if not account.ok:
         others = f" (and {len(account.problems) - 1} more)" if len(account.problems) > 1 else ""
@@ -20,18 +20,21 @@ def closing(account: Account) -> list[Line]:
     fine = sum(job.ok for job in account.jobs)
     summary = f"{fine} of {len(account.jobs)} as expected, kill -9 survived, {account.seconds:.0f} s"
     done: Line = [("demo ok: ", "bold green"), f"{summary}, outputs in {account.directory}"]
-    return [[""], *_next_steps(program()), [""], done]
+    return [[""], *_next_steps(program(), width), [""], done]
 
 
-def _next_steps(name: str) -> list[Line]:
+def _next_steps(name: str, width: int | None) -> list[Line]:
+    """Say what to type next; on a narrow terminal without saying what for, so that each command stays on its line."""
     steps = (
         (f"{name} run &", "a runner for you"),
         (f"{name} submit --follow -- python3 -c 'print(6*7)'", "your first job"),
         (f"{name} doctor", "what this box could do more"),
     )
-    width = max(len(command) for command, _ in steps) + 3
     heads = [" Try    ", *[" " * 8] * (len(steps) - 1)]
-    return [[(head, "bold"), command.ljust(width), about] for head, (command, about) in zip(heads, steps, strict=True)]
+    room = max(len(command) for command, _ in steps) + 3
+    fits = width is None or all(len(heads[0]) + room + len(about) <= width for _, about in steps)
+    told = [(command.ljust(room) + about) if fits else command for command, about in steps]
+    return [[(head, "bold"), text] for head, text in zip(heads, told, strict=True)]
 
 
 def program() -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.live import Live
+    from rich.padding import Padding
     from rich.text import Text
 
     from runner.cli.demo.tables import Line, Span
@@ -63,7 +64,7 @@ class Screen:
             if self._console is None:
                 print("".join(span if isinstance(span, str) else span[0] for span in line).rstrip(), flush=True)
             else:
-                self._console.print(_text(line), soft_wrap=True)
+                self._console.print(_indented(_text(line)))
 
     def draw(self, lines: Sequence[Line]) -> None:
         """Draw lines that will change, in place of those that were drawn before; only on a terminal."""
@@ -95,6 +96,14 @@ def _live(console: Console) -> Live:
     live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
     live.start()
     return live
+
+
+def _indented(text: Text) -> Padding:
+    """Let a long line go on below its own beginning."""
+    from rich.padding import Padding
+
+    indent = len(text.plain) - len(text.plain.lstrip(" "))
+    return Padding(text[indent:], (0, 0, 0, indent), expand=False)
 
 
 def _text(line: Line, *, cut: bool = False) -> Text:

@@ -96,7 +96,8 @@ def _ended(seen: Seen) -> tuple[str, str]:
     if reason is EndReason.FAILED:
         said = f'   "{printable(seen.last)}"' if seen.last else ""
         return "failed", f"exit {receipt.exit_code}{said}"
-    return _ENDING_WORDS.get(reason, reason.value), printable(receipt.message)
+    message = "" if receipt.message == reason.value else printable(receipt.message)
+    return _ENDING_WORDS.get(reason, reason.value), message
 
 
 ENDS = ("JOB", "EXPECTED", "ENDED AS", "", "WAITED", "RAN", "TRIES", "LOG", "")
