@@ -47,7 +47,7 @@ class Cache:
     def add(self, content: bytes, url: str = "folder:///d", version: str = "1", scope: str = "own") -> Blob:
         async def use(blobs: FolderBlobs) -> Blob:
             path = blobs.new_file()
-            Path(path).write_bytes(content)  # noqa: ASYNC240 - a test of files
+            Path(path).write_bytes(content)
             return await blobs.add(path, url=url, version=version, scope=scope)
 
         return self.run(use)
@@ -123,7 +123,7 @@ def test_adding_again_after_the_answer_was_lost_finds_what_was_added(cache: Cach
 
     async def use(blobs: FolderBlobs) -> tuple[Blob, Blob]:
         path = blobs.new_file()
-        Path(path).write_bytes(b"data")  # noqa: ASYNC240 - a test of files
+        Path(path).write_bytes(b"data")
         first = await blobs.add(path, url="u", version="1", scope="s")
         return first, await blobs.add(path, url="u", version="1", scope="s")
 
@@ -182,7 +182,7 @@ def test_two_processes_may_add_and_evict_at_once(cache: Cache) -> None:
 
     async def add_and_evict(blobs: FolderBlobs, index: int) -> None:
         path = blobs.new_file()
-        Path(path).write_bytes(b"%d" % (index % 5))  # noqa: ASYNC240 - a test of files
+        Path(path).write_bytes(b"%d" % (index % 5))
         blob = await blobs.add(path, url=str(index), version="1", scope="s")
         await blobs.evict(0, frozenset({blob.digest}))
         found = await blobs.find(str(index), "1", "s")

@@ -50,7 +50,7 @@ class Stage:
     letters: list[DeadLetter]
     diary: list[object] = field(default_factory=list)
 
-    def player(self, name: str = "player", **options: Any) -> Ref[Any]:  # noqa: ANN401 - passed on as it is
+    def player(self, name: str = "player", **options: Any) -> Ref[Any]:
         """Add a player that writes into the common diary."""
         return self.supervisor.add(name, lambda: Player(self.diary), **options)
 

@@ -30,7 +30,7 @@ def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return ""
 
 
-def _write(**fields: Any) -> None:  # noqa: ANN401 - what JSON takes
+def _write(**fields: Any) -> None:
     path = os.environ.get(PROGRESS_VARIABLE)
     if path and "PYTEST_XDIST_WORKER" not in os.environ:
         with Path(path).open("a") as file:

@@ -50,14 +50,14 @@ class Probe:
         new.write_text("".join(lines))
         new.replace(self._state)
 
-    def ask(self, request: str) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, request: str) -> Any:
         """Send one request and return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(request, file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
-    def table(self) -> Any:  # noqa: ANN401 - JSON
+    def table(self) -> Any:
         """Return the table as JSON has it."""
         return self.ask("table")
 
