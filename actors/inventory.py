@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 10.0
 TURN_S = 1.0
+SHALLOW_S = 1.0
 BOXES_AGREE = 3
 ROUNDING = 1e-9
 
@@ -403,6 +404,7 @@ class Inventory(Stage[InventoryMessage]):
         account = self._share.join(message.queue, message.weight, self._clock)
         account.credit, account.idle = False, True
         account.rests_until = self._clock + message.retry_after_s
+        account.shallow_until = self._clock + (SHALLOW_S if message.shallow else 0.0)
 
     def _give_credits(self) -> None:
         if self._draining:
@@ -412,7 +414,7 @@ class Inventory(Stage[InventoryMessage]):
             if account.credit or entry is None or account.rests_until > self._clock:
                 continue
             ahead = self._credit_kind(queue)
-            if ahead is not None:
+            if ahead is False or (ahead and account.shallow_until <= self._clock):
                 account.credit = True
                 entry.poller.urgent(CreditGiven(ahead=ahead))
 

@@ -62,6 +62,7 @@ class _Fetched(msgspec.Struct, frozen=True):
 
     found: bool
     retry_after_s: float = 0.0
+    shallow: bool = False
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -234,7 +235,7 @@ class Poller(Stage[PollerMessage]):
         """Use one credit: an offer, or the credit back. A long poll is not cut off by anything but its own limit."""
         try:
             if credit.ahead and await self.caller.once(self.queue.depth, "depth of the queue") < 2:  # noqa: PLR2004
-                self.ref.urgent(_Fetched(found=False, retry_after_s=1.0))
+                self.ref.urgent(_Fetched(found=False, shallow=True))
                 return
             limit = LONG_POLL_S + self.caller.patience.try_s
             delivery = await self.caller.once(lambda: self.queue.fetch(LONG_POLL_S), "fetch", try_s=limit)
@@ -248,9 +249,8 @@ class Poller(Stage[PollerMessage]):
     def _fetched(self, message: _Fetched) -> None:
         self._fetching = False
         if not message.found and not self._stopping:
-            self._inventory.urgent(
-                CreditReturned(self.queue.identity, self.rights.weight, retry_after_s=message.retry_after_s)
-            )
+            rest_s, weight = message.retry_after_s, self.rights.weight
+            self._inventory.urgent(CreditReturned(self.queue.identity, weight, rest_s, shallow=message.shallow))
         self._close_if_done()
 
     async def _take(self, delivery: Delivery, *, ahead: bool) -> bool:

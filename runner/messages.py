@@ -43,12 +43,13 @@ class CreditReturned(msgspec.Struct, frozen=True):
     poller ⇢ inventory: found nothing, or begins.
 
     A new poller introduces itself by returning the credit that it never had; ``gone`` says that it fetches no more.
-    ``retry_after_s`` asks to be left alone for so long.
+    ``retry_after_s`` asks to be left alone for so long; ``shallow`` says that nothing is there to be staged ahead.
     """
 
     queue: str
     weight: float = 1.0
     retry_after_s: float = 0.0
+    shallow: bool = False
     gone: bool = False
 
 

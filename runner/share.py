@@ -25,6 +25,8 @@ class Account:
     idle: bool = True
     # Asked to be left alone until then, in loop seconds.
     rests_until: float = 0.0
+    # Had too few messages to stage one ahead; until then it is asked only for a job that can run.
+    shallow_until: float = 0.0
 
     def settle(self, clock: float) -> None:
         """Charge what was held until now."""

@@ -72,6 +72,21 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def test_room_is_used_at_once_though_the_queue_was_too_shallow_to_stage_ahead() -> None:
+    """Of two jobs that fill the box one after the other, the second begins within a poll of the first one's end."""
+
+    async def main() -> list[float]:
+        world = FakeWorld()
+        async with alive(world):
+            for job_id in ("first", "second", "third"):
+                await put(world, "own", id=job_id, resources={"cpus": 2}, command=["run", "3.3", "0", "1"])
+            await until(lambda: ended(world, "first", "second", "third"))
+        return sorted((receipt.started_at or 0.0) for receipt in world.results.receipts.values())
+
+    first, second, third = run_virtual(main())
+    assert max(second - first, third - second) < 3.3 + 0.4
+
+
 def test_a_job_that_does_not_fit_now_never_blocks_a_smaller_one() -> None:
     """Two GPUs are wanted, one is free: the CPU job behind passes, and the sentence names who holds the GPU."""
 
