@@ -7,6 +7,7 @@ An SDK is imported inside the opener that needs it, so a box loads only what it 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import time
@@ -71,19 +72,19 @@ def open_results(credential: Credential, queue: str, box: Box) -> Results | None
     return FolderResults(os.path.join(path, "results"), box_id=box.id)
 
 
-def open_store(url: str, rights: Rights) -> Store:
-    """Open the store that a job's URL names."""
+def open_store(url: str, rights: Rights, *, umask: int | None = None) -> Store:
+    """Open the store that a job's URL names; ``umask`` says who may read files that are stored on this machine."""
     scheme = url.partition(":")[0]
     opener = STORES.get(scheme)
     if opener is None:
         raise Refused(f"{url}: stores of kind {scheme!r} are not served yet; known: {_names(STORES)}")
-    return opener(rights)
+    return opener(rights, umask)
 
 
-def _folder_store(rights: Rights) -> Store:
+def _folder_store(rights: Rights, umask: int | None) -> Store:
     from adapters.stores.folder import FolderStore
 
-    return FolderStore(rights)
+    return FolderStore(rights, umask=umask)
 
 
 def _names(table: Mapping[str, object]) -> str:
@@ -91,7 +92,7 @@ def _names(table: Mapping[str, object]) -> str:
 
 
 BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {"folder": _folder_broker}
-STORES: dict[str, Callable[[Rights], Store]] = {"folder": _folder_store}
+STORES: dict[str, Callable[[Rights, int | None], Store]] = {"folder": _folder_store}
 
 
 def open_probe(config: Config, box_id: str) -> GpuProbe:
@@ -186,9 +187,11 @@ class SinkTable:
 
 
 @asynccontextmanager
-async def open_world(config: Config) -> AsyncIterator[World]:
+async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterator[World]:
     """
     Open the real world of one box; ``config.state_dir`` is filled in. All is closed on leaving; containers run on.
+
+    ``umask`` says who may read stored outputs, where the process's own is a stricter one.
 
     Raises:
         ConfigurationError: the state directory cannot be used, or another runner holds it.
@@ -231,7 +234,7 @@ async def open_world(config: Config) -> AsyncIterator[World]:
             images=images,
             dialects=dialects(),
             open_broker=lambda credential: open_broker(credential, box),
-            open_store=open_store,
+            open_store=functools.partial(open_store, umask=umask),
             open_results=lambda credential, queue: open_results(credential, queue, box),
             open_sinks=SinkTable().open,
         )

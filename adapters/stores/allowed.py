@@ -32,11 +32,16 @@ class _Linked(Exception):
 
 
 class AllowedPaths:
-    """The directories of a credential file; all there are for the box's own queue."""
+    """
+    The directories of a credential file; all there are for the box's own queue.
 
-    def __init__(self, rights: Rights) -> None:
+    Directories that are made get ``directory_mode``; None: what the process's umask leaves.
+    """
+
+    def __init__(self, rights: Rights, *, directory_mode: int | None = None) -> None:
         named = ("/",) if rights.own else rights.paths
         self._roots = tuple(dict.fromkeys(path for root in named for path in (os.path.normpath(root), _real(root))))
+        self._directory_mode = directory_mode
 
     def locate(self, url: str, *, make: bool = False) -> Place:
         """
@@ -50,7 +55,7 @@ class AllowedPaths:
         for _ in range(LINKS_MAX):
             root, parts = self._below(path, url)
             try:
-                return _walk(root, parts, make=make)
+                return self._walk(root, parts, make=make)
             except _Linked as linked:
                 path = str(linked)
         raise Refused(f"{url}: its links lead in a circle")
@@ -64,6 +69,38 @@ class AllowedPaths:
         raise Refused(
             f"{url}: outside of the directories that its queue may use{known}; add {line} to the credential file"
         )
+
+    def _walk(self, root: str, parts: tuple[str, ...], *, make: bool) -> Place:
+        """Go down from an allowed directory; the directory itself is named ``.`` in itself."""
+        at = os.open(root, _ROOT)
+        try:
+            for index, part in enumerate(parts):
+                above = os.path.join(root, *parts[:index])
+                _check_link(part, at, above, parts[index + 1 :])
+                if index < len(parts) - 1:
+                    inner = self._enter(part, at, make=make)
+                    os.close(at)
+                    at = inner
+        except BaseException:
+            os.close(at)
+            raise
+        return Place(at, parts[-1] if parts else ".")
+
+    def _enter(self, name: str, at: int, *, make: bool) -> int:
+        try:
+            return os.open(name, DIRECTORY, dir_fd=at)
+        except FileNotFoundError:
+            if not make:
+                raise
+        try:
+            os.mkdir(name, 0o777, dir_fd=at)
+        except FileExistsError:
+            return os.open(name, DIRECTORY, dir_fd=at)
+        os.fsync(at)
+        made = os.open(name, DIRECTORY, dir_fd=at)
+        if self._directory_mode is not None:
+            os.fchmod(made, self._directory_mode)
+        return made
 
 
 def path_of(url: str) -> str:
@@ -83,40 +120,9 @@ def _real(root: str) -> str:
     return os.path.realpath(root)
 
 
-def _walk(root: str, parts: tuple[str, ...], *, make: bool) -> Place:
-    """Go down from an allowed directory; the directory itself is named ``.`` in itself."""
-    at = os.open(root, _ROOT)
-    try:
-        for index, part in enumerate(parts):
-            above = os.path.join(root, *parts[:index])
-            _check_link(part, at, above, parts[index + 1 :])
-            if index < len(parts) - 1:
-                inner = _enter(part, at, make=make)
-                os.close(at)
-                at = inner
-    except BaseException:
-        os.close(at)
-        raise
-    return Place(at, parts[-1] if parts else ".")
-
-
 def _check_link(name: str, at: int, above: str, rest: tuple[str, ...]) -> None:
     try:
         target = os.readlink(name, dir_fd=at)
     except OSError:
         return
     raise _Linked(os.path.normpath(os.path.join(above, target, *rest)))
-
-
-def _enter(name: str, at: int, *, make: bool) -> int:
-    try:
-        return os.open(name, DIRECTORY, dir_fd=at)
-    except FileNotFoundError:
-        if not make:
-            raise
-    try:
-        os.mkdir(name, 0o777, dir_fd=at)
-    except FileExistsError:
-        return os.open(name, DIRECTORY, dir_fd=at)
-    os.fsync(at)
-    return os.open(name, DIRECTORY, dir_fd=at)

@@ -40,10 +40,15 @@ _REFUSALS = {
 
 
 class FolderStore:
-    """Files below the directories that ``rights`` name; ``folder://`` URLs hold plain paths, nothing is escaped."""
+    """
+    Files below the directories that ``rights`` name; ``folder://`` URLs hold plain paths, nothing is escaped.
 
-    def __init__(self, rights: Rights) -> None:
-        self._allowed = AllowedPaths(rights)
+    ``umask`` says who may read what is stored, where the process's own is a stricter one.
+    """
+
+    def __init__(self, rights: Rights, *, umask: int | None = None) -> None:
+        self._allowed = AllowedPaths(rights, directory_mode=None if umask is None else 0o777 & ~umask)
+        self._mode = None if umask is None else 0o666 & ~umask
 
     async def head(self, url: str) -> Stat:
         return await interruptibly("store", lambda _: self._head(url))
@@ -97,6 +102,8 @@ class FolderStore:
         with _told("writing", url), self._place(url, make=True) as place:
             _check_replaceable(place)
             with _whole(place) as target:
+                if self._mode is not None:
+                    os.fchmod(target, self._mode)
                 fill(target, stop)
                 os.fsync(target)
             os.fsync(place.directory)

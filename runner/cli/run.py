@@ -9,6 +9,9 @@ from runner.cli.parser import add_command
 
 logger = logging.getLogger(__name__)
 
+PRIVATE_UMASK = 0o077
+"""What the runner keeps for itself is nobody else's, also where a library makes the file."""
+
 if TYPE_CHECKING:
     import argparse
 
@@ -26,6 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status is 0 when drained."""
     import asyncio
+    import os
 
     import uvloop
 
@@ -38,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
     if not make_undumpable():
         logger.warning("other processes of this user can read the runner's memory", extra={"action": "start"})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        return loop.run(_serve(config))
+        return loop.run(_serve(config, umask=os.umask(PRIVATE_UMASK)))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, *, umask: int) -> int:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -51,7 +55,7 @@ async def _serve(config: Config) -> int:
     from runner.cli.paths import control_socket
     from runner.ports import Control
 
-    async with open_world(config) as world, AsyncExitStack() as opened:
+    async with open_world(config, umask=umask) as world, AsyncExitStack() as opened:
 
         async def on_ready(control: Control) -> None:
             socket = control_socket(Path(config.state_dir))

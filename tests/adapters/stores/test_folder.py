@@ -139,6 +139,18 @@ def test_stored_files_are_readable_as_the_umask_says(data: Path) -> None:
     assert 0o666 & ~umask == stat.S_IMODE((data / "new" / "file").stat().st_mode)
 
 
+def test_a_stricter_process_stores_with_the_umask_it_was_told(data: Path) -> None:
+    """The runner's own umask keeps its state private, and must not lock people out of their outputs."""
+    outer = os.umask(0o077)
+    try:
+        stored = FolderStore(Rights(paths=(str(data),)), umask=0o027)
+        asyncio.run(stored.put_bytes(b"x", f"folder://{data}/new/file"))
+    finally:
+        os.umask(outer)
+    assert 0o640 == stat.S_IMODE((data / "new" / "file").stat().st_mode)
+    assert 0o750 == stat.S_IMODE((data / "new").stat().st_mode)
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_half_taken(data: Path, tmp_path: Path) -> None:
     """The reader is stopped in the middle by a FIFO as its target, so that the change happens for certain."""
     (data / "plain").write_bytes(b"a" * 3_000_000)
