@@ -168,6 +168,8 @@ class Outputs(Stage[OutputsMessage]):
         if not await self._store_receipt(claim, receipt):
             await self._lost(leaving)
             return
+        if receipt.state == "ended":
+            await self._clear_stop(claim)
         await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
         await self._remove_workspace(leaving)
         await self._leave(claim, receipt)
@@ -320,6 +322,12 @@ class Outputs(Stage[OutputsMessage]):
             stored = await self._try(lambda: results.get(claim.key), f"receipt of {claim.key}")
             return stored is not None and (stored.box, stored.attempt) == (receipt.box, receipt.attempt)
         return True
+
+    async def _clear_stop(self, claim: ClaimedJob) -> None:
+        """Take away a stop mark that came too late or did its work, so that it never ends a later job of this id."""
+        results = self._results(claim)
+        if results is not None:
+            await self._try(lambda: results.clear_stop(claim.id), f"stop mark of {claim.id}")
 
     async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
         """Write ``receipt.json`` where the first output stands; the result backend's is the one that counts."""
