@@ -7,6 +7,7 @@ Ports never retry by themselves, so this is the only place where the waiting gro
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,6 +16,10 @@ import msgspec
 from runner.errors import RunnerError, Unavailable
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+QUIET_S = 1.0
+"""Whoever is away for less is not worth a line."""
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -57,12 +62,15 @@ class Caller:
         """
         patience = patience or self.patience
         clock = asyncio.get_running_loop().time
-        ends, pause = clock() + patience.all_s, patience.first_s
+        ends, pause, quiet_until = clock() + patience.all_s, patience.first_s, clock() + QUIET_S
         while True:
             try:
                 return await self.once(call, what, try_s=patience.try_s)
             except RunnerError as error:
                 if not error.retryable or clock() + pause > ends:
                     raise
+                if clock() >= quiet_until:
+                    logger.warning("%s is tried again", what, extra={"action": "retry", "reason": str(error)})
+                    quiet_until = clock() + patience.most_s
             await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
             pause = min(patience.most_s, pause * 2)
