@@ -1,0 +1,49 @@
+"""
+The ports: what actors ask of the world, and what an adapter must keep.
+
+Every method may raise ``Unavailable`` (the service did not answer) besides what it names. No port retries by itself:
+retries, jitter, time limits and metrics are written once, in the actor that calls. A call may be cancelled at any
+await; an adapter then leaves the service as if the call had happened, or not happened, never in between.
+"""
+
+from runner.ports.box import Box, Control, Credentials, Journal, Spool, SpoolSeal
+from runner.ports.containers import Chunk, Containers, ContainerSpec, Exit, GpuProbe, Images, Running
+from runner.ports.dialects import Decoded, Dialect
+from runner.ports.queues import Broker, DeadLetterRow, Delivery, Queue
+from runner.ports.results import End, LogLine, Position, Results, Sink
+from runner.ports.stores import Blob, Blobs, CollectedFile, Stat, Store, Workspaces
+from runner.ports.world import World
+
+__all__ = [
+    "Blob",
+    "Blobs",
+    "Box",
+    "Broker",
+    "Chunk",
+    "CollectedFile",
+    "ContainerSpec",
+    "Containers",
+    "Control",
+    "Credentials",
+    "DeadLetterRow",
+    "Decoded",
+    "Delivery",
+    "Dialect",
+    "End",
+    "Exit",
+    "GpuProbe",
+    "Images",
+    "Journal",
+    "LogLine",
+    "Position",
+    "Queue",
+    "Results",
+    "Running",
+    "Sink",
+    "Spool",
+    "SpoolSeal",
+    "Stat",
+    "Store",
+    "Workspaces",
+    "World",
+]

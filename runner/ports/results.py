@@ -1,0 +1,127 @@
+"""Where others read what became of a job: result backends, and the sinks that logs go to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from runner.job import Key
+from runner.receipt import BoxBeat, Event, JobRow, Receipt
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A run of bytes that a job wrote to one stream, at a position. ``at_ns`` is epoch nanoseconds."""
+
+    attempt: int
+    sequence: int
+    at_ns: int
+    stream: str
+    data: bytes
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """A place in a job's log: the next record wanted."""
+
+    attempt: int = 1
+    sequence: int = 0
+
+
+class Results(Protocol):
+    """A queue's result backend: where others read what became of its jobs. Keyed by job key, found by id."""
+
+    async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        """Add events and log records in order; a record that stands already (same position) is not added twice."""
+        ...
+
+    def tail(self, job_id: str, position: Position, *, follow: bool) -> AsyncIterator[LogLine | Event]:
+        """
+        Yield records and events of the newest job of this id from ``position``; with ``follow`` until it ended for
+        good.
+
+        An unknown id yields nothing without ``follow``; with it, waits for the job to appear.
+        """
+        ...
+
+    async def put_receipt(self, receipt: Receipt) -> None:
+        """
+        Store the receipt of one attempt.
+
+        Raises:
+            AlreadyStored: one of this key and attempt stands.
+        """
+        ...
+
+    async def put_log(self, key: Key, attempt: int, path: str) -> str:
+        """Store the archive of an attempt's log from a local file; return its URL. Putting it again replaces it."""
+        ...
+
+    async def get(self, job_id: str) -> Receipt | None:
+        """Return the newest receipt of the newest job of this id or key."""
+        ...
+
+    async def list(self, *, ended: bool) -> tuple[JobRow, ...]:
+        """List jobs, newest first; without ``ended`` only those that have not."""
+        ...
+
+    async def put_upload(self, path: str) -> str:
+        """Store a packed directory under its content's digest; return the URL (``upload:sha256/…``) for an input."""
+        ...
+
+    async def get_upload(self, url: str, path: str) -> None:
+        """
+        Copy an upload to a local file.
+
+        Raises:
+            Refused: there is no such upload.
+        """
+        ...
+
+    async def clear_stop(self, job_id: str) -> None:
+        """Take a stop mark away; no error where there is none."""
+        ...
+
+    async def request_stop(self, job_id: str) -> None:
+        """Set a stop mark for a job that may be on any box; setting it twice is no error."""
+        ...
+
+    async def stops(self) -> frozenset[str]:
+        """Return the ids that carry a stop mark."""
+        ...
+
+    async def beat(self, beat: BoxBeat) -> None:
+        """Replace this box's sign of life."""
+        ...
+
+    async def prune(self, before: float) -> int:
+        """
+        Delete what belongs to jobs that ended before this epoch second, and uploads unused since; return how many.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release what is open."""
+        ...
+
+
+class End(msgspec.Struct, frozen=True):
+    """The one end of a job that a sink gets."""
+
+    event: Event
+
+
+class Sink(Protocol):
+    """Where logs go. May be slow, may fail; never blocks a job."""
+
+    async def open(self, key: Key, job_id: str) -> Position:
+        """Begin a job, or go on with it; return the first position this sink does not have."""
+        ...
+
+    async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        """Take events and records in order; what it has already is not an error."""
+        ...
+
+    async def close(self, key: Key, job_id: str, end: End) -> None:
+        """Take the end; idempotent."""
+        ...

@@ -1,0 +1,42 @@
+"""Everything outside, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from runner.credential import Credential, Rights
+from runner.ports.box import Box, Credentials, Journal, Spool
+from runner.ports.containers import Containers, GpuProbe, Images
+from runner.ports.dialects import Dialect
+from runner.ports.queues import Broker
+from runner.ports.results import Results, Sink
+from runner.ports.stores import Blobs, Store, Workspaces
+
+
+@dataclass(frozen=True)
+class World:
+    """
+    Everything outside, handed to ``build``. Tests give fakes.
+
+    ``containers`` is by runtime, ``dialects`` by name. The openers look up secrets themselves; each raises
+    ``ConfigurationError`` for what is not served yet.
+    """
+
+    box: Box
+    now: Callable[[], float]
+    random: Callable[[], float]
+    journal: Journal
+    credentials: Credentials
+    spool: Spool
+    workspaces: Workspaces
+    blobs: Blobs
+    probe: GpuProbe
+    containers: Mapping[str, Containers]
+    images: Images | None
+    dialects: Mapping[str, Dialect]
+    open_broker: Callable[[Credential], Broker]
+    open_store: Callable[[str, Rights], Store]
+    open_results: Callable[[Credential, str], Results | None]
+    """Credential and queue name."""
+    open_sinks: Callable[[Results | None], Mapping[str, Sink]]
