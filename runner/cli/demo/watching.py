@@ -59,12 +59,14 @@ class Tail:
             return
         *whole, self._begun[record.stream] = (self._begun[record.stream] + record.data).split(b"\n")
         self.lines += len(whole)
-        if not whole or (self._complained and record.stream == "stdout"):
-            return
-        self._complained = record.stream == "stderr"
-        self.last = whole[-1].decode("utf-8", "replace")
-        found = next((match for line in reversed(whole) if (match := _EPOCH.fullmatch(line))), None)
-        if found is not None:
+        for line in whole:
+            self._notice(record.stream, line)
+
+    def _notice(self, stream: str, line: bytes) -> None:
+        if stream == "stderr" or not self._complained:
+            self._complained = stream == "stderr"
+            self.last = line.decode("utf-8", "replace")
+        if found := _EPOCH.fullmatch(line):
             epoch, epochs, loss, accuracy = (part.decode("ascii", "replace") for part in found.groups())
             self.progress = Progress(int(epoch), int(epochs), loss, accuracy)
 

@@ -1,0 +1,193 @@
+"""The demo as it is typed: whole, interrupted, killed, and with a runner that dies; nothing is ever left running."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.typed import clean_environ, started, typed
+
+LIMIT_S = 300
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(LIMIT_S + 30)]
+WRITTEN = "certs/local.toml written"
+
+
+@contextmanager
+def demo(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a demo off any terminal; interrupted at the end if it still plays."""
+    command = [sys.executable, "-m", "runner", "demo", "--dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environ()) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"it ended before it said {text!r}:\n{''.join(said)}")
+
+
+def state_of(directory: Path) -> Path:
+    """Return the state directory of the demo's runner, from what that one said."""
+    lines = (directory / "runner.log").read_text().splitlines()
+    return Path(next(record["state_dir"] for record in map(json.loads, lines) if record.get("action") == "ready"))
+
+
+def processes_of(state: Path) -> list[str]:
+    """Return the command lines of processes that name a demo's temporary directory, or work in it."""
+    temporary, found = str(state.parent), []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            works_in = str((place / "cwd").readlink())
+        except OSError:
+            continue
+        if temporary in command or works_in.startswith(temporary):
+            found.append(command)
+    return found
+
+
+def assert_nothing_is_left(state: Path) -> None:
+    assert [] == processes_of(state)
+    assert not state.parent.exists()
+
+
+@pytest.mark.slow
+def test_the_whole_demo(tmp_path: Path) -> None:
+    """It ends 0, says what it measured, and leaves the outputs that it names, and nothing else."""
+    out = tmp_path / "out"
+    with demo(out) as process:
+        said, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, said
+    lines = said.splitlines()
+    assert re.fullmatch(r"demo ok: 6 of 6 as expected, kill -9 survived, \d+ s, outputs in \S+/out", lines[-1])
+    for expected in (
+        r'    certs/local\.toml written → queue "demo" found, first job started +after \d+ ms',
+        r'    typo +\S+ cpu +failed +exit 3   "train\.py: no such option --epoch"',
+        r"    evil\.tar +\S+ cpu +refused +input leaves the workspace: \.\./\.\./etc/passwd",
+        r"    the training goes on \(pid \d+\) · runner started again \(pid \d+\)",
+        r"    \d jobs? taken back in \d+\.\d\d s · log goes on at line [\d,]+ · 0 lines lost, 0 twice",
+        r"    digits +succeeded +succeeded +✓ .* 3,122 lines  sha256 [0-9a-f]{4}…",
+        r"    digits: 94\.7 % of 360 unseen digits right +loss 1\.\d\d \S{13} 0\.\d\d",
+    ):
+        assert any(re.fullmatch(expected, line) for line in lines), (expected, said)
+    assert {"model.json", "metrics.json", "curve.svg", "receipt.json"} == {it.name for it in (out / "digits").iterdir()}
+    assert_the_account_is_true(out)
+    assert_nothing_is_left(state_of(out))
+
+
+def assert_the_account_is_true(out: Path) -> None:
+    account, receipt = (json.loads((out / name).read_bytes()) for name in ("demo.json", "digits/receipt.json"))
+    assert (True, []) == (account["ok"], account["problems"])
+    kill = account["kill"]
+    assert len({kill["runner_pid"], kill["next_runner_pid"], kill["training_pid"]}) == 3
+    assert 1 < kill["resumed_at_line"] < receipt["log"]["lines"]
+    assert (receipt["log"]["lines"], receipt["log"]["sha256"]) == (
+        account["jobs"][0]["log_lines"],
+        account["jobs"][0]["log_sha256"],
+    )
+
+
+@pytest.mark.slow
+def test_a_demo_that_was_killed_is_cleared_up_by_the_next(tmp_path: Path) -> None:
+    """Whoever kills the demo leaves its runner and its jobs; the next one there ends them, and begins anew."""
+    with demo(tmp_path) as process:
+        read_until(process, WRITTEN)
+        process.kill()
+    left = state_of(tmp_path)
+    assert processes_of(left)
+    with demo(tmp_path) as process:
+        read_until(process, WRITTEN)
+        assert_nothing_is_left(left)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130
+    assert_nothing_is_left(state_of(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_runner_that_dies_is_a_failure_that_names_its_log(tmp_path: Path) -> None:
+    """Not by the demo's own hand: it says so, ends the jobs, and ends 1."""
+    with demo(tmp_path) as process:
+        read_until(process, WRITTEN)
+        state = state_of(tmp_path)
+        os.kill(int((state / "lock").read_text()), signal.SIGKILL)
+        said, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    last = said.splitlines()[-1]
+    assert last.startswith("demo failed: the runner ended by itself (signal 9): ")
+    assert last.endswith(f"; read {tmp_path / 'runner.log'}")
+    assert_nothing_is_left(state)
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
+    """What is drawn changes in place; Ctrl-C reaches the demo alone, which ends all it started and shows the cursor."""
+    screen, status = _typed_on_terminal(tmp_path, until="running", then=b"\x03")
+    assert status == 130
+    assert "\x1b[?25l" in screen
+    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
+    assert screen.rstrip().endswith("demo interrupted: what it started is stopped; the same command begins anew")
+    assert_nothing_is_left(state_of(tmp_path))
+
+
+def _typed_on_terminal(directory: Path, *, until: str, then: bytes) -> tuple[str, int]:
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    # Its own session with this terminal, so that what is typed there can interrupt it.
+    command = ["setsid", "--ctty", sys.executable, "-m", "runner", "demo", "--dir", str(directory)]
+    environ = {**clean_environ(), "TERM": "xterm"}
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environ) as process:
+        os.close(terminal)
+        with os.fdopen(master, "r+b", buffering=0) as seen:
+            text = _read_along(seen.fileno(), until, then)
+        return text, process.wait(LIMIT_S)
+
+
+def _read_along(master: int, until: str, then: bytes) -> str:
+    text, typed_it = b"", False
+    while True:
+        try:
+            text += os.read(master, 4096)
+        except OSError:  # EIO: the last writer closed the terminal
+            return text.decode()
+        if not typed_it and until.encode() in text:
+            typed_it = True
+            os.write(master, then)
+
+
+def test_a_directory_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
+    """Outputs never land between somebody's files."""
+    (tmp_path / "thesis.tex").write_text("")
+    said = typed("demo", "--dir", tmp_path)
+    assert (64, ["thesis.tex"]) == (said.status, [it.name for it in tmp_path.iterdir()])
+    assert "thesis.tex" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_two_demos_in_one_directory(tmp_path: Path) -> None:
+    """The second is refused while the first plays."""
+    lock = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    said = started("demo", "--dir", tmp_path)
+    os.close(lock)
+    assert (64, 1) == (said.status, len(said.err.splitlines()))
+    assert "another demo" in said.err
