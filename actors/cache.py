@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar, assert_never
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -77,7 +78,7 @@ class Cache(Stage[CacheMessage]):
         # Jobs that are being staged; a stop ends those, and only those.
         self._staging: dict[Key, ClaimedJob] = {}
         # One fill per object at a time; whoever comes second waits for the first.
-        self._fills: dict[str, asyncio.Lock] = {}
+        self._fills: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Digests in use by a staging job; eviction leaves them alone.
         self._pins: Counter[str] = Counter()
 
@@ -207,13 +208,19 @@ class Cache(Stage[CacheMessage]):
         store = self.world.open_store(url, claim.rights)
         try:
             stat = await self._try(lambda: store.head(url), f"input {url}")
-            async with self._fills.setdefault(f"{claim.source}\0{url}", asyncio.Lock()):
+            async with self._filling(f"{claim.source}\0{url}"):
                 found = await self._try(
                     lambda: self.world.blobs.find(url, stat.version, claim.source), f"cache of {url}"
                 )
                 return (found, True) if found else (await self._fill(claim, url, store.get), False)
         finally:
             await store.close()
+
+    def _filling(self, name: str) -> asyncio.Lock:
+        lock = self._fills.get(name)
+        if lock is None:
+            lock = self._fills[name] = asyncio.Lock()
+        return lock
 
     async def _fill(self, claim: ClaimedJob, url: str, get: Callable[[str, str], Awaitable[Stat]]) -> Blob:
         path = self.world.blobs.new_file()
@@ -234,6 +241,8 @@ class Cache(Stage[CacheMessage]):
             yield
         finally:
             self._pins[digest] -= 1
+            if not self._pins[digest]:
+                del self._pins[digest]
 
     # Images
 
@@ -260,8 +269,7 @@ class Cache(Stage[CacheMessage]):
     # Keeping it small
 
     async def _evict(self) -> None:
-        pinned = frozenset(digest for digest, uses in self._pins.items() if uses > 0)
-        await self.world.blobs.evict(int(self.config.cache_size), pinned)
+        await self.world.blobs.evict(int(self.config.cache_size), frozenset(self._pins))
 
 
 def _ignore(_line: str) -> None:

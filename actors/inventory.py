@@ -255,8 +255,8 @@ class Inventory(Stage[InventoryMessage]):
             del self._floor.jobs[standing.claim.key]
             await self._refuse(standing.claim, never)
             return
-        if self.config.max_jobs and len(self._floor.running()) >= self.config.max_jobs:
-            self._tell_why(standing, f"waits for one of {self.config.max_jobs} running jobs (max_jobs)")
+        if capped := self._capped(standing.claim):
+            self._tell_why(standing, capped)
             return
         room = self._floor.room_for(standing, total, clock=self._clock, now=self.world.now())
         place = choose(standing.still_needs, room)
@@ -266,6 +266,15 @@ class Inventory(Stage[InventoryMessage]):
         self._tell_why(standing, self._floor.reason(standing, room, self._clock))
         if not standing.placed and self._may_stage_ahead(standing, room):
             self._place(standing)
+
+    def _capped(self, claim: ClaimedJob) -> str:
+        """Say which count keeps a job from starting whatever is free, "" for none."""
+        most, of_user = self.config.max_jobs, claim.rights.user_max_running
+        if most and len(self._floor.running()) >= most:
+            return f"waits for one of {most} running jobs (max_jobs)"
+        if of_user is not None and self._floor.of_user(claim) >= of_user:
+            return f"its user has {of_user} jobs running, as many as the queue allows (user_max_running)"
+        return ""
 
     def _tell_why(self, standing: Standing, sentence: str) -> None:
         """Journal the reason where its kind changed; the seconds in it are those of that moment."""

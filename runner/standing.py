@@ -86,6 +86,10 @@ class Floor:
         """Return what is not granted."""
         return remaining(total, (standing.taken for standing in self.jobs.values()))
 
+    def of_user(self, claim: ClaimedJob) -> int:
+        """Count what the job's user has running of its queue."""
+        return sum(job.claim.queue == claim.queue and job.claim.job.user == claim.job.user for job in self.running())
+
     def room_for(self, standing: Standing, total: Room, *, clock: float, now: float) -> Room:
         """
         Return what this job may take: all that is free, but for what a kept job before it reserves.

@@ -333,6 +333,31 @@ def test_a_credential_that_goes_lets_what_runs_finish() -> None:
     run_virtual(main())
 
 
+def test_a_user_has_no_more_running_than_the_queue_allows() -> None:
+    """A cap in the credential file: others pass while the second job of the same user waits, and says why."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        own, shared = world.files()
+        assert own.credential is not None
+        rights = msgspec.structs.replace(own.credential.rights, user_max_running=1)
+        capped = msgspec.structs.replace(own, credential=msgspec.structs.replace(own.credential, rights=rights))
+        world.files = lambda: (capped, shared)  # type: ignore[method-assign]
+        async with alive(world):
+            half = {"cpus": 0.5}
+            await put(world, "own", id="first", user="ada", resources=half, command=["run", "60", "0", "1"])
+            await until(lambda: world.containers.containers)
+            await put(world, "own", id="second", user="ada", resources=half)
+            await put(world, "own", id="other", user="bob", resources=half)
+            await until(lambda: ended(world, "other"))
+            assert now() < 30
+            assert why(world, "second").startswith("its user has 1 jobs running")
+            await until(lambda: ended(world, "second"))
+            assert now() > 60
+
+    run_virtual(main())
+
+
 def test_only_queues_that_match_are_read() -> None:
     async def main() -> None:
         world = FakeWorld()
