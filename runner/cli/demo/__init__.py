@@ -39,7 +39,10 @@ def demo(args: argparse.Namespace) -> int:
     from runner.cli.demo.play import play
     from runner.cli.demo.screen import Screen
     from runner.cli.demo.stage import open_stage
+    from runner.errors import UsageError
 
+    if args.state_dir:
+        raise UsageError("--state-dir: a demo has a private one; --dir names the directory of its outputs")
     with open_stage(Path(args.dir)) as stage, Screen(shown=not args.json) as screen:
         account = asyncio.run(play(stage, screen))
         if account is None:
