@@ -250,16 +250,20 @@ class Outputs(Stage[OutputsMessage]):
 
     async def _upload_all(self, leaving: Leaving, staged: StagedJob) -> tuple[OutputAccount, ...]:
         accounts: list[OutputAccount] = []
+        taken: dict[str, str] = {}
         succeeded = leaving.outcome.reason is EndReason.SUCCEEDED
         for output in leaving.claim.job.outputs:
             if output.when == "always" or succeeded:
-                accounts.extend(await self._upload(leaving.claim, staged, output))
+                accounts.extend(await self._upload(leaving.claim, staged, output, taken))
         return tuple(accounts)
 
-    async def _upload(self, claim: ClaimedJob, staged: StagedJob, output: Output) -> list[OutputAccount]:
+    async def _upload(
+        self, claim: ClaimedJob, staged: StagedJob, output: Output, taken: dict[str, str]
+    ) -> list[OutputAccount]:
         collect = lambda: self.world.workspaces.collect(staged.workspace, output, claim.id)  # noqa: E731 - one call, named
         found = await self._try(collect, f"output {output.path}")
-        return [await self._upload_file(claim, output, file) for file in found]
+        checked = [msgspec.structs.replace(file, problem=_problem(claim, output, file, taken)) for file in found]
+        return [await self._upload_file(claim, output, file) for file in checked]
 
     async def _upload_file(self, claim: ClaimedJob, output: Output, file: CollectedFile) -> OutputAccount:
         if file.problem:
@@ -332,9 +336,12 @@ class Outputs(Stage[OutputsMessage]):
     async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
         """Write ``receipt.json`` where the first output stands; the result backend's is the one that counts."""
         first = next((output for output in claim.job.outputs if output.url and not output.key), None)
-        if first is None or not any(output.url for output in receipt.outputs):
+        urls = {output.url for output in receipt.outputs if output.url}
+        if first is None or not urls:
             return
         url = url_of(first, claim.id, "receipt.json")
+        if url in urls:
+            return  # the job wrote one of its own, which is worth more to its owner
         store = self.world.open_store(url, claim.rights)
         try:
             text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
@@ -358,3 +365,12 @@ class Outputs(Stage[OutputsMessage]):
 
     async def _try(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         return await self.caller.until_done(call, what)
+
+
+def _problem(claim: ClaimedJob, output: Output, file: CollectedFile, taken: dict[str, str]) -> str:
+    """Return why a file is not stored: its own problem, or an earlier one that already stands where it would."""
+    if file.problem or not output.url:
+        return file.problem
+    url = url_of(output, claim.id, file.name)
+    other = taken.setdefault(url, file.path)
+    return "" if other == file.path else f"output {other} stands at {url} already: give one of them another url"
