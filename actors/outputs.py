@@ -231,7 +231,7 @@ class Outputs(Stage[OutputsMessage]):
     # Outputs
 
     async def _store_outputs(self, leaving: Leaving) -> tuple[Leaving, tuple[OutputAccount, ...]]:
-        """Upload what the job left; what cannot be stored for good turns a success into ``output_failed``."""
+        """Upload what the job left; what cannot be stored for good turns a success, and no other end, into a failure."""
         claim, ran = leaving.claim, leaving.outcome.started_at is not None
         if leaving.staged is None or not ran:
             return leaving, ()
@@ -244,7 +244,9 @@ class Outputs(Stage[OutputsMessage]):
             accounts = await self._upload_all(leaving, leaving.staged)
         except RunnerError as error:
             await self.say(claim, f"outputs could not be stored: {error}")
-            return leaving.failing(EndReason.OUTPUT_FAILED, str(error)), ()
+            if leaving.outcome.reason is EndReason.SUCCEEDED:
+                leaving = leaving.failing(EndReason.OUTPUT_FAILED, str(error))
+            return leaving, tuple(OutputAccount(output.path, problem=str(error)) for output in claim.job.outputs)
         await self.record(claim.key, UploadRecord(accounts, self.world.now()))
         return leaving, accounts
 
