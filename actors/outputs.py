@@ -231,7 +231,7 @@ class Outputs(Stage[OutputsMessage]):
     # Outputs
 
     async def _store_outputs(self, leaving: Leaving) -> tuple[Leaving, tuple[OutputAccount, ...]]:
-        """Upload what the job left; what cannot be stored for good turns a success, and no other end, into a failure."""
+        """Upload what the job left; what cannot be stored for good turns a success, and only that, into a failure."""
         claim, ran = leaving.claim, leaving.outcome.started_at is not None
         if leaving.staged is None or not ran:
             return leaving, ()
