@@ -39,8 +39,9 @@ def directory() -> Iterator[Path]:
 
 def run_suite(directory: Path, *privileges: str) -> str:
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(directory / "base")]
+    env = {**os.environ, "TMPDIR": str(directory.parent)}  # the harness opens the directories below it
     done = subprocess.run(
-        ["setpriv", *privileges, *pytest_, *SUITE], capture_output=True, text=True, timeout=110, check=False
+        ["setpriv", *privileges, *pytest_, *SUITE], capture_output=True, text=True, timeout=110, check=False, env=env
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
