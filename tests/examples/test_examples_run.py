@@ -41,7 +41,8 @@ def test_the_digits_are_learnt(box: RunningRunner, tmp_path: Path) -> None:
     """From the archive to a model, its figures, a picture and the receipt beside them; two epochs here."""
     job = (EXAMPLES / "digits" / "job.toml").read_text()
     job = job.replace("folder:///tmp/runner-results/", f"folder://{tmp_path}/")
-    job = job.replace('"--out", "."', '"--out", ".", "--epochs", "2"').replace('url = "./', f'url = "{EXAMPLES}/digits/')
+    job = job.replace('"--out", "."', '"--out", ".", "--epochs", "2"')
+    job = job.replace('url = "./', f'url = "{EXAMPLES}/digits/')
     (tmp_path / "job.toml").write_text(job)
     said = box.type("submit", "--follow", "--id", "digits", tmp_path / "job.toml")
     assert said.status == 0, said.err

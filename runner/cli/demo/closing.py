@@ -14,8 +14,9 @@ from runner.cli.demo.tables import Line
 def closing(account: Account, width: int | None) -> list[Line]:
     """Return the lines below the tables."""
     if not account.ok:
-        others = f" (and {len(account.problems) - 1} more)" if len(account.problems) > 1 else ""
-        failed: Line = [("demo failed: ", "bold red"), f"{account.problems[0]}{others}; read {account.log}"]
+        first, *rest = account.problems
+        others = f" (and {len(rest)} more)" if rest else ""
+        failed: Line = [("demo failed: ", "bold red"), f"{first}{others}; read {account.log}"]
         return [[""], failed]
     fine = sum(job.ok for job in account.jobs)
     summary = f"{fine} of {len(account.jobs)} as expected, kill -9 survived, {account.seconds:.0f} s"
