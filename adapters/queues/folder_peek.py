@@ -1,4 +1,4 @@
-"""Looks at what waits in a queue directory without opening it: for commands, also while no box reads it. Blocking."""
+"""Looks at what stands in a queue directory without opening it: for commands, also while no box reads it. Blocking."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 from adapters.files import explained, names_in
 from adapters.queues.folder_claims import read_body
 from adapters.queues.folder_layout import MARKER, is_queue
-from adapters.queues.folder_names import read_message, read_stamped
+from adapters.queues.folder_names import read_claim, read_message, read_stamped, token_message
 
 
 class WaitingMessage(msgspec.Struct, frozen=True):
     """
-    A message that no box holds: its submission, the job's id as a file name, and where it stands.
+    A message that is not settled: its submission, the job's id as a file name, and where it stands.
 
     ``due_at`` is set where it waits for a retry. Times are epoch seconds.
     """
@@ -27,7 +27,7 @@ class WaitingMessage(msgspec.Struct, frozen=True):
     due_at: float | None = None
 
     def body(self) -> bytes:
-        """Read the message, at most 1 MiB and a byte; empty where a box took it meanwhile, or it is no file."""
+        """Read the message, at most 1 MiB and a byte; empty where a box moved it meanwhile, or it is no file."""
         with suppress(FileNotFoundError):
             found = read_body(self.path)
             return found if isinstance(found, bytes) else b""
@@ -47,6 +47,21 @@ def waiting_messages(root: str) -> tuple[WaitingMessage, ...]:
         ready = [_message(root, "ready", name, name, None) for name in sorted(names_in(f"{root}/ready"))]
         later = [_delayed(root, name) for name in sorted(names_in(f"{root}/later"))]
     return tuple(message for message in (*ready, *later) if message is not None)
+
+
+def claimed_messages(root: str) -> tuple[WaitingMessage, ...]:
+    """
+    List what boxes have claimed in the queue directory ``root``, by name; () where there is no queue.
+
+    Raises:
+        RunnerError: the directory cannot be read.
+    """
+    if not is_queue(root):
+        return ()
+    with explained("look into queue", root):
+        claims = [(name, read_claim(name)) for name in sorted(names_in(f"{root}/claimed"))]
+    read = [_message(root, "claimed", name, token_message(claim[0]), None) for name, claim in claims if claim]
+    return tuple(message for message in read if message is not None)
 
 
 def queue_identity(root: str) -> str:

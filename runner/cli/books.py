@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator
 
+    from adapters.queues.folder_peek import WaitingMessage
     from runner.job import Key
     from runner.ports import Results
     from runner.records import JournalEntry
 
 ROWS_MAX = 10_000
 BODIES_MAX = 500
+CLAIMED = "a box has claimed it, and has told no more yet"
 
 
 class Book(Protocol):
@@ -54,7 +56,7 @@ class Journal(Protocol):
 
 
 class WaitingJob(msgspec.Struct, frozen=True):
-    """A job that waits in a queue and that no box holds."""
+    """A job that stands in a queue; ``due_at`` is set where it waits for its next attempt."""
 
     key: Key
     row: JobRow
@@ -62,12 +64,26 @@ class WaitingJob(msgspec.Struct, frozen=True):
 
 
 def waiting_jobs(root: Path, queue: str) -> tuple[WaitingJob, ...]:
-    """List the jobs that wait in a folder queue, in its order; what each is called is read for the first 500."""
-    from adapters.queues.folder_peek import queue_identity, waiting_messages
+    """List the jobs that wait in a folder queue and that no box holds, in its order."""
+    from adapters.queues.folder_peek import waiting_messages
+
+    return _jobs(root, queue, waiting_messages(str(root)))
+
+
+def claimed_jobs(root: Path, queue: str) -> tuple[WaitingJob, ...]:
+    """List the jobs that boxes have claimed in a folder queue, also those of which nothing was told yet."""
+    from adapters.queues.folder_peek import claimed_messages
+
+    return _jobs(root, queue, claimed_messages(str(root)))
+
+
+def _jobs(root: Path, queue: str, messages: tuple[WaitingMessage, ...]) -> tuple[WaitingJob, ...]:
+    """Name the jobs of messages; what each is called is read for the first 500."""
+    from adapters.queues.folder_peek import queue_identity
     from adapters.wire.native import decode
 
     found, identity = [], queue_identity(str(root))
-    for index, message in enumerate(waiting_messages(str(root))):
+    for index, message in enumerate(messages):
         job = decode(message.body()).job if index < BODIES_MAX else None
         job_id = (job.id if job else message.job) or message.submission
         row = JobRow(job_id, queue=queue, submitted_at=message.enqueued_at)
@@ -92,17 +108,26 @@ class QueueBook:
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         known = await self._results.list(ended=ended)
         told = {row.id for row in known if row.state != "ended"}
-        return (*(job.row for job in self.waiting() if job.row.id not in told), *known)
+        untold = [job.row for job in self._claimed() if job.row.id not in told and not await self._ended(job)]
+        return (*(job.row for job in self.waiting() if job.row.id not in told), *untold, *known)
 
     async def receipt(self, job_id: str) -> Receipt | None:
         stored = await self._results.get(job_id)
-        waits = next((job for job in self.waiting() if job_id in {job.row.id, job.key}), None)
-        if waits is not None and (stored is None or stored.key != waits.key):
-            return _receipt_so_far(waits.row, waits.key)
-        if stored is not None:
-            return stored
-        row = next((row for row in await self._results.list(ended=False) if row.id == job_id), None)
-        return _receipt_so_far(row, "") if row is not None else None
+        if job := _newer(self.waiting(), job_id, stored):
+            return _receipt_so_far(job.row, job.key)
+        rows = await self._results.list(ended=False) if stored is None else ()
+        if row := next((row for row in rows if row.id == job_id), None):
+            return _receipt_so_far(row, "")
+        if job := _newer(self._claimed(), job_id, stored):
+            return _receipt_so_far(job.row, job.key)
+        return stored or await self._results.get(job_id)  # it may have ended while this looked elsewhere
+
+    def _claimed(self) -> tuple[WaitingJob, ...]:
+        return claimed_jobs(self._root, self._root.name)
+
+    async def _ended(self, job: WaitingJob) -> bool:
+        receipt = await self._results.get(job.key)
+        return receipt is not None and receipt.state == "ended"
 
     async def why(self, job_id: str) -> Why | None:
         receipt = await self.receipt(job_id)
@@ -115,7 +140,7 @@ class QueueBook:
             return Why(receipt.id, "waiting", _waiting(waits), waits.row.submitted_at or 0.0)
         event = await self._newest_event(job_id)
         if event is None:
-            return Why(receipt.id, receipt.state, f"it is {receipt.state}", receipt.submitted_at or 0.0)
+            return Why(receipt.id, receipt.state, CLAIMED, receipt.submitted_at or 0.0)
         return Why(receipt.id, event.state, event.message or f"it is {event.state}", event.at)
 
     async def _newest_event(self, job_id: str) -> Event | None:
@@ -125,6 +150,12 @@ class QueueBook:
         async for told in self._results.tail(job_id, Position(), follow=False):
             newest = told if isinstance(told, Event) else newest
         return newest
+
+
+def _newer(jobs: tuple[WaitingJob, ...], job_id: str, stored: Receipt | None) -> WaitingJob | None:
+    """Return the job of this id or key that is not the one whose receipt is stored."""
+    found = next((job for job in jobs if job_id in {job.row.id, job.key}), None)
+    return None if found is None or (stored is not None and stored.key == found.key) else found
 
 
 def _receipt_so_far(row: JobRow, key: str) -> Receipt:

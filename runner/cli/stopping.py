@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
-from runner.cli.books import WaitingJob, runner_answers, waiting_jobs
+from runner.cli.books import WaitingJob, claimed_jobs, runner_answers, waiting_jobs
 from runner.cli.jobs import unknown_job
 from runner.cli.output import print_json
 from runner.cli.parser import add_command, add_json, add_queue
@@ -134,7 +134,10 @@ async def _cancel_without_runner(args: argparse.Namespace, target: Target) -> st
 
 
 def _waiting(args: argparse.Namespace, target: Target) -> list[WaitingJob]:
-    jobs = waiting_jobs(target.place.root, target.queue.name)
+    return _named(args, waiting_jobs(target.place.root, target.queue.name))
+
+
+def _named(args: argparse.Namespace, jobs: Sequence[WaitingJob]) -> list[WaitingJob]:
     return [job for job in jobs if args.job in {job.row.id, job.key}]
 
 
@@ -150,13 +153,19 @@ async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
         for job in waiting:
             await _store_end(target.results, job)
         return f"{waiting[0].row.id} is withdrawn from its queue, where it waited"
-    row = next((row for row in await target.results.list(ended=True) if row.id == args.job), None)
+    rows = [row for row in await target.results.list(ended=True) if row.id == args.job]
+    claimed = [job.row for job in _named(args, claimed_jobs(target.place.root, target.queue.name))]
+    row = next(iter((*(row for row in rows if row.state != "ended"), *claimed, *rows)), None)
     if row is None:
         raise unknown_job(args)
-    if row.state == "ended":
-        return f"{row.id} ended already: {row.end_reason}"
-    await target.results.request_stop(row.id)
-    return f"{row.id} has a stop mark now: the box that has it ends it"
+    if row.state != "ended":
+        await target.results.request_stop(row.id)
+        ended = await target.results.get(row.id)
+        if ended is None or ended.state != "ended":
+            return f"{row.id} has a stop mark now: the box that has it ends it"
+        await target.results.clear_stop(row.id)  # it came too late, and must not end the next job of this id
+        row = ended
+    return f"{row.id} ended already: {row.end_reason}"
 
 
 async def _store_end(results: Results, job: WaitingJob) -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from adapters.queues.folder import FolderBroker, FolderQueue
-from adapters.queues.folder_peek import queue_identity, waiting_messages
+from adapters.queues.folder_peek import claimed_messages, queue_identity, waiting_messages
 from runner.job import Note, Verdict
 
 
@@ -37,6 +37,9 @@ def test_what_waits_is_listed_as_it_would_be_fetched(tmp_path: Path) -> None:
     assert ["urgent", "old", "new", "retried"] == [message.job for message in found]
     assert [b"urgent", b"old", b"new", b"retried"] == [message.body() for message in found]
     assert [False, False, False, True] == [message.due_at is not None for message in found]
+    assert [("held", b"held", None)] == [
+        (message.job, message.body(), message.due_at) for message in claimed_messages(str(tmp_path / "q"))
+    ]
     assert identity == queue_identity(str(tmp_path / "q"))
 
 
@@ -57,6 +60,6 @@ def test_a_message_that_a_box_takes_meanwhile_reads_as_empty(tmp_path: Path) -> 
 
 def test_where_there_is_no_queue_nothing_waits_and_nothing_is_made(tmp_path: Path) -> None:
     """Who looks leaves no trace."""
-    assert waiting_messages(str(tmp_path / "q")) == ()
+    assert waiting_messages(str(tmp_path / "q")) == claimed_messages(str(tmp_path / "q")) == ()
     assert queue_identity(str(tmp_path / "q")) == ""
     assert list(tmp_path.iterdir()) == []
