@@ -38,7 +38,7 @@ def told(root: Path, *events: Event, receipt: Receipt | None = None) -> None:
     async def write() -> None:
         results = FolderResults(str(root / "results"), box_id="a")
         for event in events:
-            await results.append(event.key, event.id, (event,), ())
+            await results.append(Key(event.key), event.id, (event,), ())
         if receipt is not None:
             await results.put_receipt(receipt)
         await results.close()
