@@ -19,7 +19,7 @@ from runner.cli.demo.cast import EPOCHS, EVIL_MEMBER, STEPS_AN_EPOCH, Part, six_
 from runner.cli.demo.closing import closing
 from runner.cli.demo.finding import job_facts, lines_of, problems_of
 from runner.cli.demo.proof import LinesFound, count_steps, log_matches, output_problems
-from runner.cli.demo.tables import Line, ends_table, sparkline, spread, state_of, states_table
+from runner.cli.demo.tables import Line, dotted, ends_table, sparkline, spread, state_of, states_table
 from runner.cli.demo.watching import Progress, Seen, Tail
 from runner.errors import Refused
 from runner.job import make_key
@@ -237,10 +237,20 @@ def test_the_curve_in_one_line(values: tuple[float, ...], drawn: str) -> None:
 
 
 def test_a_figure_stands_at_the_end_of_its_line() -> None:
-    """Where there is room for both."""
-    assert spread("left", "61 ms", None) == "left" + " " * 82 + "61 ms"
-    assert spread("left", "61 ms", 20) == "left           61 ms"
-    assert spread("left" * 6, "61 ms", 20) == "left" * 6 + "  61 ms"
+    """Of the next one where there is no room for both."""
+    assert plain(spread("left", "61 ms", None)) == ["left" + " " * 82 + "61 ms"]
+    assert plain(spread("left", "61 ms", 20)) == ["left           61 ms"]
+    assert plain(spread("left" * 4, "61 ms", 20)) == ["left" * 4, "               61 ms"]
+
+
+def test_parts_of_a_line_are_never_torn() -> None:
+    """They go on below their beginning, each part whole."""
+    parts = ("2 cores", "22.4 GiB", "no NVIDIA driver, so 2 simulated GPUs")
+    assert plain(dotted(" box  ", parts, None)) == [" box  2 cores · 22.4 GiB · no NVIDIA driver, so 2 simulated GPUs"]
+    assert plain(dotted(" box  ", parts, 50)) == [
+        " box  2 cores · 22.4 GiB",
+        "      no NVIDIA driver, so 2 simulated GPUs",
+    ]
 
 
 def test_the_last_line_says_whether_it_was_as_expected() -> None:

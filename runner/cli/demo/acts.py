@@ -18,7 +18,7 @@ from runner.cli.demo.screen import Screen
 from runner.cli.demo.service import DemoFailed, Service
 from runner.cli.demo.stage import Stage
 from runner.cli.demo.submitting import CREDENTIAL, submit_all, write_credential
-from runner.cli.demo.tables import INDENT, Line, ends_table, progress_told, sparkline, spread, states_table
+from runner.cli.demo.tables import INDENT, Line, dotted, ends_table, sparkline, spread, states_table
 from runner.cli.demo.watching import Seen, Watch
 
 TRAINING, TO_CANCEL = "digits", "forever"
@@ -60,7 +60,7 @@ class Show:
             RunnerError: it cannot go on; says why.
         """
         self.box = await look_at_machine(self.stage.temporary)
-        self._screen.line((" box    ", "bold"), told(self.box))
+        self._screen.lines(dotted(" box    ", told(self.box), self._screen.width))
         self._parts = six_jobs(self.box, self.stage.directory, self.stage.scratch)
         service = self._service = Service(self.stage, runner_options(self.box, self.stage.temporary / "gpu-locks"))
         await self._first_job(service)
@@ -87,7 +87,7 @@ class Show:
         if found is None:
             raise DemoFailed(f"no queue was found behind {CREDENTIAL}, though its jobs were started")
         text = f'{INDENT}certs/{CREDENTIAL} written → queue "{found}" found, first job started'
-        self._screen.line(spread(text, f"after {self.first_start_s * 1000:.0f} ms", self._screen.width))
+        self._screen.lines(spread(text, f"after {self.first_start_s * 1000:.0f} ms", self._screen.width))
 
     async def _first_start(self) -> float:
         """Wait until some job's process runs and return since when."""
@@ -138,19 +138,20 @@ class Show:
         lines = (await self._look())[TRAINING].lines
         await asyncio.sleep(ALONE_S)
         _must_live(training, "with the runner")
-        self._screen.draw([[f"{INDENT}the training goes on (pid {training.pid})"]])
+        goes_on = f"the training goes on (pid {training.pid})"
+        self._screen.draw(dotted(INDENT, (goes_on,), self._screen.width))
         await service.start()
         adopted = await service.heard("adopt")
         _must_live(training, "when the next runner came")
-        self._screen.line(
-            f"{INDENT}the training goes on (pid {training.pid}) · runner started again (pid {service.pid})"
-        )
+        again = f"runner started again (pid {service.pid})"
+        self._screen.lines(dotted(INDENT, (goes_on, again), self._screen.width))
         took_s, jobs = float(str(adopted["at"])) - service.started_at, int(str(adopted["jobs"]))
         self.killed = KillFacts(killed, training.pid, service.pid, jobs, round(took_s, 3), lines + 1)
 
-    def _taken_back(self, killed: KillFacts, ending: str) -> Line:
+    def _taken_back(self, killed: KillFacts, ending: str) -> list[Line]:
         jobs = f"{killed.jobs} job{'' if killed.jobs == 1 else 's'} taken back in {killed.seconds:.2f} s"
-        return [f"{INDENT}{jobs} · log goes on at line {killed.resumed_at_line:,} · {ending}"]
+        line = f"log goes on at line {killed.resumed_at_line:,}"
+        return dotted(INDENT, (jobs, line, ending), self._screen.width)
 
     # How it ended
 
@@ -174,8 +175,8 @@ class Show:
             await asyncio.sleep(LOOK_EVERY_S)
             await self._look()
             if self.killed is not None:
-                ending = progress_told(self._seen[TRAINING].progress)
-                self._screen.draw([self._taken_back(self.killed, ending), [""], *self._states()])
+                taken_back = self._taken_back(self.killed, "its lines are counted at the end")
+                self._screen.draw([*taken_back, [""], *self._states()])
 
     def _find(self) -> None:
         """Read what the jobs left, and compare it with what was expected."""
@@ -193,7 +194,7 @@ class Show:
         screen, digits = self._screen, self.digits
         if self.killed is not None:
             ending = f"{self.killed.lines_lost} lines lost, {self.killed.lines_twice} twice"
-            screen.lines([self._taken_back(self.killed, ending)])
+            screen.lines(self._taken_back(self.killed, ending))
         self._head("4", "How it ended")
         screen.lines(ends_table(self.jobs, screen.width))
         if digits is not None:

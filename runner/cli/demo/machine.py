@@ -48,10 +48,10 @@ def runner_options(box: BoxFacts, locks: Path) -> tuple[str, ...]:
     return (f"--gpus=simulated:{box.gpus}", f"--gpu-locks={locks}")
 
 
-def told(box: BoxFacts) -> str:
-    """Say it in one line."""
+def told(box: BoxFacts) -> tuple[str, ...]:
+    """Say it in a few words each."""
     gpus = f"{box.gpus} GPU{'' if box.gpus == 1 else 's'}: {box.gpu_model}"
     if box.why_simulated:
         gpus = f"{box.why_simulated}, so {box.gpus} simulated GPUs"
     cores = f"{box.cores} core{'' if box.cores == 1 else 's'}"
-    return f"{cores} · {format_size(box.memory)} · {gpus} · nothing else is needed"
+    return cores, format_size(box.memory), gpus, "nothing else is needed"

@@ -17,6 +17,7 @@ Line = list[Span]
 
 WIDTH = 91
 INDENT = "    "
+DOT = " · "
 BARS = "▁▂▃▄▅▆▇█"
 SHA_SHOWN = 4
 STATE_WIDTH = 10
@@ -26,10 +27,24 @@ _STYLES = {"training": "cyan", "running": "cyan", "staging": "cyan", "storing": 
 _ENDING_WORDS = {EndReason.INPUT_REFUSED: "refused"}
 
 
-def spread(left: str, right: str, width: int | None) -> str:
-    """Put a figure at the right end of a line, or behind its text where the line is too short for both."""
-    room = min(WIDTH, width or WIDTH) - len(left)
-    return f"{left}{right.rjust(max(len(right) + 2, room))}"
+def spread(left: str, right: str, width: int | None) -> list[Line]:
+    """Put a figure at the right end of a line, or of the next one where the line is too short for both."""
+    end = min(WIDTH, width or WIDTH)
+    room = end - len(left)
+    return [[left + right.rjust(room)]] if room > len(right) + 1 else [[left], [right.rjust(end)]]
+
+
+def dotted(label: str, parts: Sequence[str], width: int | None) -> list[Line]:
+    """Join parts by dots behind a label; where the width does not do, the rest goes on in the next line."""
+    told = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{told[-1]}{DOT}{part}"
+        if width is None or len(label) + len(longer) <= width:
+            told[-1] = longer
+        else:
+            told.append(part)
+    labels: list[Span] = [(label, _HEAD), *[" " * len(label)] * (len(told) - 1)]
+    return [[label, text] for label, text in zip(labels, told, strict=True)]
 
 
 def states_table(parts: Sequence[Part], seen: dict[str, Seen], gpus: str, width: int | None) -> list[Line]:
