@@ -31,7 +31,7 @@ class Offered(msgspec.Struct, frozen=True):
 
 class Released(msgspec.Struct, frozen=True):
     """
-    executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``disk``). Given back; idempotent.
+    executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``all``: what is left). Given back; idempotent.
     """
 
     key: Key
@@ -205,7 +205,7 @@ class CredentialChanged(msgspec.Struct, frozen=True):
 
 class WithdrawAsked(msgspec.Struct, frozen=True):
     """
-    control ⇢ poller: remove a waiting message of this job id, or set a stop mark; answers what was done, "" if nothing.
+    control ⇢ poller: remove a waiting message of this job id; answers what was done, "" if nothing.
     """
 
     job_id: str
