@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes of every record; what else a record has are the facts of its ``extra``."""
 
+LIBRARIES = ("watchfiles", "aiohttp.access", "asyncio")
+"""What they say at INFO says nothing about jobs or sources."""
+
 
 def set_up(level: str, stream: TextIO | None = None) -> None:
     """Send everything from ``level`` on to stderr, in the form that suits it."""
@@ -22,6 +25,8 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     handler.setFormatter(PlainLines() if out.isatty() else JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    for chatty in LIBRARIES:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def facts(record: logging.LogRecord) -> Mapping[str, object]:
