@@ -31,7 +31,7 @@ class Offered(msgspec.Struct, frozen=True):
 
 class Released(msgspec.Struct, frozen=True):
     """
-    executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``all``: what is left). Given back; idempotent.
+    executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``all``: the rest). Idempotent.
     """
 
     key: Key
