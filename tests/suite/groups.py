@@ -40,7 +40,12 @@ PLACES = {
     "processes": ("tests/adapters/containers",),
     "adapters": ("tests/adapters",),
     "app": ("tests/test_app*.py", "tests/test_killed*.py"),
-    "whole": ("tests/test_bad_input*.py", "tests/test_full_disk*.py", "tests/test_shared*.py", "tests/test_retention*.py"),
+    "whole": (
+        "tests/test_bad_input*.py",
+        "tests/test_full_disk*.py",
+        "tests/test_shared*.py",
+        "tests/test_retention*.py",
+    ),
     "cli": ("tests/cli",),
     "examples": ("tests/examples",),
     "bench": ("tests/bench",),
@@ -85,7 +90,9 @@ GROUPS = (
         services=("docker",),
     ),
     Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN),
-    Group(name="whole", shows="runners that run, against bad input, full disks, time", tests=PLACES["whole"], marks=PLAIN),
+    Group(
+        name="whole", shows="runners that run, against bad input, full disks, time", tests=PLACES["whole"], marks=PLAIN
+    ),
     Group(name="cli", shows="commands as a user types them", tests=PLACES["cli"], marks=PLAIN),
     Group(name="examples", shows="each example, executed", tests=PLACES["examples"], marks=PLAIN, covered=False),
     Group(
