@@ -85,21 +85,21 @@ class JournalWriter:
         self._connection = connection
         self._cipher = cipher
 
-    def write(self, key: Key, record: JournalRecord) -> None:
+    def write(self, key: Key, record: JournalRecord) -> bool:
         """
-        Write one record.
+        Write one record; tell whether it is the first of its key.
 
         Raises:
             RunnerError: the key was never claimed.
         """
         if isinstance(record, ClaimRecord):
-            self._claim(key, record)
-            return
+            return self._claim(key, record)
         sql, values = _statement(record)
         if self._connection.execute(sql, (*values, key)).rowcount == 0:
             raise RunnerError(f"cannot journal {type(record).__name__} of job {key}: the journal has no claim of it")
         if isinstance(record, SettleRecord) or (isinstance(record, StoreRecord) and record.decision is None):
             self._connection.execute("DELETE FROM message WHERE key = ?", (key,))
+        return False
 
     def prune(self, before: float, at_most: int) -> int:
         """Delete entries that ended before this epoch second; return how many."""
@@ -108,20 +108,22 @@ class JournalWriter:
         self._connection.executemany("DELETE FROM message WHERE key = ?", keys)
         return len(keys)
 
-    def _claim(self, key: Key, record: ClaimRecord) -> None:
+    def _claim(self, key: Key, record: ClaimRecord) -> bool:
         shown = _ENCODE(_blanked(record))
-        if self._begins_afresh(key, record.claim.attempt):
+        row = self._connection.execute("SELECT attempt, in_flight FROM entry WHERE key = ?", (key,)).fetchone()
+        if _begins_afresh(row, record.claim.attempt):
             values = (key, record.claim.id, record.claim.attempt, record.at, shown)
             self._connection.execute(_CLAIM_AFRESH, values)
         else:
             self._connection.execute(_RENEW, (record.at, shown, key))
         sealed = self._cipher.encrypt(_ENCODE_WHOLE(record), key)
         self._connection.execute("INSERT OR REPLACE INTO message (key, sealed) VALUES (?, ?)", (key, sealed))
+        return row is None
 
-    def _begins_afresh(self, key: Key, attempt: int) -> bool:
-        """Tell a new go from one more delivery of a job that is in flight."""
-        row = self._connection.execute("SELECT attempt, in_flight FROM entry WHERE key = ?", (key,)).fetchone()
-        return row is None or not row[1] or attempt > row[0]
+
+def _begins_afresh(row: tuple[int, int] | None, attempt: int) -> bool:
+    """Tell a new go from one more delivery of a job that is in flight."""
+    return row is None or not row[1] or attempt > row[0]
 
 
 def _statement(record: JournalRecord) -> tuple[str, tuple[object, ...]]:

@@ -17,6 +17,7 @@ from runner.errors import ConfigurationError, OutOfSpace, RunnerError, Unavailab
 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
+LOG_PAGES = 1000
 
 CREATE = """
 CREATE TABLE entry (
@@ -51,7 +52,6 @@ def open_writer(path: str) -> sqlite3.Connection:
         try:
             _write_ahead(connection, path)
             connection.execute("PRAGMA journal_size_limit = 16777216")
-            set_synchronous(connection, full=False)
             _migrate(connection, path)
         except BaseException:
             connection.close()
@@ -81,9 +81,18 @@ def open_reader(path: str) -> sqlite3.Connection | None:
         return None
 
 
-def set_synchronous(connection: sqlite3.Connection, *, full: bool) -> None:
-    """Choose whether the next commits wait for the disk."""
-    connection.execute("PRAGMA synchronous = FULL" if full else "PRAGMA synchronous = NORMAL")
+def may_wait(connection: sqlite3.Connection, *, for_disk: bool) -> None:
+    """Let the next commits wait for other programs and move the log into the file; ``for_disk``: and for the disk."""
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if for_disk else 'NORMAL'}")
+
+
+def must_not_wait(connection: sqlite3.Connection) -> None:
+    """Let the next commits do nothing but add to the log, or fail at once."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 @contextmanager
