@@ -85,7 +85,8 @@ class Cache(Stage[CacheMessage]):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Evict in the background, also at start: an over-full cache heals."""
-        self.start_soon(self.regularly, self._evict, EVICT_EVERY_S, "eviction", name="evict")
+        evict = lambda: self._evict(int(self.config.cache_size))  # noqa: E731 - one call, named
+        self.start_soon(self.regularly, evict, EVICT_EVERY_S, "eviction", name="evict")
         yield
 
     async def receive(self, message: CacheMessage) -> None:
@@ -175,8 +176,9 @@ class Cache(Stage[CacheMessage]):
         if item.text is not None:
             return await self._put_in(workspace, item, None)
         if item.url.startswith("upload:"):
-            source = await self._upload(claim, item.url)
-            return await self._put_in(workspace, item, source)
+            blob = await self._upload(claim, item.url)
+            with self._pinned(blob.digest):
+                return await self._put_in(workspace, item, blob.path)
         blob, cached = await self._blob(claim, item.url)
         with self._pinned(blob.digest):
             account = await self._put_in(workspace, item, blob.path)
@@ -188,9 +190,10 @@ class Cache(Stage[CacheMessage]):
         Place one input. Not tried twice: half of it may stand there already, and the whole job is staged anew then.
         """
         place = lambda: self.world.workspaces.place(workspace, item, source)  # noqa: E731 - one call, named
-        return await self.caller.once(place, f"input {item.path}", try_s=float(self.config.transfer_timeout))
+        limit = float(self.config.transfer_timeout)
+        return await self.caller.once(lambda: self._making_room(place), f"input {item.path}", try_s=limit)
 
-    async def _upload(self, claim: ClaimedJob, url: str) -> str:
+    async def _upload(self, claim: ClaimedJob, url: str) -> Blob:
         entry = self._directory.find(claim.queue)
         results = entry.results if entry else None
         if results is None:
@@ -198,10 +201,9 @@ class Cache(Stage[CacheMessage]):
         path = self.world.blobs.new_file()
         await self._try(lambda: results.get_upload(url, path), f"input {url}", transfer=True)
         digest = url.rpartition("/")[2]
-        blob = await self._try(
+        return await self._try(
             lambda: self.world.blobs.add(path, url=url, version=digest, scope=claim.source), f"input {url}"
         )
-        return blob.path
 
     async def _blob(self, claim: ClaimedJob, url: str) -> tuple[Blob, bool]:
         """Return the object from the cache, filling it where needed; the second one to ask waits for the first."""
@@ -232,7 +234,16 @@ class Cache(Stage[CacheMessage]):
     async def _try(self, call: Callable[[], Awaitable[T]], what: str, *, transfer: bool = False) -> T:
         """Call a port with this stage's patience: a few minutes, then it is the box's fault and another one tries."""
         limit = float(self.config.transfer_timeout if transfer else self.config.port_timeout)
-        return await self.caller.until_done(call, what, Patience(try_s=limit, all_s=FETCH_PATIENCE_S))
+        patience = Patience(try_s=limit, all_s=FETCH_PATIENCE_S)
+        return await self.caller.until_done(lambda: self._making_room(call), what, patience)
+
+    async def _making_room(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call a port; where the disk is full, what nobody uses now gives way to the next try."""
+        try:
+            return await call()
+        except OutOfSpace:
+            await self._evict(0)
+            raise
 
     @contextmanager
     def _pinned(self, digest: str) -> Iterator[None]:
@@ -268,8 +279,8 @@ class Cache(Stage[CacheMessage]):
 
     # Keeping it small
 
-    async def _evict(self) -> None:
-        await self.world.blobs.evict(int(self.config.cache_size), frozenset(self._pins))
+    async def _evict(self, limit_bytes: int) -> None:
+        await self.world.blobs.evict(limit_bytes, frozenset(self._pins))
 
 
 def _ignore(_line: str) -> None:
