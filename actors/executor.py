@@ -23,8 +23,8 @@ from runner.job import EndReason, Key
 from runner.kernel import Ref
 from runner.limits import Limits
 from runner.messages import Ended, Exited, Granted, JobAdopted, QuietChanged, Released, Staged, Started, StopJob
-from runner.ports import Containers, Exit, Running, World
-from runner.records import ClaimedJob, ExitRecord, Grant, Outcome, StagedJob, StartRecord
+from runner.ports import Chunk, Containers, Exit, Running, World
+from runner.records import ClaimedJob, ExitRecord, Grant, Outcome, StagedJob, StartRecord, StopRecord
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 START_PATIENCE_S = 120.0
 WAIT_SLICE_S = 300.0
 DRAIN_S = 15.0
+SILENCE_S = 300.0
 
 
 class _JobFailed(msgspec.Struct, frozen=True):
@@ -189,7 +190,16 @@ class Executor(Stage[ExecutorMessage]):
         except Unavailable as error:
             return Outcome(EndReason.RUNNER_FAULT, str(error), ended_at=self.world.now())
         attempt.isolation, attempt.started_at = running.isolation, running.started_at
+        await self._stop_again(attempt)
         return await self._watch(attempt, runtime)
+
+    async def _stop_again(self, attempt: Attempt) -> None:
+        """Go on with a stop that an earlier life began."""
+        key = attempt.claim.key
+        entry = await self._try(lambda: self.world.journal.entry(key), f"journal of {key}")
+        if entry is not None and entry.stopping is not None:
+            attempt.stopping_at = entry.stopping.at
+            attempt.end(entry.stopping.reason, entry.stopping.message)
 
     async def _start(self, attempt: Attempt, runtime: Containers) -> Running:
         claim = attempt.claim
@@ -213,16 +223,24 @@ class Executor(Stage[ExecutorMessage]):
             ended = await self._wait(attempt, runtime)
             limits.cancel()
             stopper.cancel()
-            await self._drained(attempt, log)
+            await self._drained(attempt, runtime, log)
         return attempt.judge(ended)
 
     async def _wait(self, attempt: Attempt, runtime: Containers) -> Exit:
         """Wait in slices, so that a runtime that forgot us is asked again."""
-        patience = Patience(try_s=WAIT_SLICE_S)
-        return await self.caller.until_done(lambda: runtime.wait(attempt.name), f"end of {attempt.name}", patience)
+        while True:
+            try:
+                return await self.caller.once(
+                    lambda: runtime.wait(attempt.name), f"end of {attempt.name}", try_s=WAIT_SLICE_S
+                )
+            except Unavailable:
+                await asyncio.sleep(1.0)
 
     async def _stop_when_asked(self, attempt: Attempt, runtime: Containers) -> None:
         reason, message = await asyncio.shield(attempt.stop)
+        if attempt.stopping_at is None:
+            attempt.stopping_at = self.world.now()
+            await self.record(attempt.claim.key, StopRecord(reason, message, attempt.stopping_at))
         await self.say(attempt.claim, f"stopping: {message}")
         grace = float(attempt.claim.job.stop_grace)
         patience = Patience(try_s=grace + self.caller.patience.try_s)
@@ -249,7 +267,7 @@ class Executor(Stage[ExecutorMessage]):
         while True:
             try:
                 skip = await self.caller.once(lambda: self.world.spool.bytes_written(key, number), f"spool of {key}")
-                async for chunk in runtime.attach(attempt.name, skip):
+                async for chunk in _with_signs_of_life(runtime.attach(attempt.name, skip)):
                     attempt.heard_at = asyncio.get_running_loop().time()
                     await self.caller.once(
                         lambda chunk=chunk: self.world.spool.append(key, number, chunk.stream, chunk.data),  # type: ignore[misc]
@@ -263,11 +281,16 @@ class Executor(Stage[ExecutorMessage]):
             await asyncio.sleep(pause)
             pause = min(5.0, pause * 2)
 
-    async def _drained(self, attempt: Attempt, log: asyncio.Task[None]) -> None:
+    async def _drained(self, attempt: Attempt, runtime: Containers, log: asyncio.Task[None]) -> None:
         """Wait for the end of both streams; what a lost child still holds open is cut off with a mark."""
-        _, late = await asyncio.wait({log}, timeout=DRAIN_S + self.caller.patience.try_s)
-        if late:
-            log.cancel()
+        _, late = await asyncio.wait({log}, timeout=DRAIN_S)
+        if not late:
+            return
+        log.cancel()
+        try:
+            async with asyncio.timeout(DRAIN_S + 3 * self.caller.patience.try_s):
+                await self._follow(attempt, runtime)
+        except TimeoutError:
             await self.say(attempt.claim, "the log was cut off: something still holds it open")
 
     # Faults
@@ -284,7 +307,6 @@ class Executor(Stage[ExecutorMessage]):
         outcome = Outcome(EndReason.RUNNER_FAULT, message, started_at=attempt.started_at, ended_at=self.world.now())
         await self.record(claim.key, ExitRecord(outcome, self.world.now()))
         runtime = self.world.containers[claim.runtime]
-        await self._try(lambda: runtime.stop(attempt.name, 0.0), f"stop of {attempt.name}")
         await self._remove(attempt, runtime)
         self._inventory.urgent(Released(claim.key, "compute"))
         await self._outputs.tell(Exited(claim, attempt.staged, attempt.grant, outcome))
@@ -297,3 +319,21 @@ class Executor(Stage[ExecutorMessage]):
     async def lifespan(self) -> AsyncIterator[None]:
         """Leave what runs running: the next life adopts it."""
         yield
+
+
+async def _with_signs_of_life(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+    """
+    Yield what a log gives, and give up where it gave nothing for long: reading begins again then, at the same byte.
+
+    Raises:
+        Unavailable: nothing came for five minutes; the job may be silent, or the line to it dead.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise Unavailable("its log gave no sign for five minutes") from error
+        if chunk is None:
+            return
+        yield chunk

@@ -18,10 +18,10 @@ import msgspec
 from runner.calls import Patience
 from runner.config import Config
 from runner.directory import Directory, QueueEntry
-from runner.errors import AlreadyStored, OutOfSpace, RunnerError
+from runner.errors import AlreadyStored, RunnerError
 from runner.job import EndReason, Key, Output
 from runner.kernel import Ref
-from runner.leaving import Leaving, log_account, lost_receipt, receipt_of, release_of, url_of
+from runner.leaving import Leaving, decision_of, log_account, lost_receipt, receipt_of, release_of, url_of
 from runner.messages import (
     Ended,
     Exited,
@@ -52,6 +52,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 30.0
+REFUSED_S = 30.0
+COURTESY = Patience(try_s=300.0, all_s=600.0)
 PRUNE_EVERY_S = 3600.0
 
 
@@ -165,11 +167,12 @@ class Outputs(Stage[OutputsMessage]):
             return
         log = log_account(seal, url)
         receipt, decision = receipt_of(leaving, outputs, log, box=self.world.box.id, now=self.world.now())
-        if not await self._store_receipt(claim, receipt):
+        stands = await self._store_receipt(claim, receipt)
+        if stands is None:
             await self._lost(leaving)
             return
-        if receipt.state == "ended":
-            await self._clear_stop(claim)
+        if stands != receipt:
+            receipt, decision = stands, decision_of(stands, claim)
         await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
         await self._remove_workspace(leaving)
         await self._leave(claim, receipt)
@@ -180,6 +183,9 @@ class Outputs(Stage[OutputsMessage]):
         entry = self._directory.find(claim.queue)
         if entry is not None:  # else its poller reads the verdict from the journal when it comes
             entry.poller.urgent(Settled(claim.key))
+        name = f"clear {claim.key} {claim.attempt}"
+        if receipt.state == "ended" and name not in self.tasks():
+            self.start_soon(self._clear_stop, claim, name=name)
         if receipt.end_reason is not None:
             facts = {
                 "action": receipt.state,
@@ -263,7 +269,8 @@ class Outputs(Stage[OutputsMessage]):
         self, claim: ClaimedJob, staged: StagedJob, output: Output, taken: dict[str, str]
     ) -> list[OutputAccount]:
         collect = lambda: self.world.workspaces.collect(staged.workspace, output, claim.id)  # noqa: E731 - one call, named
-        found = await self._try(collect, f"output {output.path}")
+        patience = Patience(try_s=float(self.config.transfer_timeout), all_s=float(self.config.output_patience))
+        found = await self.caller.until_done(collect, f"output {output.path}", patience)
         checked = [msgspec.structs.replace(file, problem=_problem(claim, output, file, taken)) for file in found]
         return [await self._upload_file(claim, output, file) for file in checked]
 
@@ -291,7 +298,8 @@ class Outputs(Stage[OutputsMessage]):
         if staged is None or kept:
             return
         try:
-            await self._try(lambda: self.world.workspaces.remove(staged.workspace), "removal of a workspace")
+            remove = lambda: self.world.workspaces.remove(staged.workspace)  # noqa: E731 - one call, named
+            await self.caller.until_done(remove, "removal of a workspace", COURTESY)
         except RunnerError as error:
             logger.warning(
                 "a workspace is left over", extra={"action": "remove", "job_id": leaving.claim.id, "reason": str(error)}
@@ -309,31 +317,51 @@ class Outputs(Stage[OutputsMessage]):
             return seal, ""
         put = lambda: results.put_log(claim.key, claim.attempt, seal.archive)  # noqa: E731 - one call, named
         try:
-            return seal, await self._try(put, f"log of {claim.key}")
-        except OutOfSpace as error:
+            return seal, await self.caller.until_done(put, f"log of {claim.key}", COURTESY)
+        except RunnerError as error:
             logger.error(
                 "a log archive was not stored", extra={"action": "store", "job_id": claim.id, "reason": str(error)}
             )
             return seal, ""
 
-    async def _store_receipt(self, claim: ClaimedJob, receipt: Receipt) -> bool:
-        """Put the receipt, once; one that stands is ours from an earlier life, or means that another box was first."""
+    async def _store_receipt(self, claim: ClaimedJob, receipt: Receipt) -> Receipt | None:
+        """
+        Put the receipt, once, and return the one that stands; None where a later attempt has left this one behind.
+
+        One that stood already is ours from an earlier life, or of a box that died before it settled: it counts.
+        """
         await self._put_beside_outputs(claim, receipt)
         results = self._results(claim)
         if results is None:
-            return True
+            return receipt
         try:
-            await self.caller.until_done(lambda: results.put_receipt(receipt), f"receipt of {claim.key}")
+            await self._insist(lambda: results.put_receipt(receipt), f"receipt of {claim.key}")
         except AlreadyStored:
-            stored = await self._try(lambda: results.get(claim.key), f"receipt of {claim.key}")
-            return stored is not None and (stored.box, stored.attempt) == (receipt.box, receipt.attempt)
-        return True
+            stored = await self._insist(lambda: results.get(claim.key), f"receipt of {claim.key}")
+            return stored if stored is not None and stored.attempt == receipt.attempt else None
+        return receipt
+
+    async def _insist(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        """Call a result backend until it takes it: one that refuses must be mended by a person, and the job waits."""
+        while True:
+            try:
+                return await self._try(call, what)
+            except AlreadyStored:
+                raise
+            except RunnerError:
+                logger.exception("a result backend refuses; the job waits", extra={"action": "store", "what": what})
+                await asyncio.sleep(REFUSED_S)
 
     async def _clear_stop(self, claim: ClaimedJob) -> None:
         """Take away a stop mark that came too late or did its work, so that it never ends a later job of this id."""
         results = self._results(claim)
-        if results is not None:
-            await self._try(lambda: results.clear_stop(claim.id), f"stop mark of {claim.id}")
+        if results is None:
+            return
+        try:
+            await self.caller.until_done(lambda: results.clear_stop(claim.id), f"stop mark of {claim.id}", COURTESY)
+        except RunnerError as error:
+            facts = {"action": "clear_stop", "job_id": claim.id, "reason": str(error)}
+            logger.warning("a stop mark is left over", extra=facts)
 
     async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
         """Write ``receipt.json`` where the first output stands; the result backend's is the one that counts."""
@@ -347,7 +375,7 @@ class Outputs(Stage[OutputsMessage]):
         store = self.world.open_store(url, claim.rights)
         try:
             text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
-            await self._try(lambda: store.put_bytes(text, url), f"receipt of {claim.key}")
+            await self.caller.until_done(lambda: store.put_bytes(text, url), f"receipt of {claim.key}", COURTESY)
         except RunnerError as error:
             logger.warning(
                 "no receipt beside the outputs", extra={"action": "store", "job_id": claim.id, "reason": str(error)}

@@ -24,6 +24,7 @@ from runner.intake import Intake, is_expired
 from runner.job import Decision, EndReason, Key, Verdict
 from runner.kernel import Ref
 from runner.leases import Held, Leases
+from runner.leaving import decision_of
 from runner.messages import (
     CredentialChanged,
     CreditGiven,
@@ -41,7 +42,8 @@ from runner.messages import (
     WithdrawAsked,
 )
 from runner.ports import Broker, Delivery, Queue, Results, World
-from runner.records import ClaimedJob, ClaimRecord, JournalEntry, SettleRecord
+from runner.receipt import Receipt
+from runner.records import ClaimedJob, ClaimRecord, JournalEntry, SettleRecord, StoreRecord
 from runner.stage import FaultBudget, Stage
 from runner.units import format_duration
 
@@ -141,7 +143,7 @@ class Poller(Stage[PollerMessage]):
             yield
         finally:
             if self._queue is not None:
-                self._directory.leave(self._queue.identity)
+                self._directory.leave(self._queue.identity, self.ref)
                 self._inventory.urgent(CreditReturned(self._queue.identity, gone=True))
                 await self._queue.close()
 
@@ -165,7 +167,7 @@ class Poller(Stage[PollerMessage]):
             case WithdrawAsked():
                 self.start_soon(self._withdraw, message, name=f"withdraw {message.job_id} {id(message)}")
             case CredentialChanged():
-                self.rights = message.file.credential.rights if message.file.credential else self.rights
+                self._change_credential(message)
             case QuietChanged():
                 pass
             case _:
@@ -179,28 +181,37 @@ class Poller(Stage[PollerMessage]):
     # Opening, and what the journal holds from before
 
     async def _open(self) -> None:
-        queue = await self._until_open(lambda: self._broker.open(self.queue_name))
-        self._queue, self._results = queue, self._open_results()
+        queue = await self._until_open()
+        self._queue = queue
         self._leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble)
         entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
         for entry in entries:
             if entry.claimed.claim.queue == queue.identity:
                 self._take_up(entry)
+        await self._until_alone(queue)
         self._directory.enter(queue.identity, QueueEntry(queue.name, self.ref, self._results))
         self.start_soon(self._renew_loop, name="renew")
+        self.start_soon(self._look_loop, name="look")
         self.start_soon(self.regularly, self._prune, PRUNE_EVERY_S, "pruning", name="prune")
         self.ref.urgent(_Opened())
 
-    async def _until_open(self, call: Callable[[], object]) -> Queue:
-        """Open with back-off, telling ``runner sources`` why it is not open yet."""
+    async def _until_open(self) -> Queue:
+        """Open queue and result backend with back-off, telling ``runner sources`` why they are not open yet."""
         pause = 0.2
         while True:
             try:
-                return await self.caller.once(call, f"queue {self.queue_name}")  # type: ignore[arg-type]
+                self._results = self._open_results()
+                return await self.caller.once(lambda: self._broker.open(self.queue_name), f"queue {self.queue_name}")
             except RunnerError as error:
                 self._tell_state(f"backing off: {error}")
             await asyncio.sleep(pause * (0.5 + self.world.random() / 2))
             pause = min(30.0, pause * 2)
+
+    async def _until_alone(self, queue: Queue) -> None:
+        """Wait while another credential file serves this very queue: two readers here would be one too many."""
+        while (other := self._directory.find(queue.identity)) is not None and other.poller is not self.ref:
+            self._tell_state("waiting: another credential file serves this queue already")
+            await asyncio.sleep(5.0)
 
     def _take_up(self, entry: JournalEntry) -> None:
         """Hold what an earlier life claimed; carry out the verdict where one stands."""
@@ -264,15 +275,52 @@ class Poller(Stage[PollerMessage]):
             if self._stopping:
                 await self._put_off(delivery, 0.0, "the runner stops")
                 return False
-            if self.leases.other_with_id(claim.id, claim.key):
-                await self._put_off(delivery, BUSY_S, "an earlier submission of its id runs")
+            if self._earlier_one_runs(entry, claim):
+                await self._put_off(delivery, BUSY_S, "an earlier one of its id runs")
                 return False
             if not await self.leases.stands(delivery.token, claim.claimed_at, self.world.now()):
                 return False
             self.leases.held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
             await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
+            if await self._ended_elsewhere(claim):
+                return False
         await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
         return await self._send_on(claim, problem, ahead=ahead)
+
+    def _earlier_one_runs(self, entry: JournalEntry | None, claim: ClaimedJob) -> bool:
+        """
+        Tell whether another submission of this id, or an earlier attempt of this one, is not done here.
+
+        An earlier attempt that still runs while a later one is delivered has lost its claim long ago.
+        """
+        if entry is not None and entry.settled is None and not _is_lost(entry):
+            if entry.stored is None:
+                earlier = entry.claimed.claim
+                self._tell_stages(StopJob(entry.key, earlier.attempt, EndReason.LEASE_LOST, self.world.now()))
+            else:
+                self._start(self._settle, entry.key, name=f"settle {entry.key}")
+            return True
+        return self.leases.other_with_id(claim.id, claim.key)
+
+    async def _ended_elsewhere(self, claim: ClaimedJob) -> bool:
+        """Settle a job whose receipt of this attempt stands: whoever wrote it died before it settled."""
+        stored = await self._standing_receipt(claim)
+        if stored is None:
+            return False
+        await self.record(claim.key, StoreRecord(stored, decision_of(stored, claim), self.world.now()))
+        self._start(self._settle, claim.key, name=f"settle {claim.key}")
+        return True
+
+    async def _standing_receipt(self, claim: ClaimedJob) -> Receipt | None:
+        """Return the receipt of this attempt; a backend that is away is asked again before anything is stored."""
+        results = self._results
+        if results is None:
+            return None
+        try:
+            stored = await self.caller.once(lambda: results.get(claim.key), f"receipt of {claim.key}")
+        except RunnerError:
+            return None
+        return stored if stored is not None and stored.attempt == claim.attempt else None
 
     def _intake(self) -> Intake:
         dialect = self.world.dialects[self.rights.dialect]
@@ -291,12 +339,12 @@ class Poller(Stage[PollerMessage]):
 
     def _known(self, entry: JournalEntry, claim: ClaimedJob, delivery: Delivery) -> bool:
         """Tell whether the journal has this very attempt: it runs, or its verdict stands."""
-        if claim.attempt > entry.claimed.claim.attempt:
+        if claim.attempt > entry.claimed.claim.attempt or _is_lost(entry):
             return False
         if entry.stored is None:
             return entry.settled is None
         decision = entry.stored.decision
-        released = decision is None or decision.verdict is Verdict.RELEASE
+        released = decision is not None and decision.verdict is Verdict.RELEASE
         return not (entry.settled is not None and released and delivery.token != entry.claimed.token)
 
     async def _retake(self, entry: JournalEntry, delivery: Delivery) -> None:
@@ -344,8 +392,15 @@ class Poller(Stage[PollerMessage]):
 
     async def _renew_loop(self) -> None:
         """Renew every third of the lease, and first at once: what an earlier life held may be about to lapse."""
+        clock = asyncio.get_running_loop().time
         while True:
+            next_at = clock() + self.queue.lease_s / 3
             await self.leases.renew_all()
+            await asyncio.sleep(max(0.0, next_at - clock()))
+
+    async def _look_loop(self) -> None:
+        """Read stop marks and tell the depth beside the renewals, which must wait for neither."""
+        while True:
             await self._read_stop_marks()
             await self._tell_depth()
             await asyncio.sleep(self.queue.lease_s / 3)
@@ -416,6 +471,15 @@ class Poller(Stage[PollerMessage]):
 
     # Stopping
 
+    def _change_credential(self, message: CredentialChanged) -> None:
+        """Take over new rights; a file that came back lets fetching go on."""
+        if message.file.credential is not None:
+            self.rights = message.file.credential.rights
+        if self._stopping:
+            self._stopping = False
+            if self._queue is not None and not self._fetching:
+                self._introduce()
+
     def _stop_fetching(self) -> None:
         """A long poll that is under way is waited for: what it brings is offered still, or lapses."""
         self._stopping = True
@@ -425,7 +489,7 @@ class Poller(Stage[PollerMessage]):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._stopping and not (self._leases and self._leases.held):
+        if self._stopping and not self._fetching and not (self._leases and self._leases.held):
             self._sources.urgent(QueueClosed(self.source, self.queue_name))
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
@@ -447,3 +511,8 @@ class Poller(Stage[PollerMessage]):
         await self.queue.prune(now - self.config.keep_dead)
         if self._results is not None:
             await self._results.prune(now - self.config.keep_results)
+
+
+def _is_lost(entry: JournalEntry) -> bool:
+    """Tell whether the claim behind an entry was lost: what is delivered after that begins afresh."""
+    return entry.stored is not None and entry.stored.decision is None

@@ -27,6 +27,7 @@ from runner.records import (
     SettleRecord,
     StageRecord,
     StartRecord,
+    StopRecord,
     StoreRecord,
     UploadRecord,
     WaitRecord,
@@ -40,6 +41,7 @@ COLUMNS: dict[str, type] = {
     "granted": GrantRecord,
     "staged": StageRecord,
     "starting": StartRecord,
+    "stopping": StopRecord,
     "exited": ExitRecord,
     "uploaded": UploadRecord,
     "stored": StoreRecord,
@@ -67,8 +69,8 @@ _CLAIM_AFRESH = """
 INSERT INTO entry (key, id, attempt, claimed_at, in_flight, claimed) VALUES (?, ?, ?, ?, 1, ?)
 ON CONFLICT (key) DO UPDATE SET
     id = excluded.id, attempt = excluded.attempt, claimed_at = excluded.claimed_at, in_flight = 1, ended_at = NULL,
-    claimed = excluded.claimed, placed = NULL, granted = NULL, staged = NULL, starting = NULL, exited = NULL,
-    uploaded = NULL, stored = NULL, settled = NULL, waiting = NULL
+    claimed = excluded.claimed, placed = NULL, granted = NULL, staged = NULL, starting = NULL, stopping = NULL,
+    exited = NULL, uploaded = NULL, stored = NULL, settled = NULL, waiting = NULL
 """
 _RENEW = "UPDATE entry SET claimed_at = ?, claimed = ? WHERE key = ?"
 _PLAIN = {kind: f"UPDATE entry SET {name} = ? WHERE key = ?" for name, kind in COLUMNS.items()}  # noqa: S608 - constants

@@ -23,7 +23,7 @@ CREATE = """
 CREATE TABLE entry (
     key TEXT PRIMARY KEY, id TEXT NOT NULL, attempt INTEGER NOT NULL,
     claimed_at REAL NOT NULL, ended_at REAL, in_flight INTEGER NOT NULL,
-    claimed BLOB NOT NULL, placed BLOB, granted BLOB, staged BLOB, starting BLOB, exited BLOB,
+    claimed BLOB NOT NULL, placed BLOB, granted BLOB, staged BLOB, starting BLOB, stopping BLOB, exited BLOB,
     uploaded BLOB, stored BLOB, settled BLOB, waiting BLOB, faulted BLOB
 );
 CREATE INDEX entry_by_id ON entry (id);

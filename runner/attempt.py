@@ -30,6 +30,8 @@ class Attempt:
     heard_at: float
     isolation: Isolation = field(default_factory=Isolation)
     started_at: float | None = None
+    # Epoch seconds when the runtime was told to stop it: what ends after that ends because of it, whatever its code.
+    stopping_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ class Attempt:
         )
 
     def _reason(self, ended: Exit) -> tuple[EndReason, str]:
-        if self.stop.done() and ended.code != 0:
+        if self.stop.done() and self.stopping_at is not None and ended.ended_at >= self.stopping_at:
             return self.stop.result()
         if ended.oom:
             limit = format_size(self.grant.here.memory)

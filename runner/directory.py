@@ -36,9 +36,11 @@ class Directory:
         """Add or replace a queue."""
         self._entries[queue] = entry
 
-    def leave(self, queue: str) -> None:
-        """Forget a queue; idempotent."""
-        self._entries.pop(queue, None)
+    def leave(self, queue: str, poller: Ref[StopFetching]) -> None:
+        """Forget a queue, if it is this poller's; idempotent."""
+        entry = self._entries.get(queue)
+        if entry is not None and entry.poller is poller:
+            del self._entries[queue]
 
     def find(self, queue: str) -> QueueEntry | None:
         """Return a queue's entry, None where it is away."""

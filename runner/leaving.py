@@ -98,6 +98,13 @@ def receipt_of(
     return receipt, decision
 
 
+def decision_of(stored: Receipt, claim: ClaimedJob) -> Decision | None:
+    """Return what follows from a receipt that stands already, whoever wrote it: the same as when it was written."""
+    seconds = stored.stages.get("running", 0.0)
+    past = PastAttempt(stored.box, stored.end_reason or "", seconds)
+    return decide(EndReason(stored.end_reason or EndReason.RUNNER_FAULT), claim.note, claim.job.retries, past)
+
+
 def log_account(seal: SpoolSeal, url: str) -> LogAccount:
     """Account for an attempt's log."""
     return LogAccount(seal.lines, seal.bytes, seal.sha256, seal.gaps, url)

@@ -130,6 +130,14 @@ class StartRecord(msgspec.Struct, frozen=True):
     at: float
 
 
+class StopRecord(msgspec.Struct, frozen=True):
+    """Journal: the container was told to stop, and why; a later life goes on with it."""
+
+    reason: EndReason
+    message: str
+    at: float
+
+
 class ExitRecord(msgspec.Struct, frozen=True):
     """Journal: the job ended, with or without having run; its container may be removed."""
 
@@ -183,6 +191,7 @@ JournalRecord = (
     | GrantRecord
     | StageRecord
     | StartRecord
+    | StopRecord
     | ExitRecord
     | UploadRecord
     | StoreRecord
@@ -206,6 +215,7 @@ class JournalEntry(msgspec.Struct, frozen=True):
     granted: GrantRecord | None = None
     staged: StageRecord | None = None
     starting: StartRecord | None = None
+    stopping: StopRecord | None = None
     exited: ExitRecord | None = None
     uploaded: UploadRecord | None = None
     stored: StoreRecord | None = None

@@ -24,6 +24,7 @@ from runner.records import (
     SettleRecord,
     StageRecord,
     StartRecord,
+    StopRecord,
     StoreRecord,
     UploadRecord,
     WaitRecord,
@@ -34,6 +35,7 @@ FIELDS: dict[type, str] = {
     GrantRecord: "granted",
     StageRecord: "staged",
     StartRecord: "starting",
+    StopRecord: "stopping",
     ExitRecord: "exited",
     UploadRecord: "uploaded",
     StoreRecord: "stored",
@@ -41,6 +43,10 @@ FIELDS: dict[type, str] = {
     WaitRecord: "waiting",
     FaultRecord: "faulted",
 }
+
+
+def _lost(entry: JournalEntry) -> bool:
+    return entry.stored is not None and entry.stored.decision is None
 
 
 class FakeJournal:
@@ -58,7 +64,7 @@ class FakeJournal:
         if entry is None:
             return JournalEntry(key, record)
         newer = record.claim.attempt > entry.claimed.claim.attempt
-        if newer or entry.settled is not None:
+        if newer or entry.settled is not None or _lost(entry):
             return JournalEntry(key, record, faulted=entry.faulted)
         return msgspec.structs.replace(entry, claimed=record)
 
@@ -66,7 +72,7 @@ class FakeJournal:
         return self.entries.get(key)
 
     async def in_flight(self) -> tuple[JournalEntry, ...]:
-        return tuple(entry for entry in self.entries.values() if entry.settled is None)
+        return tuple(entry for entry in self.entries.values() if entry.settled is None and not _lost(entry))
 
     async def find(self, job_id: str) -> JournalEntry | None:
         found = [entry for entry in self.entries.values() if job_id in {entry.claimed.claim.id, entry.key}]
