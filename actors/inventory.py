@@ -146,13 +146,20 @@ class Inventory(Stage[InventoryMessage]):
 
     def _total(self) -> Room:
         box = self.world.box
-        return Room(self._usable_gpus(), dict.fromkeys(box.cores, 0.0), float(len(box.cores)), box.memory, box.disk)
+        return Room(
+            self._gpus(only_healthy=True), dict.fromkeys(box.cores, 0.0), float(len(box.cores)), box.memory, box.disk
+        )
 
-    def _usable_gpus(self) -> tuple[GrantedGpu, ...]:
+    def _at_best(self) -> Room:
+        """What the box can ever give: also the GPUs that are ill now, and may recover."""
+        return msgspec.structs.replace(self._total(), gpus=self._gpus(only_healthy=False))
+
+    def _gpus(self, *, only_healthy: bool) -> tuple[GrantedGpu, ...]:
         if self._table is None or self.config.cpu_only:
             return ()
         simulated = self.world.probe.simulated
-        return tuple(GrantedGpu(gpu.index, gpu.uuid, simulated) for gpu in self._table.gpus if gpu.health == "healthy")
+        shown = [gpu for gpu in self._table.gpus if gpu.health == "healthy" or not only_healthy]
+        return tuple(GrantedGpu(gpu.index, gpu.uuid, simulated) for gpu in shown)
 
     def _gpu_table(self) -> GpuTable:
         if self._table is None:
@@ -221,7 +228,9 @@ class Inventory(Stage[InventoryMessage]):
             return
         limit_s = limit_of(claim, self.config)
         standing = Standing(claim, self._request(claim), limit_s, since=self._clock, placed=True)
-        if entry.granted is not None and entry.exited is None:
+        if entry.exited is not None:
+            standing.place = Place(cpus=0.0)  # its container is gone; only its disk stands
+        elif entry.granted is not None:
             self._lock(entry.granted.grant.here)
             self._hold(standing, entry.granted.grant.here)
         if entry.placed is not None or entry.granted is not None:
@@ -250,7 +259,7 @@ class Inventory(Stage[InventoryMessage]):
         if standing.request.gpus > len(total.gpus) and not self._gpus_known:
             self._tell_why(standing, "the GPUs of this box cannot be read now")
             return
-        never = shortage(standing.request, total, have="here")
+        never = shortage(standing.request, self._at_best(), have="here")
         if never and not standing.placed:
             del self._floor.jobs[standing.claim.key]
             await self._refuse(standing.claim, never)

@@ -65,6 +65,10 @@ class Pollers(Protocol):
         """Start the poller of one queue."""
         ...
 
+    def changed(self, source: str, queue: str, credential: Credential) -> None:
+        """Remember what the poller of a queue reads with from now on."""
+        ...
+
     async def end(self, source: str, queue: str) -> None:
         """Stop one and forget it."""
         ...
@@ -108,11 +112,7 @@ class Sources(Stage[SourcesMessage]):
         """Watch, and list queues anew now and then: some appear later."""
         self.start_soon(self._watch, name="watch")
         self.start_soon(self._list_loop, name="list")
-        try:
-            yield
-        finally:
-            for source in self._sources.values():
-                await source.broker.close()
+        yield
 
     async def receive(self, message: SourcesMessage) -> None:
         """Handle one message."""
@@ -158,21 +158,22 @@ class Sources(Stage[SourcesMessage]):
             return
         self._wanted = {file.file: file for file in files}
         for name, source in self._sources.items():
-            if name not in self._wanted or self._wanted[name].credential is None:
+            if name not in self._wanted:
                 self._finish(source)
         for file in files:
             self._apply(file)
         self._broken = {name: file for name, file in self._broken.items() if name in self._wanted}
 
     def _apply(self, file: CredentialFile) -> None:
+        source = self._sources.get(file.file)
         if file.credential is None:
+            # What it said before stands until it says something else, or goes: an editor may be at work.
             self._report(file, file.reason)
             return
         self._broken.pop(file.file, None)
-        source = self._sources.get(file.file)
         if source is None:
             self._open(file, file.credential)
-        elif source.file.content != file.content:
+        elif source.file.content != file.content or source.finishing:
             self._change(source, file, file.credential)
 
     def _report(self, file: CredentialFile, reason: str) -> None:
@@ -200,7 +201,8 @@ class Sources(Stage[SourcesMessage]):
             self._finish(source)
             return
         source.file, source.credential, source.finishing = file, credential, False
-        for poller in source.pollers.values():
+        for queue, poller in source.pollers.items():
+            self._pollers.changed(file.file, queue, credential)
             poller.urgent(CredentialChanged(file))
 
     def _finish(self, source: Source) -> None:
@@ -256,7 +258,8 @@ class Sources(Stage[SourcesMessage]):
     def _close_poller(self, message: QueueClosed) -> None:
         task = f"close {message.source} {message.queue}"
         source = self._sources.get(message.source)
-        if source is not None and message.queue in source.pollers and task not in self.tasks():
+        closing = source is not None and source.finishing and message.queue in source.pollers
+        if closing and task not in self.tasks():
             self.start_soon(self._end_poller, message, name=task)
 
     async def _end_poller(self, message: QueueClosed) -> None:
@@ -272,18 +275,23 @@ class Sources(Stage[SourcesMessage]):
         source.rows.pop(message.queue, None)
         if source.finishing and not source.pollers:
             del self._sources[message.source]
-            await source.broker.close()
             wanted = self._wanted.get(message.source)
             if wanted is not None and not self._stopping:
                 self._apply(wanted)
 
     def _table(self) -> tuple[SourceRow, ...]:
         rows = [
-            SourceRow(name, source.credential.kind, self._state(source), source.reason, tuple(source.rows.values()))
+            SourceRow(name, source.credential.kind, self._state(source), self._why(name), tuple(source.rows.values()))
             for name, source in self._sources.items()
         ]
-        rows += [SourceRow(file.file, "", "unusable", file.reason) for file in self._broken.values()]
+        unused = [file for name, file in self._broken.items() if name not in self._sources]
+        rows += [SourceRow(file.file, "", "unusable", file.reason) for file in unused]
         return tuple(sorted(rows, key=lambda row: row.file))
+
+    def _why(self, name: str) -> str:
+        """Say what is wrong with a file in use: now unusable, or its service does not answer."""
+        broken = self._broken.get(name)
+        return f"as it was before: {broken.reason}" if broken is not None else self._sources[name].reason
 
     def _state(self, source: Source) -> str:
         if source.finishing:

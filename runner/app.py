@@ -12,7 +12,6 @@ import logging
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from actors.cache import Cache
 from actors.executor import Executor
@@ -38,7 +37,7 @@ from runner.messages import (
     StopJob,
     WithdrawAsked,
 )
-from runner.ports import Broker, Control, World
+from runner.ports import Broker, Control, Results, World
 from runner.receipt import GpuTable, SourceRow
 from runner.records import JournalEntry
 from runner.stage import FaultBudget
@@ -46,7 +45,8 @@ from runner.stage import FaultBudget
 logger = logging.getLogger(__name__)
 
 STAGES = ("inventory", "cache", "executor", "outputs")
-EDGE = Restart(attempts=10, within_s=600.0)
+EDGE = Restart(attempts=1_000_000, within_s=600.0)
+"""The edge meets foreign systems: it is restarted for ever, with back-off, and its failures are its own."""
 CORE = Restart(attempts=0, within_s=600.0)
 ASK_S = 10.0
 STOPPED_TWICE = 2
@@ -64,6 +64,9 @@ class Runner(Supervisor):
         self.directory, self.faults = Directory(), FaultBudget(world.now)
         self.stages: tuple[Ref[object], ...] = tuple(self.address(name) for name in STAGES)
         self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
+        self.pollers = QueuePollers(self)
+        # Set when queues are about to be read.
+        self.begun = asyncio.Event()
 
     def address(self, name: str) -> Ref[object]:
         """Return the address of an actor, with the configured room in its mailbox."""
@@ -72,32 +75,49 @@ class Runner(Supervisor):
     async def run(self) -> None:
         """Adopt, run, and leave; raises what made a core actor fail."""
         adopting = asyncio.ensure_future(self._begin())
+        adopting.add_done_callback(self._give_up_unless_begun)
         try:
             await super().run()
         finally:
             adopting.cancel()
             await asyncio.gather(adopting, return_exceptions=True)
+            await self.pollers.close()
+        if not adopting.cancelled():
+            adopting.result()
+
+    def _give_up_unless_begun(self, adopting: asyncio.Future[None]) -> None:
+        """A runner that cannot take back what it had must not look as if it worked."""
+        if not adopting.cancelled() and adopting.exception() is not None:
+            self._giving_up = asyncio.ensure_future(self.stop(grace_s=0.0))
 
     async def _begin(self) -> None:
         """Let every journaled job re-enter at its own stage; only then may queues be read."""
         entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
         for entry in entries:
-            self._adopt(entry)
+            if _is_deadly(entry):
+                await self._end_unseen(entry)
+            else:
+                for stage in self.stages:
+                    stage.urgent(JobAdopted(entry))
         logger.info("jobs taken back", extra={"action": "adopt", "jobs": len(entries)})
-        pollers = QueuePollers(self)
         own = (_own_queue(self.config),) if self.config.own_queue else ()
-        new_sources = lambda: Sources(self.config, self.world, self.faults, own=own, pollers=pollers)  # noqa: E731
+        new_sources = lambda: Sources(self.config, self.world, self.faults, own=own, pollers=self.pollers)  # noqa: E731
         self.add("sources", new_sources, group="edge", restart=EDGE)
-        await self._reap(entries)
+        self.begun.set()
+        await self._reap(tuple(entry for entry in entries if not _is_deadly(entry)))
 
-    def _adopt(self, entry: JournalEntry) -> None:
-        twice = entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE
-        if twice and entry.stored is None:
-            text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
-            self.address("outputs").urgent(Ended(entry.claimed.claim, EndReason.RUNNER_FAULT, text))
-            return
-        for stage in self.stages:
-            stage.urgent(JobAdopted(entry))
+    async def _end_unseen(self, entry: JournalEntry) -> None:
+        """End a job that made the runner end twice before anything of it is replayed: first its container."""
+        claim = entry.claimed.claim
+        runtime = self.world.containers.get(claim.runtime)
+        if runtime is not None and entry.starting is not None:
+            name = entry.starting.container
+            try:
+                await self.caller.once(lambda: runtime.remove(name), f"removal of {name}")
+            except RunnerError as error:
+                logger.warning("a container is left over", extra={"action": "remove", "reason": str(error)})
+        text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
+        self.address("outputs").urgent(Ended(claim, EndReason.RUNNER_FAULT, text))
 
     async def _reap(self, entries: tuple[JournalEntry, ...]) -> None:
         """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not."""
@@ -114,6 +134,11 @@ class Runner(Supervisor):
 
     async def _owned_now(self, name: str) -> bool:
         return name in _containers_of(await self.caller.until_done(self.world.journal.in_flight, "journal"))
+
+
+def _is_deadly(entry: JournalEntry) -> bool:
+    """Tell whether this job's own task made the runner end twice in one stage."""
+    return entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE and entry.stored is None
 
 
 def _containers_of(entries: tuple[JournalEntry, ...]) -> frozenset[str]:
@@ -139,19 +164,32 @@ def build(config: Config, world: World) -> Runner:
     return runner
 
 
-@dataclass
 class QueuePollers:
     """How pollers come and go (the ``Pollers`` of sources)."""
 
-    runner: Runner
+    def __init__(self, runner: Runner) -> None:
+        """Begin without any."""
+        self.runner = runner
+        # By the poller's name: what it reads with now, so that a restarted one has the newest rights.
+        self._credentials: dict[str, Credential] = {}
+        self._brokers: list[Broker] = []
 
     def start(self, source: str, credential: Credential, broker: Broker, queue: str) -> Ref[PollerMessage]:
-        """Start the poller of one queue, in the edge group: its failures are its own."""
+        """
+        Start the poller of one queue, in the edge group: its failures are its own.
+
+        One that outlived its sources is found again.
+        """
         runner = self.runner
         world, name = runner.world, f"poller {source} {queue}"
         inventory, _, _, outputs = runner.stages
+        self._credentials[name] = credential
+        if any(child.name == name and child.state != "stopped" for child in runner.children()):
+            return runner.address(name)
+        self._brokers.append(broker)
 
         def new_poller() -> Poller:
+            credential = self._credentials[name]
             return Poller(
                 runner.config,
                 world,
@@ -173,7 +211,18 @@ class QueuePollers:
 
     async def end(self, source: str, queue: str) -> None:
         """Stop one gracefully and forget it."""
-        await self.runner.remove(f"poller {source} {queue}", grace_s=HURRY_S)
+        name = f"poller {source} {queue}"
+        await self.runner.remove(name, grace_s=HURRY_S)
+        self._credentials.pop(name, None)
+
+    def changed(self, source: str, queue: str, credential: Credential) -> None:
+        """Remember what a poller reads with from now on."""
+        self._credentials[f"poller {source} {queue}"] = credential
+
+    async def close(self) -> None:
+        """Close the services behind all pollers, after the last one."""
+        for broker in self._brokers:
+            await broker.close()
 
 
 def _own_queue(config: Config) -> CredentialFile:
@@ -222,10 +271,17 @@ class RunningControl:
             return f"{claim.id} has ended already; its outputs are being stored"
         queue = self._runner.directory.find(claim.queue)
         if queue is not None and queue.results is not None:
-            await queue.results.request_stop(claim.id)  # so that it holds even if the runner is killed now
+            await self._mark(claim.id, queue.results)
         for stage in self._runner.stages:
             stage.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, self._runner.world.now(), "cancelled"))
         return f"{claim.id} is being stopped on this box"
+
+    async def _mark(self, job_id: str, results: Results) -> None:
+        """Set a stop mark, so that the stop holds even if the runner is killed now; it is told to the stages anyway."""
+        try:
+            await self._runner.caller.once(lambda: results.request_stop(job_id), f"stop mark of {job_id}")
+        except RunnerError as error:
+            logger.warning("no stop mark was set", extra={"action": "cancel", "job_id": job_id, "reason": str(error)})
 
     async def sources(self) -> tuple[SourceRow, ...]:
         """Return the rows of ``runner sources``."""
@@ -260,22 +316,23 @@ async def serve(config: Config, world: World, *, on_ready: Callable[[Control], A
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(_stop_when_asked(runner, control))]
             if on_ready is not None:
-                beside.append(group.create_task(_tell_ready(on_ready, control)))
+                beside.append(group.create_task(_tell_ready(runner, on_ready, control)))
             await runner.run()
             for task in beside:
                 task.cancel()
-    except* Escalated as failed:
+    except* (Escalated, RunnerError) as failed:
         raise _first(failed) from None
     return 0
 
 
-def _first(group: BaseExceptionGroup[Escalated]) -> BaseException:
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the one failure that ended the runner."""
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _tell_ready(on_ready: Callable[[Control], Awaitable[None]], control: Control) -> None:
+async def _tell_ready(runner: Runner, on_ready: Callable[[Control], Awaitable[None]], control: Control) -> None:
+    await runner.begun.wait()
     await on_ready(control)
 
 
@@ -292,7 +349,7 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
     """Wait for what runs up to the grace, stop the rest, and wait until the journal holds nothing unsettled."""
     if await _settled(runner, hurry, grace_s):
         return
-    for entry in await runner.world.journal.in_flight():
+    for entry in await runner.caller.until_done(runner.world.journal.in_flight, "journal"):
         attempt, now = entry.claimed.claim.attempt, runner.world.now()
         stop = StopJob(entry.key, attempt, EndReason.PREEMPTED, now, "the runner was stopped")
         for stage in runner.stages:

@@ -150,7 +150,7 @@ class Stage(Actor[M]):
 
     async def blame(self, key: Key) -> None:
         """Record that this job's task made the runner end; twice in one stage, and it is not replayed."""
-        entry = await self.world.journal.entry(key)
+        entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
         before = entry.faulted if entry else None
         times = before.times + 1 if before is not None and before.stage == self.name else 1
         await self.record(key, FaultRecord(self.name, times, self.world.now()))
