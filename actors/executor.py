@@ -275,6 +275,9 @@ class Executor(Stage[ExecutorMessage]):
                     )
                 return
             except OutOfSpace as error:
+                if attempt.stop.done():
+                    await self.say(attempt.claim, "the log was cut off: the disk is full")
+                    return  # what it wrote is deleted with its container, which gives room again
                 attempt.end(EndReason.DISK_FULL, f"its log cannot be kept: {error}")
             except RunnerError as error:
                 logger.warning("reading a log begins again", extra={"action": "attach", "reason": str(error)})
