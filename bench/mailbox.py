@@ -57,7 +57,7 @@ def per_second(count: int, since: float) -> float:
 
 async def until(true: Callable[[], bool]) -> None:
     """Look after each turn of the loop, so that nobody has to test in his hot loop whether this was the last."""
-    while not true():  # noqa: ASYNC110 - see above
+    while not true():
         await asyncio.sleep(0)
 
 
