@@ -1,7 +1,6 @@
 """The whole from the outside: a runner that runs, and commands typed beside it."""
 
 import json
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -140,13 +139,6 @@ def test_a_runner_that_is_drained_ends_0(tmp_path: Path, words: tuple[str, ...])
         it.process.communicate(timeout=60)
         assert it.process.returncode == 0
         assert not (tmp_path / "control.sock").exists()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_state_directory_is_78(tmp_path: Path) -> None:
-    """Said before anything is touched."""
-    tmp_path.chmod(0o500)
-    assert started("run", "--state-dir", tmp_path).status == 78
 
 
 def test_a_state_directory_that_is_a_file_is_78(tmp_path: Path) -> None:
