@@ -76,6 +76,8 @@ class Attempt:
     def _reason(self, ended: Exit) -> tuple[EndReason, str]:
         if self.stop.done() and self.stopping_at is not None and ended.ended_at >= self.stopping_at:
             return self.stop.result()
+        if self.stop.done() and ended.code != 0 and self.stop.result()[0] is EndReason.DISK_FULL:
+            return self.stop.result()  # the full disk that cut its log off may well have been what it died of
         if ended.oom:
             limit = format_size(self.grant.here.memory)
             return EndReason.OOM, f"out of memory: killed at its limit of {limit}"
