@@ -20,7 +20,8 @@ class Service:
     One kind of service.
 
     `start` takes an empty directory and yields the variables that tests read. It is ready when the context is entered,
-    and stopped when the context is left. It raises `ServiceError` when the instance does not come up.
+    and stopped when the context is left. It raises `ServiceError` when the
+    instance does not come up. None: its programs are all that is wanted.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Service:
     programs: tuple[str, ...]
     packages: tuple[str, ...]
     root_needed: bool
-    start: Callable[[Path], AbstractContextManager[Mapping[str, str]]]
+    start: Callable[[Path], AbstractContextManager[Mapping[str, str]]] | None
 
     def missing_programs(self) -> tuple[str, ...]:
         """Name the programs that are not installed, in the order of the table."""

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.services import docker
+from tests.services import compiler, docker
 from tests.services.service import Service
 
-SERVICES: Mapping[str, Service] = MappingProxyType({service.name: service for service in (docker.SERVICE,)})
+SERVICES: Mapping[str, Service] = MappingProxyType(
+    {service.name: service for service in (docker.SERVICE, compiler.SERVICE)}
+)

@@ -80,6 +80,7 @@ GROUPS = (
         tests=PLACES["adapters"],
         excluded=PLACES["processes"],
         marks=PLAIN,
+        services=("compiler",),
     ),
     Group(name="processes", shows="the process runtime", tests=PLACES["processes"], marks=PLAIN),
     Group(

@@ -42,11 +42,11 @@ def provide(
 
 
 def _listed(services: Sequence[Service], screen: Screen, *, present_only: bool) -> list[Service]:
-    screen.say(" SERVICE  PURPOSE                                      STATE")
+    screen.say(" SERVICE   PURPOSE                                      STATE")
     missing = []
     for service in services:
         state = _state(service, present_only=present_only)
-        screen.say(f" {service.name:<8} {service.purpose:<44} {state}")
+        screen.say(f" {service.name:<9} {service.purpose:<44} {state}")
         if service.missing_programs():
             missing.append(service)
     return missing
@@ -54,7 +54,7 @@ def _listed(services: Sequence[Service], screen: Screen, *, present_only: bool) 
 
 def _state(service: Service, *, present_only: bool) -> str:
     if not service.missing_programs():
-        return service.obstacle() or "installed; an instance of our own will be started"
+        return service.obstacle() or ("installed; a private one will be started" if service.start else "installed")
     absent = f"not installed ({', '.join(service.missing_programs())})"
     if present_only:
         return f"{absent}; only what is present is used"
@@ -96,4 +96,5 @@ def _start(service: Service, provision: Provision, scratch: Path, stack: ExitSta
         provision.obstacles[service.name] = str(error)
         screen.say(f" {service.name}: not available: {error}")
         return
-    screen.say(f" {service.name}: ready in {time.monotonic() - began:.1f} s")
+    if service.start:
+        screen.say(f" {service.name}: ready in {time.monotonic() - began:.1f} s")

@@ -53,8 +53,8 @@ class _Run:
 
     def commands(self) -> None:
         """Run each command; each counts as one test."""
-        for command in self._group.commands:
-            log = self._place.directory / f"{self._group.name}-{command[0]}.log"
+        for number, command in enumerate(self._group.commands):
+            log = self._place.directory / f"{self._group.name}-{number}-{command[0]}.log"
             if self._watched([str(BIN / command[0]), *command[1:]], log, {}, self._show) == 0:
                 self.outcome.passed += 1
                 continue

@@ -34,7 +34,7 @@ class Screen:
 def group_line(outcome: Outcome, shows: str) -> str:
     """Tell in one line how a group stands."""
     counts = f"{outcome.passed:5} passed  {outcome.failed:3} failed  {outcome.skipped:3} not run"
-    return f" {outcome.name:<12} {shows:<42} {counts}  {outcome.seconds:7.1f} s"
+    return f" {outcome.name:<12} {shows:<54} {counts}  {outcome.seconds:7.1f} s"
 
 
 def summary(outcomes: Sequence[Outcome]) -> list[str]:
