@@ -210,7 +210,7 @@ def test_a_job_that_makes_the_runner_end_twice_is_not_replayed() -> None:
 
     async def main() -> tuple[FakeWorld, int]:
         world = FakeWorld()
-        world.probe_broken = True
+        world.probe.broken = True
         await put(world, "own", id="deadly", resources={"gpus": 1})
         await put(world, "own", id="harmless", command=["run", "30", "0", "2"])
         for crashes in range(20):

@@ -5,71 +5,17 @@ What the ring does in named situations, on fakes in virtual time: waiting, givin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 
-from runner.app import Runner, RunningControl, build, drain
-from runner.config import Config
+from runner.app import Runner, RunningControl, drain
 from runner.errors import Refused
 from runner.job import EndReason, Verdict
 from runner.messages import StopCredits, StopFetching
-from runner.receipt import Receipt
-from tests.fakes.world import FakeWorld, configuration, job_bytes, key_of, new_life
+from tests.fakes.scenes import alive, ended, newest, now, put, reason, until, why
+from tests.fakes.world import FakeWorld, configuration, key_of
 from tests.virtual_time import run_virtual
-
-
-@asynccontextmanager
-async def alive(world: FakeWorld, config: Config | None = None) -> AsyncIterator[Runner]:
-    """One undisturbed life; at its end it leaves, as a killed runner would."""
-    life = new_life(1)
-    runner = build(config or configuration(), world.open(life))
-    running = asyncio.ensure_future(runner.run())
-    try:
-        yield runner
-    finally:
-        if not running.done():
-            await runner.stop(grace_s=5.0, order=("logs",))
-        life.end()
-        await running
-
-
-async def until(condition: Callable[[], object], limit_s: float = 5000.0) -> None:
-    """Wait in virtual time until something is so."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.2)
-
-
-async def put(world: FakeWorld, queue: str, **fields: object) -> None:
-    fields.setdefault("command", ["run", "3", "0", "5"])
-    await world.queues[queue].put(job_bytes(**fields), job_id=str(fields.get("id", "")))
-
-
-def newest(world: FakeWorld, job_id: str) -> Receipt | None:
-    receipts = [receipt for receipt in world.results.receipts.values() if receipt.id == job_id]
-    return max(receipts, key=lambda receipt: receipt.attempt, default=None)
-
-
-def ended(world: FakeWorld, *job_ids: str) -> bool:
-    found = [newest(world, job_id) for job_id in job_ids]
-    return all(receipt is not None and receipt.state == "ended" for receipt in found)
-
-
-def reason(world: FakeWorld, job_id: str) -> str | None:
-    receipt = newest(world, job_id)
-    return receipt.end_reason if receipt else None
-
-
-def why(world: FakeWorld, job_id: str) -> str:
-    waiting = world.journal.entries[key_of(world, job_id)].waiting
-    return waiting.sentence if waiting else ""
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def test_room_is_used_at_once_though_the_queue_was_too_shallow_to_stage_ahead() -> None:

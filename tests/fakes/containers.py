@@ -7,8 +7,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from runner.ports import Box, Chunk, ContainerSpec, Exit, Running
 from runner.receipt import GpuRow, GpuTable, Isolation, Usage
+
+KILLED = 137
 
 
 @dataclass
@@ -22,7 +26,7 @@ class Container:
 
 class FakeContainers:
     """
-    A job's command is ``run SECONDS EXIT LINES``.
+    A job's command is ``run SECONDS EXIT LINES``. Told to stop, it takes ``stopping_s`` and ends ``code_when_stopped``.
 
     The ledger: how often each name was started, and that what runs at once fits the box.
     """
@@ -32,6 +36,7 @@ class FakeContainers:
         self.containers: dict[str, Container] = {}
         self.starts: Counter[str] = Counter()
         self.most_at_once = 0
+        self.stopping_s, self.code_when_stopped = 0.0, 143
 
     async def start(self, spec: ContainerSpec) -> Running:
         if spec.name not in self.containers:
@@ -78,18 +83,25 @@ class FakeContainers:
     async def wait(self, name: str) -> Exit:
         if name not in self.containers:
             return Exit(None, self._now(), message="it was removed")
-        while (one := self.containers[name]).ends_at > self._now():
+        one = self.containers[name]
+        while one.ends_at > self._now():
             await asyncio.sleep(min(1.0, one.ends_at - self._now()))
-        return Exit(143 if one.stopped else one.code, one.ends_at)
+        return Exit(one.code, one.ends_at)
 
     async def stop(self, name: str, grace_s: float) -> None:
         one = self.containers.get(name)
-        if one is not None and one.ends_at > self._now():
-            one.stopped, one.ends_at = True, self._now()
+        if one is None or one.ends_at <= self._now():
+            return
+        if not one.stopped:
+            in_time = self.stopping_s <= grace_s
+            one.stopped, one.code = True, self.code_when_stopped if in_time else KILLED
+            one.ends_at = min(one.ends_at, self._now() + min(self.stopping_s, grace_s))
+        await asyncio.sleep(max(0.0, one.ends_at - self._now()))
 
     async def remove(self, name: str) -> None:
-        await self.stop(name, 0.0)
-        self.containers.pop(name, None)
+        one = self.containers.pop(name, None)
+        if one is not None and one.ends_at > self._now():
+            one.code, one.ends_at = KILLED, self._now()
 
     async def list_ours(self) -> tuple[str, ...]:
         return tuple(sorted(self.containers))
@@ -99,19 +111,32 @@ class FakeContainers:
 
 
 class FakeProbe:
+    """
+    Cards that may be ill, or in the hands of another runner of this machine.
+
+    The ledger: which are locked; those locks go with the process that took them.
+    """
+
     simulated = True
 
-    def __init__(self, count: int, *, broken: bool = False) -> None:
-        self._broken = broken
-        self._table = GpuTable("fake", tuple(GpuRow(index, f"GPU-{index}", "Fake", 1 << 34) for index in range(count)))
+    def __init__(self, count: int) -> None:
+        self._rows = tuple(GpuRow(index, f"GPU-{index}", "Fake", 1 << 34) for index in range(count))
+        self.broken = False
+        self.ill: set[str] = set()
+        self.held_elsewhere: set[str] = set()
         self.locked: set[str] = set()
 
     async def table(self) -> GpuTable:
-        return self._table
+        health = dict.fromkeys(self.ill, "quarantined")
+        rows = tuple(msgspec.structs.replace(row, health=health.get(row.uuid, row.health)) for row in self._rows)
+        return GpuTable("fake", rows)
 
     def lock(self, uuid: str) -> bool:
-        if self._broken:
+        if self.broken:
             raise ZeroDivisionError("a bug of the probe")
+        assert uuid not in self.locked, f"{uuid} is locked twice"
+        if uuid in self.held_elsewhere:
+            return False
         self.locked.add(uuid)
         return True
 

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 from runner.errors import Unavailable
 
@@ -48,11 +49,35 @@ class Life:
             await asyncio.sleep(10_000_000)
 
 
-class Flaky:
-    """Wraps a port: every coroutine and async iterator of it may fail, before or after it had its effect."""
+Trouble = Callable[..., Awaitable[None]]
+"""Awaited with a call's arguments before the call has its effect; it may raise, or never end."""
 
-    def __init__(self, name: str, port: object, life: Life) -> None:
-        self._name, self._port, self._life = name, port, life
+
+def raises(error: Exception, *, times: int | None = None) -> Trouble:
+    """Return the trouble of a call that fails like this, for ever or so many times."""
+    left = iter(range(times)) if times is not None else None
+
+    async def trouble(*_args: Any, **_kwargs: Any) -> None:
+        if left is None or next(left, None) is not None:
+            raise error
+
+    return trouble
+
+
+async def hangs(*_args: Any, **_kwargs: Any) -> None:
+    """Is the trouble of a call that never ends."""
+    await asyncio.sleep(10_000_000)
+
+
+class Flaky:
+    """
+    Wraps a port: every coroutine and async iterator of it may fail, before or after it had its effect.
+
+    ``troubles`` are failures that a test arranged, by ``port.method``; an iterator meets its own before every item.
+    """
+
+    def __init__(self, name: str, port: object, life: Life, troubles: Mapping[str, Trouble]) -> None:
+        self._name, self._port, self._life, self._troubles = name, port, life, troubles
 
     def __getattr__(self, method: str) -> object:
         found = getattr(self._port, method)
@@ -68,6 +93,7 @@ class Flaky:
         async def call(*args: object, **kwargs: object) -> object:
             before = self._life.seeded.random() < 0.5
             await self._life.step()
+            await self._meet_trouble(method, *args, **kwargs)
             if before:
                 await self._life.fault(self._name, method)
             result = await found(*args, **kwargs)  # type: ignore[misc]
@@ -78,10 +104,16 @@ class Flaky:
 
         return call
 
+    async def _meet_trouble(self, method: str, *args: object, **kwargs: object) -> None:
+        trouble = self._troubles.get(f"{self._name}.{method}")
+        if trouble is not None:
+            await trouble(*args, **kwargs)
+
     def _iterate(self, method: str, found: Callable[..., AsyncIterator[object]]) -> Callable[..., object]:
         async def iterate(*args: object, **kwargs: object) -> AsyncIterator[object]:
             await self._life.step()
             async for item in found(*args, **kwargs):
+                await self._meet_trouble(method, *args, **kwargs)
                 await self._life.fault(self._name, method)
                 await self._life.step()
                 yield item

@@ -46,7 +46,7 @@ class FakeQueue:
         while True:
             message = next((message for message in self.messages.values() if self._visible(message)), None)
             if message is not None:
-                return self._claim(message)
+                return self.claim(message)
             if self._now() >= ends:
                 return None
             await asyncio.sleep(0.1)
@@ -55,7 +55,7 @@ class FakeQueue:
         free = not message.token or message.claimed_until < self._now()
         return message.gone is None and free and message.visible_at <= self._now()
 
-    def _claim(self, message: Message) -> Delivery:
+    def claim(self, message: Message) -> Delivery:
         self.claims += 1
         message.token = f"{message.submission}#{self.claims}"
         message.claimed_until = self._now() + self.lease_s

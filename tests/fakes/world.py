@@ -11,6 +11,7 @@ import msgspec
 
 from runner.config import Config
 from runner.credential import Credential, CredentialFile, Rights
+from runner.errors import RunnerError
 from runner.job import Job, Key
 from runner.ports import Box, Decoded, World
 from runner.units import Duration, decode_hook
@@ -25,12 +26,21 @@ from tests.fakes.disk import (
     FakeStore,
     FakeWorkspaces,
 )
-from tests.fakes.faults import Flaky, Life
+from tests.fakes.faults import Flaky, Life, Trouble
 from tests.fakes.queue import FakeBroker, FakeQueue
 
 EPOCH = 1_700_000_000.0
 BOX = Box("box-1", (0, 1), 8 << 30, 100 << 30)
 GPUS = 2
+
+
+def _two_files() -> tuple[CredentialFile, ...]:
+    own = Rights(runtime="process", own=True, sole_reader=True)
+    shared = Rights(runtime="process", weight=2.0)
+    return tuple(
+        CredentialFile(name, name, Credential("folder", f"fake:{name}", rights, lease=Duration(60)))
+        for name, rights in (("own", own), ("shared", shared))
+    )
 
 
 class PlainDialect:
@@ -52,7 +62,11 @@ class FakeWorld:
         self.journal, self.spool, self.results = FakeJournal(), FakeSpool(), FakeResults()
         self.workspaces, self.blobs, self.store = FakeWorkspaces(), FakeBlobs(), FakeStore()
         self.containers = FakeContainers(BOX, GPUS, self.now)
-        self.probe_broken = False
+        self.probe = FakeProbe(GPUS)
+        self.shown = list(_two_files())
+        # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
+        self.troubles: dict[str, Trouble] = {}
+        self.unopenable: dict[str, RunnerError] = {}
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
 
@@ -60,17 +74,18 @@ class FakeWorld:
         return EPOCH + asyncio.get_running_loop().time()
 
     def files(self) -> tuple[CredentialFile, ...]:
-        own = Rights(runtime="process", own=True, sole_reader=True)
-        shared = Rights(runtime="process", weight=2.0)
-        return tuple(
-            CredentialFile(name, name, Credential("folder", f"fake:{name}", rights, lease=Duration(60)))
-            for name, rights in (("own", own), ("shared", shared))
-        )
+        return tuple(self.shown)
 
     def open(self, life: Life) -> World:
         def flaky(name: str, port: object) -> Any:
-            return Flaky(name, port, life)
+            return Flaky(name, port, life, self.troubles)
 
+        def open_results(_credential: Credential, queue: str) -> Any:
+            if queue in self.unopenable:
+                raise self.unopenable[queue]
+            return results
+
+        self.probe.locked.clear()
         self.spool._news = asyncio.Event()  # noqa: SLF001 - waiters of an earlier life are gone
         results = flaky("results", self.results)
         return World(
@@ -82,7 +97,7 @@ class FakeWorld:
             spool=flaky("spool", self.spool),
             workspaces=flaky("workspaces", self.workspaces),
             blobs=flaky("blobs", self.blobs),
-            probe=flaky("probe", FakeProbe(GPUS, broken=self.probe_broken)),
+            probe=flaky("probe", self.probe),
             containers={"process": flaky("containers", self.containers)},
             images=None,
             dialects={"native": PlainDialect()},
@@ -90,7 +105,7 @@ class FakeWorld:
                 "broker", FakeBroker(self.queues[credential.url.removeprefix("fake:")], flaky)
             ),
             open_store=lambda _url, _rights: flaky("store", self.store),
-            open_results=lambda _credential, _queue: results,
+            open_results=open_results,
             open_sinks=lambda _results: {"results": flaky("sink", FakeSink(self.results, lambda: self.results))},
         )
 
