@@ -46,6 +46,7 @@ def create_whole(path: str, data: bytes, *, durable: bool = True, mode: int = OW
     """
     with _written(path, data, durable=durable, mode=mode) as temporary:
         created = _link_exclusively(temporary, path)
+        remove_file(temporary)
     if created and durable:
         sync_directory(os.path.dirname(path))
     return created
@@ -66,10 +67,12 @@ def make_directory(path: str) -> None:
     """Make a directory and those above it that are missing, all for the owner only; what stands stays as it is."""
     if os.path.isdir(path):
         return
-    if parent := os.path.dirname(path):
-        make_directory(parent)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(path, OWNER_DIRECTORY)
+        try:
+            os.mkdir(path, OWNER_DIRECTORY)
+        except FileNotFoundError:
+            make_directory(os.path.dirname(path) or ".")
+            os.mkdir(path, OWNER_DIRECTORY)
 
 
 def sync_directory(path: str) -> None:
@@ -130,14 +133,15 @@ def explain(error: OSError, doing: str, path: str) -> RunnerError:
 
 @contextlib.contextmanager
 def _written(path: str, data: bytes, *, durable: bool, mode: int) -> Iterator[str]:
-    """Give a temporary file beside ``path`` that holds ``data``; it is gone afterwards, whatever happened."""
+    """Give a temporary file beside ``path`` that holds ``data``, for the body to take away; gone when that fails."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}")
     try:
         write_new(temporary, data, durable=durable, mode=mode)
         yield temporary
-    finally:
+    except BaseException:
         remove_file(temporary)
+        raise
 
 
 def _link_exclusively(temporary: str, path: str) -> bool:

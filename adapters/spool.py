@@ -9,6 +9,7 @@ take longer goes to a thread.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ import msgspec
 from adapters.spool_archive import load_seal, seal_file
 from adapters.spool_file import SpoolFile, Tally, tally_of
 from adapters.spool_flags import Flags
-from adapters.spool_reading import Places, Stretch, attempts_in, read_stretches
+from adapters.spool_reading import REMEMBERED_MAX, Places, Stretch, attempts_in, read_stretches
 from adapters.spool_shelf import SpoolShelf, size_of
 from runner.errors import RunnerError
 from runner.job import Key
@@ -51,6 +52,8 @@ class FileSpool:
         # Files open for appending, least recently used first; one closed early is opened again by reading it once.
         self._open: dict[tuple[Key, int], SpoolFile] = {}
         self._opening = asyncio.Lock()
+        # The attempts of the logs that were opened last: nobody else adds any to those.
+        self._attempts: OrderedDict[Key, list[int]] = OrderedDict()
         # Seals under way in a thread; whoever asks again waits for the same one.
         self._sealing: dict[tuple[Key, int], asyncio.Future[SpoolSeal]] = {}
 
@@ -88,12 +91,14 @@ class FileSpool:
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:
         if (running := self._sealing.get((key, attempt))) is not None:
             return await asyncio.shield(running)
-        if (seal := load_seal(self._shelf.mark(key, attempt))) is not None:
-            return seal
         if (file := self._open.pop((key, attempt), None)) is not None:
             file.close()
+        elif (seal := load_seal(self._shelf.mark(key, attempt))) is not None:
+            return seal
+        else:
+            self._attempts.pop(key, None)  # one that wrote nothing begins to be there now
         try:
-            return await self._sealed(key, attempt)
+            return await self._sealed(key, attempt, is_silent=file is not None and not file.tally.output_bytes)
         finally:
             self._flags.raise_(key)
 
@@ -106,6 +111,7 @@ class FileSpool:
         for place in [place for place in self._open if place[0] == key]:
             self._open.pop(place).close()
         self._places.forget(key)
+        self._attempts.pop(key, None)
         self._flags.forget(key)
         await asyncio.to_thread(self._shelf.delete, key)
 
@@ -137,16 +143,27 @@ class FileSpool:
                 raise RunnerError(f"cannot add to the log of job {key}, attempt {attempt}: it is sealed")
             file = await _run(lambda: SpoolFile(path), in_place=size_of(path) <= IN_PLACE_BYTES)
             self._open[key, attempt] = file
+            self._note_attempts(key)
             if len(self._open) > OPEN_MAX:
                 self._open.pop(next(iter(self._open))).close()
             return file
 
-    async def _sealed(self, key: Key, attempt: int) -> SpoolSeal:
+    def _note_attempts(self, key: Key) -> None:
+        self._attempts[key] = attempts_in(self._shelf.directory(key))
+        self._attempts.move_to_end(key)
+        if len(self._attempts) > REMEMBERED_MAX:
+            self._attempts.popitem(last=False)
+
+    def _attempts_of(self, key: Key) -> list[int]:
+        known = self._attempts.get(key)
+        return attempts_in(self._shelf.directory(key)) if known is None else known
+
+    async def _sealed(self, key: Key, attempt: int, *, is_silent: bool) -> SpoolSeal:
         spool, archive, mark = (
             path(key, attempt) for path in (self._shelf.spool, self._shelf.archive, self._shelf.mark)
         )
-        if size_of(spool) <= SEAL_IN_PLACE_BYTES:
-            return seal_file(spool, archive, mark)
+        if is_silent or size_of(spool) <= SEAL_IN_PLACE_BYTES:
+            return seal_file(spool, archive, mark, is_silent=is_silent)
         running = asyncio.get_running_loop().run_in_executor(None, seal_file, spool, archive, mark)
         self._sealing[key, attempt] = running
         running.add_done_callback(lambda _: self._sealing.pop((key, attempt)))
@@ -160,10 +177,12 @@ class FileSpool:
 
     async def _read(self, key: Key, position: Position, limit_bytes: int) -> tuple[list[LogLine], bool]:
         """Read once; also tell whether it was done without giving way to anybody."""
-        attempts = [attempt for attempt in attempts_in(self._shelf.directory(key)) if attempt >= position.attempt]
+        attempts = [attempt for attempt in self._attempts_of(key) if attempt >= position.attempt]
         stretches = [self._stretch(key, attempt, position) for attempt in attempts]
         in_place = sum(stretch.end - stretch.offset for stretch in stretches) <= IN_PLACE_BYTES
-        lines, places = await _run(lambda: read_stretches(stretches, limit_bytes), in_place=in_place)
+        files = (self._open.get((key, attempt)) for attempt in attempts) if in_place else ()
+        opened = {file.path: file.descriptor for file in files if file is not None}
+        lines, places = await _run(lambda: read_stretches(stretches, limit_bytes, opened), in_place=in_place)
         for place, offset in places.items():
             self._places.keep(key, place, offset)
         return lines, in_place

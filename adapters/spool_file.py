@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from adapters.files import explained
+from adapters.files import explained, make_directory
 from adapters.spool_frames import MAGIC, OUTPUT, STREAMS, Frame, encode, frames
 from runner.errors import RunnerError
 
@@ -60,7 +60,7 @@ class SpoolFile:
         # A cancelled append may still be writing in a thread when the next one comes.
         self._lock = threading.Lock()
         with explained("opening a log", path):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            make_directory(os.path.dirname(path))
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._recover()
@@ -83,6 +83,11 @@ class SpoolFile:
             self._write(encoded)
             self.tally.add(stream, data)
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for whoever reads it at once; it may be closed at any later time."""
+        return self._descriptor
+
     def close(self) -> None:
         """Close the file; idempotent."""
         with self._lock:
@@ -94,7 +99,7 @@ class SpoolFile:
         with explained("opening a log", self.path):
             found = os.fstat(self._descriptor).st_size
             self.size = min(found, len(MAGIC))
-            for frame in frames(self._descriptor, 0, found):
+            for frame in frames(self._descriptor, 0, found) if found else ():
                 self.tally.add(frame.stream, frame.data)
                 self.size = frame.end
             if found > self.size:

@@ -64,7 +64,7 @@ def frames(descriptor: int, start: int, end: int) -> Iterator[Frame]:
         ConfigurationError: the file is no spool of this version.
     """
     offset = start or _after_header(descriptor)
-    while block := os.pread(descriptor, max(0, min(BLOCK_BYTES, end - offset)), offset):
+    while offset < end and (block := os.pread(descriptor, min(BLOCK_BYTES, end - offset), offset)):
         read = offset
         for frame in _frames_of(block, offset):
             read = frame.end

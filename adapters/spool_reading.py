@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 
@@ -17,6 +19,7 @@ from runner.job import Key
 from runner.ports import LogLine, Position
 
 REMEMBERED_MAX = 1024
+NOTHING: Mapping[str, int] = {}
 SPOOL_SUFFIX = ".spool"
 
 
@@ -59,30 +62,48 @@ def attempts_in(directory: str) -> list[int]:
     return sorted(int(name.removesuffix(SPOOL_SUFFIX)) for name in names_in(directory) if name.endswith(SPOOL_SUFFIX))
 
 
-def read_stretches(stretches: list[Stretch], limit_bytes: int) -> tuple[list[LogLine], dict[Position, int]]:
-    """Read records in order up to about so many bytes; return them and the places that were reached. Blocking."""
+def read_stretches(
+    stretches: list[Stretch], limit_bytes: int, opened: Mapping[str, int] = NOTHING
+) -> tuple[list[LogLine], dict[Position, int]]:
+    """
+    Read records in order up to about so many bytes; return them and the places that were reached. Blocking.
+
+    ``opened`` has the descriptors of files that are open already, by path.
+    """
     lines: list[LogLine] = []
     places: dict[Position, int] = {}
     for stretch in stretches:
         with explained("reading a log", stretch.path):
-            limit_bytes, place, offset = _read_stretch(stretch, limit_bytes, lines)
+            limit_bytes, place, offset = _read_stretch(stretch, limit_bytes, lines, opened)
         places[place] = offset
         if limit_bytes <= 0:
             break
     return lines, places
 
 
-def _read_stretch(stretch: Stretch, limit_bytes: int, lines: list[LogLine]) -> tuple[int, Position, int]:
+def _read_stretch(
+    stretch: Stretch, limit_bytes: int, lines: list[LogLine], opened: Mapping[str, int]
+) -> tuple[int, Position, int]:
     sequence, offset = stretch.known, stretch.offset
-    descriptor = os.open(stretch.path, os.O_RDONLY | os.O_CLOEXEC)
+    if offset < stretch.end or not offset:
+        with _readable(stretch.path, opened) as descriptor:
+            for frame in frames(descriptor, offset, stretch.end):
+                if sequence >= stretch.wanted:
+                    lines.append(LogLine(stretch.attempt, sequence, frame.at_ns, frame.stream, frame.data))
+                    limit_bytes -= len(frame.data)
+                sequence, offset = sequence + 1, frame.end
+                if limit_bytes <= 0:
+                    break
+    return limit_bytes, Position(stretch.attempt, sequence), offset or len(MAGIC)
+
+
+@contextmanager
+def _readable(path: str, opened: Mapping[str, int]) -> Iterator[int]:
+    if path in opened:
+        yield opened[path]
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for frame in frames(descriptor, offset, stretch.end):
-            if sequence >= stretch.wanted:
-                lines.append(LogLine(stretch.attempt, sequence, frame.at_ns, frame.stream, frame.data))
-                limit_bytes -= len(frame.data)
-            sequence, offset = sequence + 1, frame.end
-            if limit_bytes <= 0:
-                break
+        yield descriptor
     finally:
         os.close(descriptor)
-    return limit_bytes, Position(stretch.attempt, sequence), offset or len(MAGIC)
