@@ -16,6 +16,7 @@ import uuid
 from adapters.files import OWNER_DIRECTORY, OWNER_FILE, create_whole
 from runner.errors import ConfigurationError, StateLocked
 
+PID_CHARACTERS = 10
 SOCKET_PATH_MAX_BYTES = 107
 """``sun_path`` has room for 108, one of them the zero at the end; see unix(7)."""
 
@@ -131,8 +132,14 @@ class StateDir:
             raise self._refused(
                 f"its file system cannot lock ({cause.strerror}); {_ANOTHER}, on a local disk"
             ) from cause
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._sign(descriptor)
+
+    def _sign(self, descriptor: int) -> None:
+        """Write our pid over the last one's, at one length: on a disk that filled up meanwhile that needs no room."""
+        try:
+            os.pwrite(descriptor, f"{os.getpid():<{PID_CHARACTERS}}\n".encode(), 0)
+        except OSError as cause:
+            raise self._refused(f"{cause.strerror}; free some, or {_ANOTHER}") from cause
 
     def _check(self, found: os.stat_result) -> None:
         if not stat.S_ISDIR(found.st_mode):
