@@ -118,6 +118,8 @@ class Poller(Stage[PollerMessage]):
         # Jobs that carried a stop mark and were told to the stages already.
         self._stop_told: set[str] = set()
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        # Set once the queue is open and what the journal holds of it is held: what arrives before waits for that.
+        self._ready = asyncio.Event()
         self._fetching = False
         self._stopping = False
 
@@ -143,8 +145,9 @@ class Poller(Stage[PollerMessage]):
             yield
         finally:
             if self._queue is not None:
+                if self._ready.is_set():
+                    self._inventory.urgent(CreditReturned(self._queue.identity, gone=True))
                 self._directory.leave(self._queue.identity, self.ref)
-                self._inventory.urgent(CreditReturned(self._queue.identity, gone=True))
                 await self._queue.close()
 
     async def receive(self, message: PollerMessage) -> None:
@@ -153,17 +156,18 @@ class Poller(Stage[PollerMessage]):
             case CreditGiven():
                 self._use_credit(message)
             case _Fetched():
-                self._fetched(message)
+                await self._fetched(message)
             case Settled():
                 self._start(self._settle, message.key, name=f"settle {message.key}")
             case LeaseCheck():
                 self._start(self._answer_check, message.key, name=f"check {message.key}")
             case _Opened():
                 self._introduce()
+                await self._close_if_done()
             case _Done():
-                self._close_if_done()
+                await self._close_if_done()
             case StopFetching():
-                self._stop_fetching()
+                await self._stop_fetching()
             case WithdrawAsked():
                 self.start_soon(self._withdraw, message, name=f"withdraw {message.job_id} {id(message)}")
             case CredentialChanged():
@@ -184,12 +188,13 @@ class Poller(Stage[PollerMessage]):
         queue = await self._until_open()
         self._queue = queue
         self._leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble)
+        await self._until_alone(queue)
+        self._directory.enter(queue.identity, QueueEntry(queue.name, self.ref, self._results))
         entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
         for entry in entries:
             if entry.claimed.claim.queue == queue.identity:
                 self._take_up(entry)
-        await self._until_alone(queue)
-        self._directory.enter(queue.identity, QueueEntry(queue.name, self.ref, self._results))
+        self._ready.set()
         self.start_soon(self._renew_loop, name="renew")
         self.start_soon(self._look_loop, name="look")
         self.start_soon(self.regularly, self._prune, PRUNE_EVERY_S, "pruning", name="prune")
@@ -231,10 +236,8 @@ class Poller(Stage[PollerMessage]):
     # Fetching
 
     def _use_credit(self, credit: CreditGiven) -> None:
-        if self._stopping:
-            return
-        if self._fetching:
-            raise RuntimeError(f"queue {self.queue_name} got a second credit while it uses the first")
+        if self._stopping or self._fetching or not self._ready.is_set():
+            return  # one that was given to an earlier instance: this one introduces itself, and is given its own
         self._fetching = True
         self.start_soon(self._fetch, credit, name="fetch", on_error=self._fetch_broke)
 
@@ -257,12 +260,14 @@ class Poller(Stage[PollerMessage]):
             self._tell_state(f"backing off: {error}")
             self.ref.urgent(_Fetched(found=False, retry_after_s=1.0 + 4.0 * self.world.random()))
 
-    def _fetched(self, message: _Fetched) -> None:
+    async def _fetched(self, message: _Fetched) -> None:
+        if not self._fetching:
+            return  # an earlier instance's
         self._fetching = False
         if not message.found and not self._stopping:
             rest_s, weight = message.retry_after_s, self.rights.weight
             self._inventory.urgent(CreditReturned(self.queue.identity, weight, rest_s, shallow=message.shallow))
-        self._close_if_done()
+        await self._close_if_done()
 
     async def _take(self, delivery: Delivery, *, ahead: bool) -> bool:
         """Journal a delivery and send it on its way; False where it was not offered to inventory."""
@@ -440,12 +445,14 @@ class Poller(Stage[PollerMessage]):
 
     async def _answer_check(self, key: Key) -> None:
         """Answer before something is stored, however long the broker is away."""
+        await self._ready.wait()
         self._outputs.urgent(LeaseChecked(key, held=await self.leases.is_held(key)))
 
     # Settling
 
     async def _settle(self, key: Key) -> None:
         """Carry out the verdict that stands in the journal; one that was carried out is left alone."""
+        await self._ready.wait()
         async with self._alone_with(key):
             entry = await self._entry(key)
             if entry is None or entry.stored is None or entry.settled is not None:
@@ -477,20 +484,28 @@ class Poller(Stage[PollerMessage]):
             self.rights = message.file.credential.rights
         if self._stopping:
             self._stopping = False
-            if self._queue is not None and not self._fetching:
+            if self._ready.is_set() and not self._fetching:
                 self._introduce()
 
-    def _stop_fetching(self) -> None:
+    async def _stop_fetching(self) -> None:
         """A long poll that is under way is waited for: what it brings is offered still, or lapses."""
         self._stopping = True
         self._tell_state("finishing")
-        if self._queue is not None:
-            self._inventory.urgent(CreditReturned(self._queue.identity, gone=True))
-        self._close_if_done()
+        if self._ready.is_set():
+            self._inventory.urgent(CreditReturned(self.queue.identity, gone=True))
+        await self._close_if_done()
 
-    def _close_if_done(self) -> None:
-        if self._stopping and not self._fetching and not (self._leases and self._leases.held):
+    async def _close_if_done(self) -> None:
+        if self._stopping and not self._fetching and not await self._anything_held():
             self._sources.urgent(QueueClosed(self.source, self.queue_name))
+
+    async def _anything_held(self) -> bool:
+        """Whether claims are to be settled here; before the queue is open, only the journal can tell."""
+        if self._ready.is_set():
+            return bool(self.leases.held)
+        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        names = {(entry.claimed.claim.source, entry.claimed.claim.queue_name) for entry in entries}
+        return (self.source, self.queue_name) in names
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
         try:

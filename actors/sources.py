@@ -20,8 +20,7 @@ import msgspec
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
-from runner.kernel import Ref
-from runner.messages import CredentialChanged, QueueClosed, QueueStateTold, SourcesAsked, StopFetching
+from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
 from runner.ports import Broker, World
 from runner.receipt import QueueRow, SourceRow
 from runner.stage import FaultBudget, Stage
@@ -56,17 +55,32 @@ class _Closed(msgspec.Struct, frozen=True):
 SourcesMessage = SourcesAsked | QueueStateTold | QueueClosed | StopFetching | _Scanned | _Listed | _Closed
 
 
-class Pollers(Protocol):
-    """How pollers come and go; the composition root knows what they are made of."""
+class Standing(msgspec.Struct, frozen=True):
+    """A poller as it stands: the file that it reads with, what that opened, and its queue."""
 
-    def start(
-        self, source: str, credential: Credential, broker: Broker, queue: str
-    ) -> Ref[StopFetching | CredentialChanged]:
+    file: CredentialFile
+    credential: Credential
+    broker: Broker
+    queue: str
+
+
+class Pollers(Protocol):
+    """How pollers come and go; the composition root knows what they are made of. They outlive sources that crash."""
+
+    def standing(self) -> tuple[Standing, ...]:
+        """Return those that were started and not ended."""
+        ...
+
+    def start(self, poller: Standing) -> None:
         """Start the poller of one queue."""
         ...
 
-    def changed(self, source: str, queue: str, credential: Credential) -> None:
-        """Remember what the poller of a queue reads with from now on."""
+    def change(self, file: CredentialFile, credential: Credential, queue: str) -> None:
+        """Let a poller go on with other rights, also where it was finishing."""
+        ...
+
+    def finish(self, source: str, queue: str) -> None:
+        """Let a poller fetch no more; it says when its last claim is settled."""
         ...
 
     async def end(self, source: str, queue: str) -> None:
@@ -82,9 +96,8 @@ class Source:
     credential: Credential
     broker: Broker
     reason: str = ""
-    # The queue's row and its poller's address.
+    # By queue: each has a poller.
     rows: dict[str, QueueRow] = field(default_factory=dict)
-    pollers: dict[str, Ref[StopFetching | CredentialChanged]] = field(default_factory=dict)
     # The file is gone or points elsewhere: nothing new is fetched, and what runs is finished.
     finishing: bool = False
 
@@ -109,10 +122,18 @@ class Sources(Stage[SourcesMessage]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Watch, and list queues anew now and then: some appear later."""
+        """Take over what stands, watch, and list queues anew now and then: some appear later."""
+        for poller in self._pollers.standing():
+            self._take_over(poller)
         self.start_soon(self._watch, name="watch")
         self.start_soon(self._list_loop, name="list")
         yield
+
+    def _take_over(self, poller: Standing) -> None:
+        """Know a poller again that outlived its sources; it is told anew whatever its file says, or that it is gone."""
+        unlike_any = msgspec.structs.replace(poller.file, content="")
+        source = self._sources.setdefault(poller.file.file, Source(unlike_any, poller.credential, poller.broker))
+        source.rows[poller.queue] = QueueRow(poller.queue, state="opening")
 
     async def receive(self, message: SourcesMessage) -> None:
         """Handle one message."""
@@ -201,17 +222,16 @@ class Sources(Stage[SourcesMessage]):
             self._finish(source)
             return
         source.file, source.credential, source.finishing = file, credential, False
-        for queue, poller in source.pollers.items():
-            self._pollers.changed(file.file, queue, credential)
-            poller.urgent(CredentialChanged(file))
+        for queue in source.rows:
+            self._pollers.change(file, credential, queue)
 
     def _finish(self, source: Source) -> None:
         if source.finishing:
             return
         source.finishing = True
-        for poller in source.pollers.values():
-            poller.urgent(StopFetching())
-        if not source.pollers:
+        for queue in source.rows:
+            self._pollers.finish(source.file.file, queue)
+        if not source.rows:
             self.ref.urgent(_Closed(source.file.file, ""))
 
     # Queues behind a file
@@ -242,9 +262,9 @@ class Sources(Stage[SourcesMessage]):
             return
         source.reason = message.reason
         for queue in message.queues:
-            if queue not in source.pollers and self._wants(queue):
+            if queue not in source.rows and self._wants(queue):
                 source.rows[queue] = QueueRow(queue, state="opening")
-                source.pollers[queue] = self._pollers.start(message.file, source.credential, source.broker, queue)
+                self._pollers.start(Standing(source.file, source.credential, source.broker, queue))
 
     def _wants(self, queue: str) -> bool:
         matches = self._match is None or self._match.search(queue) is not None
@@ -252,13 +272,16 @@ class Sources(Stage[SourcesMessage]):
 
     def _state_told(self, message: QueueStateTold) -> None:
         source = self._sources.get(message.source)
-        if source is not None and message.queue in source.rows:
-            source.rows[message.queue] = QueueRow(message.queue, message.depth, message.state)
+        row = source.rows.get(message.queue) if source is not None else None
+        if source is None or row is None:
+            return
+        depth = row.depth if message.depth is None and message.state == row.state else message.depth
+        source.rows[message.queue] = QueueRow(message.queue, depth, message.state)
 
     def _close_poller(self, message: QueueClosed) -> None:
         task = f"close {message.source} {message.queue}"
         source = self._sources.get(message.source)
-        closing = source is not None and source.finishing and message.queue in source.pollers
+        closing = source is not None and source.finishing and message.queue in source.rows
         if closing and task not in self.tasks():
             self.start_soon(self._end_poller, message, name=task)
 
@@ -271,9 +294,8 @@ class Sources(Stage[SourcesMessage]):
         source = self._sources.get(message.source)
         if source is None:
             return
-        source.pollers.pop(message.queue, None)
         source.rows.pop(message.queue, None)
-        if source.finishing and not source.pollers:
+        if source.finishing and not source.rows:
             del self._sources[message.source]
             wanted = self._wanted.get(message.source)
             if wanted is not None and not self._stopping:

@@ -13,13 +13,15 @@ import signal
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from actors.cache import Cache
 from actors.executor import Executor
 from actors.inventory import Inventory
 from actors.logs import Logs
 from actors.outputs import Outputs
-from actors.poller import Poller, PollerMessage
-from actors.sources import Sources
+from actors.poller import Poller
+from actors.sources import Sources, Standing
 from runner.calls import Caller, Patience
 from runner.config import Config
 from runner.credential import Credential, CredentialFile, Rights
@@ -28,6 +30,7 @@ from runner.errors import Refused, RunnerError
 from runner.job import EndReason
 from runner.kernel import DeadLetter, Escalated, Ref, Restart, Supervisor
 from runner.messages import (
+    CredentialChanged,
     Ended,
     GpusAsked,
     JobAdopted,
@@ -171,58 +174,71 @@ class QueuePollers:
         """Begin without any."""
         self.runner = runner
         # By the poller's name: what it reads with now, so that a restarted one has the newest rights.
-        self._credentials: dict[str, Credential] = {}
+        self._standing: dict[str, Standing] = {}
+        self._finishing: set[str] = set()
         self._brokers: list[Broker] = []
 
-    def start(self, source: str, credential: Credential, broker: Broker, queue: str) -> Ref[PollerMessage]:
-        """
-        Start the poller of one queue, in the edge group: its failures are its own.
+    def standing(self) -> tuple[Standing, ...]:
+        """Return those that were started and not ended."""
+        return tuple(self._standing.values())
 
-        One that outlived its sources is found again.
-        """
-        runner = self.runner
-        world, name = runner.world, f"poller {source} {queue}"
+    def start(self, poller: Standing) -> None:
+        """Start the poller of one queue, in the edge group: its failures are its own."""
+        name = _name(poller.file.file, poller.queue)
+        self._standing[name] = poller
+        if poller.broker not in self._brokers:
+            self._brokers.append(poller.broker)
+        self.runner.address(name)
+        self.runner.add(name, lambda: self._new(name), group="edge", restart=EDGE)
+
+    def _new(self, name: str) -> Poller:
+        runner, standing = self.runner, self._standing[name]
+        if name in self._finishing:
+            runner.address(name).urgent(StopFetching())
         inventory, _, _, outputs = runner.stages
-        self._credentials[name] = credential
-        if any(child.name == name and child.state != "stopped" for child in runner.children()):
-            return runner.address(name)
-        self._brokers.append(broker)
+        return Poller(
+            runner.config,
+            runner.world,
+            runner.faults,
+            source=standing.file.file,
+            rights=standing.credential.rights,
+            broker=standing.broker,
+            queue_name=standing.queue,
+            open_results=lambda: runner.world.open_results(standing.credential, standing.queue),
+            directory=runner.directory,
+            inventory=inventory,
+            outputs=outputs,
+            stages=runner.stages,
+            sources=runner.address("sources"),
+        )
 
-        def new_poller() -> Poller:
-            credential = self._credentials[name]
-            return Poller(
-                runner.config,
-                world,
-                runner.faults,
-                source=source,
-                rights=credential.rights,
-                broker=broker,
-                queue_name=queue,
-                open_results=lambda: world.open_results(credential, queue),
-                directory=runner.directory,
-                inventory=inventory,
-                outputs=outputs,
-                stages=runner.stages,
-                sources=runner.address("sources"),
-            )
+    def change(self, file: CredentialFile, credential: Credential, queue: str) -> None:
+        """Let a poller go on with other rights, also where it was finishing."""
+        name = _name(file.file, queue)
+        self._standing[name] = msgspec.structs.replace(self._standing[name], file=file, credential=credential)
+        self._finishing.discard(name)
+        self.runner.address(name).urgent(CredentialChanged(file))
 
-        runner.address(name)
-        return runner.add(name, new_poller, group="edge", restart=EDGE)
+    def finish(self, source: str, queue: str) -> None:
+        """Let a poller fetch no more; it says when its last claim is settled."""
+        self._finishing.add(_name(source, queue))
+        self.runner.address(_name(source, queue)).urgent(StopFetching())
 
     async def end(self, source: str, queue: str) -> None:
         """Stop one gracefully and forget it."""
-        name = f"poller {source} {queue}"
+        name = _name(source, queue)
         await self.runner.remove(name, grace_s=HURRY_S)
-        self._credentials.pop(name, None)
-
-    def changed(self, source: str, queue: str, credential: Credential) -> None:
-        """Remember what a poller reads with from now on."""
-        self._credentials[f"poller {source} {queue}"] = credential
+        self._standing.pop(name, None)
+        self._finishing.discard(name)
 
     async def close(self) -> None:
         """Close the services behind all pollers, after the last one."""
         for broker in self._brokers:
             await broker.close()
+
+
+def _name(source: str, queue: str) -> str:
+    return f"poller {source} {queue}"
 
 
 def _own_queue(config: Config) -> CredentialFile:
