@@ -146,7 +146,8 @@ class Stage(Actor[M]):
         if not self.faults.spend():
             await self.blame(claim.key)
             raise TooManyFaults from error
-        return f"the runner failed in stage {self.name}: {type(error).__name__}: {error}"
+        cause = _first(error)
+        return f"the runner failed in stage {self.name}: {type(cause).__name__}: {cause}"
 
     async def blame(self, key: Key) -> None:
         """Record that this job's task made the runner end; twice in one stage, and it is not replayed."""
@@ -164,6 +165,11 @@ class Stage(Actor[M]):
         except Exception:
             await self.blame(key)
             raise
+
+
+def _first(error: Exception) -> Exception:
+    """Return the error that a task group wraps, since its own text says nothing."""
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 def stopped_reason(stop: StopJob) -> tuple[EndReason, str]:

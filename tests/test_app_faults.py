@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from runner.app import Runner, RunningControl, build, drain
+from runner.app import RunningControl, build, drain
 from runner.errors import ConfigurationError, OutOfSpace, Refused, Unavailable
 from runner.job import EndReason, Verdict
 from runner.messages import StopJob
@@ -26,11 +26,6 @@ def receipt(world: FakeWorld, job_id: str) -> Receipt:
     found = newest(world, job_id)
     assert found is not None, f"{job_id} has no receipt"
     return found
-
-
-def tell_all(runner: Runner, stop: StopJob) -> None:
-    for stage in runner.stages:
-        stage.urgent(stop)
 
 
 @pytest.mark.parametrize("how", ["preempted", "timeout", "cancelled"])
@@ -85,7 +80,8 @@ def test_why_a_job_was_stopped_is_known_after_a_kill_in_its_grace() -> None:
         async with alive(world, killed=True) as runner:
             await until(lambda: world.containers.containers)
             stop = StopJob(key_of(world, "job"), 1, EndReason.PREEMPTED, world.now(), "the runner was stopped")
-            tell_all(runner, stop)
+            for stage in runner.stages:
+                stage.urgent(stop)
             await asyncio.sleep(1)
         await asyncio.sleep(10)
         async with alive(world):
