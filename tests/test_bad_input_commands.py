@@ -136,6 +136,7 @@ def test_ctrl_c_while_following_lets_go_of_a_job_that_runs(box: AtWork) -> None:
     command = [sys.executable, "-m", "runner", *words, script]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": clean_environ()}
     with subprocess.Popen(command, **streams) as follower:  # type: ignore[call-overload]
+        assert follower.stdout is not None
         assert follower.stdout.readline() == "begun\n"
         follower.send_signal(signal.SIGINT)
         out, err = follower.communicate(timeout=LIMIT_S)

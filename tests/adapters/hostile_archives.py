@@ -154,7 +154,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "input unpacks to more than 1.0 MiB",
     ),
     "too many": (lambda: tar(*(entry(str(index), b"") for index in range(101))), "input holds more than 100 members"),
-    "size below zero": (lambda: header("a", -512) + END, "a has an impossible size"),
+    # Behind a first member, since later Pythons see no tar at all in a file that begins with such a header.
+    "size below zero": (lambda: tar(entry("b"))[:1024] + header("a", -512) + END, "damaged archive"),
     "pax header of a terabyte": (lambda: header("p", 1 << 40, b"x") + END, "a header claims 1099511627776 bytes"),
     "long name of a gigabyte": (lambda: header("L", 1 << 30, b"L") + END, "a header claims 1073741824 bytes"),
     "a thousand long names in a row": (
