@@ -55,6 +55,7 @@ ASK_S = 10.0
 STOPPED_TWICE = 2
 HURRY_S = 5.0
 REAP_S = 600.0
+REMOVAL_S = 30.0
 
 
 class Runner(Supervisor):
@@ -96,7 +97,7 @@ class Runner(Supervisor):
     async def _begin(self) -> None:
         """Let every journaled job re-enter at its own stage; only then may queues be read."""
         entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
-        for entry in entries:
+        for entry in sorted(entries, key=_adopted_at):
             if _is_deadly(entry):
                 await self._end_unseen(entry)
             else:
@@ -116,7 +117,8 @@ class Runner(Supervisor):
         if runtime is not None and entry.starting is not None:
             name = entry.starting.container
             try:
-                await self.caller.once(lambda: runtime.remove(name), f"removal of {name}")
+                patience = Patience(try_s=self.caller.patience.try_s, all_s=REMOVAL_S)
+                await self.caller.until_done(lambda: runtime.remove(name), f"removal of {name}", patience)
             except RunnerError as error:
                 logger.warning("a container is left over", extra={"action": "remove", "reason": str(error)})
         text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
@@ -142,6 +144,13 @@ class Runner(Supervisor):
 def _is_deadly(entry: JournalEntry) -> bool:
     """Tell whether this job's own task made the runner end twice in one stage."""
     return entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE and entry.stored is None
+
+
+def _adopted_at(entry: JournalEntry) -> int:
+    """Say when a job is adopted: what holds a grant comes first, for what only waits would be granted the same."""
+    if _is_deadly(entry):
+        return 1
+    return 0 if entry.granted is not None else 2
 
 
 def _containers_of(entries: tuple[JournalEntry, ...]) -> frozenset[str]:

@@ -245,3 +245,27 @@ def test_an_ended_job_that_is_taken_back_holds_no_gpu() -> None:
         assert (receipt.end_reason, receipt.grant.gpus) == ("succeeded", ("GPU-0", "GPU-1"))
 
     run_virtual(main())
+
+
+def test_what_runs_is_taken_back_before_anything_that_waits_is_granted_its_gpu() -> None:
+    """The journal was slow to answer and the GPUs were known already; the job that waits had been claimed first."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world, killed=True):
+            await put(world, "own", id="first", command=["run", "10", "0", "1"], resources=HALF)
+            await until(lambda: world.containers.starts)
+            await put(world, "own", id="waits", resources={"gpus": 2, "cpus": 0.5})
+            await until(lambda: len(world.journal.entries) == 2)
+            await put(world, "own", id="runs", command=["run", "100", "0", "1"], resources=HALF)
+            await until(lambda: len(world.containers.starts) == 2)
+            await until(lambda: ended(world, "first"))
+        world.troubles["journal.in_flight"] = raises(Unavailable("busy"))
+        async with alive(world):
+            await asyncio.sleep(5)
+            world.troubles.clear()
+            await until(lambda: ended(world, "runs", "waits"))
+        assert set(world.containers.starts.values()) == {1}
+        assert {reason(world, job_id) for job_id in ("first", "runs", "waits")} == {EndReason.SUCCEEDED}
+
+    run_virtual(main())
