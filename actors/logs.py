@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import assert_never
 
 import msgspec
@@ -26,6 +26,7 @@ from runner.stage import FaultBudget, Stage
 
 logger = logging.getLogger(__name__)
 
+LINGER_S = 0.025
 LOOK_AGAIN_S = 1.0
 IDLE_S = 60.0
 LATE_ENDS = 200
@@ -53,11 +54,19 @@ class Pump:
     def __init__(self) -> None:
         self.grew = asyncio.Event()
         self.reported: Reported | None = None
+        # Set with every report, for whoever waits for more lines meanwhile.
+        self.ending = asyncio.Event()
+
+    def report(self, reported: Reported) -> None:
+        """Take in how the job ended."""
+        self.reported = reported
+        self.ending.set()
 
     def done_with(self, reported: Reported) -> None:
         """Forget an end that was told; a later attempt's may have come meanwhile."""
         if self.reported is reported:
             self.reported = None
+            self.ending.clear()
 
 
 class Logs(Stage[LogsMessage]):
@@ -83,7 +92,7 @@ class Logs(Stage[LogsMessage]):
         """Handle one message."""
         match message:
             case Reported():
-                self._pump(message.claim.key).reported = message
+                self._pump(message.claim.key).report(message)
                 self._wake(message.claim.key)
             case _SpoolGrew():
                 for key in sorted(message.keys):
@@ -121,7 +130,9 @@ class Logs(Stage[LogsMessage]):
 
     def _broke(self, key: Key, error: Exception) -> _Finished:
         logger.error("a log's fan-out failed", exc_info=error, extra={"action": "pump", "key": key})
-        self._pump(key).reported = None
+        pump = self._pump(key)
+        if pump.reported is not None:
+            pump.done_with(pump.reported)
         return _Finished(key)
 
     def _finished(self, key: Key) -> None:
@@ -155,6 +166,7 @@ class Logs(Stage[LogsMessage]):
         key = claim.key
         position = await self.caller.until_done(lambda: sink.open(key, claim.id), f"sink for {key}")
         while True:
+            await self._linger(pump)
             pump.grew.clear()
             reported = pump.reported
             if reported is not None and reported.reason is EndReason.LEASE_LOST:
@@ -170,6 +182,13 @@ class Logs(Stage[LogsMessage]):
                 return
             elif not await self._more(pump):
                 return
+
+    async def _linger(self, pump: Pump) -> None:
+        """Let some lines come together, unless the job ended: one trip to a sink costs as much as hundreds of lines."""
+        if not pump.ending.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_S):
+                    await pump.ending.wait()
 
     async def _more(self, pump: Pump) -> bool:
         """Wait for the next line or the end; False after a while without either."""

@@ -156,7 +156,7 @@ class Outputs(Stage[OutputsMessage]):
         if leaving.release_after_s is not None:
             await self._release(leaving)
             return
-        await self.record(claim.key, ExitRecord(leaving.outcome, self.world.now()))
+        await self._journal_end(leaving)
         if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._is_held(claim):
             await self._lost(leaving)
             return
@@ -176,6 +176,13 @@ class Outputs(Stage[OutputsMessage]):
         await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
         await self._remove_workspace(leaving)
         await self._leave(claim, receipt)
+
+    async def _journal_end(self, leaving: Leaving) -> None:
+        """Journal how it ended, where the executor did not do so already."""
+        key = leaving.claim.key
+        entry = await self._try(lambda: self.world.journal.entry(key), f"journal of {key}")
+        if entry is None or entry.exited is None or entry.exited.outcome != leaving.outcome:
+            await self.record(key, ExitRecord(leaving.outcome, self.world.now()))
 
     async def _leave(self, claim: ClaimedJob, receipt: Receipt) -> None:
         """Tell the three that wait: all of it may be said again after a restart."""
@@ -239,13 +246,12 @@ class Outputs(Stage[OutputsMessage]):
     async def _store_outputs(self, leaving: Leaving) -> tuple[Leaving, tuple[OutputAccount, ...]]:
         """Upload what the job left; what cannot be stored for good turns a success, and only that, into a failure."""
         claim, ran = leaving.claim, leaving.outcome.started_at is not None
-        if leaving.staged is None or not ran:
+        if leaving.staged is None or not ran or not claim.job.outputs:
             return leaving, ()
         entry = await self._try(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
         if entry is not None and entry.uploaded is not None:
             return leaving, entry.uploaded.outputs
-        if claim.job.outputs:
-            await self.tell_state(claim, "storing")
+        await self.tell_state(claim, "storing")
         try:
             accounts = await self._upload_all(leaving, leaving.staged)
         except RunnerError as error:

@@ -16,6 +16,8 @@ from runner.errors import LeaseLost, RunnerError
 from runner.job import Key
 from runner.ports import Queue
 
+FRESH_S = 1.0
+
 
 class Held(msgspec.Struct, frozen=True):
     """A claim of ours: its current token, the job's id, and its attempt."""
@@ -34,6 +36,8 @@ class Leases:
         """Begin without claims."""
         self._queue, self._caller, self._lost, self._trouble = queue, caller, lost, trouble
         self.held: dict[Key, Held] = {}
+        # Tokens that were renewed for an answer just now, and when, in loop seconds.
+        self._fresh: dict[str, float] = {}
 
     async def renew_all(self) -> None:
         """Renew every claim at once; takes at most a third of the lease."""
@@ -53,15 +57,27 @@ class Leases:
             self._trouble(str(error))
 
     async def is_held(self, key: Key) -> bool:
-        """Renew one claim, however long the broker is away, and tell whether it is still ours."""
+        """
+        Renew one claim, however long the broker is away, and tell whether it is still ours.
+
+        One that was renewed for this within a second is not renewed again: a lease is many times as long.
+        """
         held = self.held.get(key)
         if held is None:
             return False
+        if self._is_fresh(held.token):
+            return True
         try:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}")
         except LeaseLost:
             return self.held.get(key) != held
+        self._fresh[held.token] = asyncio.get_running_loop().time()
         return True
+
+    def _is_fresh(self, token: str) -> bool:
+        since = asyncio.get_running_loop().time() - min(FRESH_S, self._queue.lease_s / 10)
+        self._fresh = {token: renewed_at for token, renewed_at in self._fresh.items() if renewed_at > since}
+        return token in self._fresh
 
     async def stands(self, token: str, claimed_at: float, now: float) -> bool:
         """Tell whether a claim that is not held yet still stands, renewing one that grew old while it was looked at."""

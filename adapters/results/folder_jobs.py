@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from adapters.files import make_directory, names_in, remove_file, write_new, write_whole
+from adapters.files import OWNER_DIRECTORY, make_directory, names_in, remove_file, write_new, write_whole
 from runner.job import ID_PATTERN, Key, safe_name
 from runner.receipt import Event, JobRow, Receipt
 
@@ -56,17 +56,24 @@ class Jobs:
         """Let the id point to a new job and make its directory, in this order; True where it was new."""
         if os.path.isdir(self.path("jobs", key)):
             return False
-        for part in PARTS:
-            make_directory(self.path(part))
-        index = self.path("ids", safe_name(job_id))
+        try:
+            self._enter(key, safe_name(job_id))
+        except FileNotFoundError:
+            for part in PARTS:
+                make_directory(self.path(part))
+            self._enter(key, safe_name(job_id))
+        return True
+
+    def _enter(self, key: Key, name: str) -> None:
+        index = self.path("ids", name)
         try:
             write_new(index, key.encode(), durable=False)
         except FileExistsError:
             write_whole(index, key.encode(), durable=False)
         with contextlib.suppress(FileExistsError):
             os.link(index, self.path("active", key))  # a third of the cost of one more file
-        make_directory(self.path("jobs", key))
-        return True
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path("jobs", key), OWNER_DIRECTORY)
 
     def find(self, job_id: str) -> Key | None:
         """Return the key of the newest job of this id, or the key itself where it was given."""
