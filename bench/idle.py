@@ -1,7 +1,7 @@
 """
 What a runner costs that has nothing to do: the time to its first poll, its memory, its processor time, its imports.
 
-A real ``runner run`` beside a certs directory with one folder queue. **First poll**: from the start of the process until a
+A real ``runner run`` beside a certs directory with one folder queue. **First poll**: from the process start until a
 message that lay there before is claimed: what a poll looks like from outside, its file leaves ``ready``. Memory and
 processor time are the kernel's account in ``/proc`` of the runner alone, after the job ended.
 **Imports**: a second start with ``-X importtime`` names every module that was loaded; adapters that nothing configures
