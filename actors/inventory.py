@@ -98,6 +98,8 @@ class Inventory(Stage[InventoryMessage]):
         self._floor = Floor(float(config.patience))
         self._share = FairShare()
         self._draining = False
+        # What comes by the clock may stand once of each kind, however long this actor waits for something.
+        self._stands: set[type[ProbeReported | _Turn]] = set()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -124,6 +126,7 @@ class Inventory(Stage[InventoryMessage]):
             case JobAdopted():
                 await self.blaming(message.entry.key, self._adopt(message))
             case ProbeReported():
+                self._stands.discard(ProbeReported)
                 self._table, self._gpus_known = message.table, message.known
             case GpusAsked():
                 message.reply.answer(self._gpu_table())
@@ -133,6 +136,7 @@ class Inventory(Stage[InventoryMessage]):
                 reason = await self.failed(message.claim, message.error)
                 await self._end(message.claim, EndReason.RUNNER_FAULT, reason)
             case _Turn():
+                self._stands.discard(_Turn)
                 await self._give_up_the_patient()
             case _:
                 assert_never(message)
@@ -173,17 +177,22 @@ class Inventory(Stage[InventoryMessage]):
         while True:
             try:
                 table = await self.caller.once(self.world.probe.table, "GPU probe")
-                self.ref.urgent(ProbeReported(table))
+                self._remind(ProbeReported(table))
             except RunnerError as error:
                 logger.warning("the GPUs cannot be read", extra={"action": "probe", "reason": str(error)})
                 if self._table is None:
-                    self.ref.urgent(ProbeReported(GpuTable(driver=None), known=False))
+                    self._remind(ProbeReported(GpuTable(driver=None), known=False))
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def _turn_loop(self) -> None:
         while True:
             await asyncio.sleep(TURN_S)
-            self.ref.urgent(_Turn())
+            self._remind(_Turn())
+
+    def _remind(self, message: ProbeReported | _Turn) -> None:
+        if type(message) not in self._stands:
+            self._stands.add(type(message))
+            self.ref.urgent(message)
 
     # Jobs arrive
 

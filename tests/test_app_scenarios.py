@@ -343,9 +343,11 @@ def test_the_runner_remembers_nothing_of_ended_jobs() -> None:
         world = FakeWorld()
         async with alive(world) as runner:
             for number in range(50):
-                await put(world, "own", id=f"job-{number}", command=["run", "1", "0", "2"])
+                gpus = {"gpus": number % 3, "cpus": 0.5}
+                await put(world, "own", id=f"job-{number}", command=["run", "1", "0", "2"], resources=gpus)
             await until(lambda: ended(world, *(f"job-{number}" for number in range(50))))
             await asyncio.sleep(200)
+            assert not world.probe.locked
             tasks = [task.get_name() for task in asyncio.all_tasks() if "job-" in task.get_name()]
             assert tasks == []
             assert all(counters.depth == counters.urgent_depth == 0 for counters in runner.counters())
