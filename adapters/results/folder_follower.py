@@ -2,21 +2,26 @@
 Reads one job's records and events as they are written, by whatever process, in the order in which they are told.
 
 Within an attempt records go by their sequence, and an event goes before the first record that is younger. What ends
-the job for good goes last.
+the job for good goes last. Several boxes may have had one attempt, one after the other: the job's own output is then
+that of the box whose receipt stands, else of the one that began last, and what the runners said is told of all.
 """
 
 from __future__ import annotations
 
-import heapq
-import operator
 from collections.abc import Iterator
 
-from adapters.results.folder_jobs import JobFile, Jobs, decode_events, is_final, read_file
+import msgspec
+
+from adapters.results.folder_jobs import JobFile, Jobs, decode_events, file_name, is_final, read_file
 from adapters.results.folder_lines import LineReader
 from adapters.watch import Watch
-from runner.job import Key
+from runner.job import Key, safe_name
 from runner.ports import LogLine, Position
-from runner.receipt import Event
+from runner.receipt import Event, Receipt
+
+OUTPUT = frozenset({"stdout", "stderr"})
+FIRST_BYTES = 64
+"""Enough to see how long the first record is, which is then read whole."""
 
 
 class Follower:
@@ -36,6 +41,8 @@ class Follower:
         # By file name: the bytes of events read, and the readers of records.
         self._read_bytes: dict[str, int] = {}
         self._readers: dict[str, LineReader] = {}
+        # By file name: when its first record was written, in epoch nanoseconds.
+        self._began_ns: dict[str, int] = {}
         self.ended = False
 
     def read(self) -> list[LogLine | Event]:
@@ -80,7 +87,7 @@ class Follower:
             if file.kind == "events":
                 self._read_events(key, file)
         lines = self._read_lines(key, [file for file in files if file.kind == "lines"])
-        if lines:
+        if lines is not None:
             return list(self._merged(lines)), True
         return list(self._rest()), False
 
@@ -94,14 +101,33 @@ class Follower:
         self._read_bytes[file.name] = len(whole) if len(whole) > 1 else 0
         self._pending.sort(key=lambda event: (is_final(event), event.attempt, event.at))
 
-    def _read_lines(self, key: Key, files: list[JobFile]) -> list[LogLine]:
-        """Return the next records of the first attempt that has new ones."""
+    def _read_lines(self, key: Key, files: list[JobFile]) -> list[LogLine] | None:
+        """Return the next records of the first attempt and box that have new ones; None: there are no new ones."""
         for attempt in sorted({file.attempt for file in files}):
-            readers = [self._reader(key, file) for file in files if file.attempt == attempt]
-            lines = list(heapq.merge(*(reader.read() for reader in readers), key=operator.attrgetter("sequence")))
-            if lines:
-                return lines
-        return []
+            boxes = [file for file in files if file.attempt == attempt]
+            for file in boxes if len(boxes) == 1 else sorted(boxes, key=lambda file: self._began(key, file)):
+                lines = self._reader(key, file).read()
+                if lines and (len(boxes) == 1 or self._speaks(key, file, boxes)):
+                    return lines
+                if lines:
+                    return [line for line in lines if line.stream not in OUTPUT]
+        return None
+
+    def _speaks(self, key: Key, file: JobFile, boxes: list[JobFile]) -> bool:
+        """Tell whether this box's output of the attempt is the one that counts."""
+        content = read_file(self._jobs.path("jobs", f"{key}/{file_name('receipt', file.attempt)}"))
+        winner = safe_name(msgspec.json.decode(content, type=Receipt).box or "") if content else ""
+        if winner in {other.box for other in boxes}:
+            return file.box == winner
+        return file == max(boxes, key=lambda other: self._began(key, other))
+
+    def _began(self, key: Key, file: JobFile) -> int:
+        if file.name not in self._began_ns:
+            first = LineReader(self._jobs.path("jobs", f"{key}/{file.name}"), file.attempt).read(FIRST_BYTES)
+            if not first:
+                return 0
+            self._began_ns[file.name] = first[0].at_ns
+        return self._began_ns[file.name]
 
     def _reader(self, key: Key, file: JobFile) -> LineReader:
         if file.name not in self._readers:
@@ -112,11 +138,9 @@ class Follower:
         for line in lines:
             while self._pending and _goes_before(self._pending[0], line):
                 yield from self._wanted(self._pending.pop(0))
-            position = Position(line.attempt, line.sequence)
-            if position >= self._next:
-                self._next = Position(line.attempt, line.sequence + 1)
-                if position >= self._position:
-                    yield line
+            self._next = max(self._next, Position(line.attempt, line.sequence + 1))
+            if Position(line.attempt, line.sequence) >= self._position:
+                yield line
 
     def _rest(self) -> Iterator[Event]:
         while self._pending:
