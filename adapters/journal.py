@@ -57,7 +57,7 @@ class JournalReader:
         return await self._thread.run(lambda: self._select(IN_FLIGHT))
 
     async def find(self, job_id: str) -> JournalEntry | None:
-        return await self._one(FIND, job_id)
+        return await self._one(FIND, job_id, job_id)
 
     async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]:
         return await self._thread.run(lambda: self._select(LIST if ended else LIST_IN_FLIGHT, limit))
@@ -69,8 +69,8 @@ class JournalReader:
             self._connection = None
         self._thread.shutdown()
 
-    async def _one(self, sql: str, name: str) -> JournalEntry | None:
-        found = await self._thread.run(lambda: self._select(sql, name))
+    async def _one(self, sql: str, *names: str) -> JournalEntry | None:
+        found = await self._thread.run(lambda: self._select(sql, *names))
         return found[0] if found else None
 
     def _select(self, sql: str, *values: object) -> tuple[JournalEntry, ...]:

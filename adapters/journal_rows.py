@@ -54,7 +54,7 @@ _WHOLE = f"{_SELECT}, sealed FROM entry LEFT JOIN message USING (key) "
 _SHOWN = f"{_SELECT}, NULL FROM entry "
 ONE = _WHOLE + "WHERE entry.key = ?"
 IN_FLIGHT = _WHOLE + "WHERE in_flight ORDER BY claimed_at"
-FIND = _WHOLE + "WHERE id = ?1 OR entry.key = ?1 ORDER BY claimed_at DESC LIMIT 1"
+FIND = _WHOLE + "WHERE id = ? OR entry.key = ? ORDER BY claimed_at DESC LIMIT 1"
 LIST = _SHOWN + "ORDER BY claimed_at DESC LIMIT ?"
 LIST_IN_FLIGHT = _SHOWN + "WHERE in_flight ORDER BY claimed_at DESC LIMIT ?"
 

@@ -285,7 +285,7 @@ async def _append_until_full(journal: SqliteJournal) -> int:
     raise AssertionError("the small disk never became full")
 
 
-@pytest.mark.parametrize(("query", "values"), [(ONE, 1), (IN_FLIGHT, 0), (FIND, 1), (LIST, 1), (LIST_IN_FLIGHT, 1)])
+@pytest.mark.parametrize(("query", "values"), [(ONE, 1), (IN_FLIGHT, 0), (FIND, 2), (LIST, 1), (LIST_IN_FLIGHT, 1)])
 def test_no_question_reads_the_whole_journal(tmp_path: Path, query: str, values: int) -> None:
     """With 100,000 jobs that ended, `ps` and a restart are as fast as with ten."""
     asyncio.run(open_in(tmp_path).close())
