@@ -255,7 +255,7 @@ class Executor(Stage[ExecutorMessage]):
 
     # Its log
 
-    async def _follow(self, attempt: Attempt, runtime: Containers) -> None:
+    async def _follow(self, attempt: Attempt, runtime: Containers, *, silence_s: float = SILENCE_S) -> None:
         """
         Read the output into the spool to its end.
 
@@ -267,7 +267,7 @@ class Executor(Stage[ExecutorMessage]):
         while True:
             try:
                 skip = await self.caller.once(lambda: self.world.spool.bytes_written(key, number), f"spool of {key}")
-                async for chunk in _with_signs_of_life(runtime.attach(attempt.name, skip)):
+                async for chunk in _with_signs_of_life(runtime.attach(attempt.name, skip), silence_s):
                     attempt.heard_at = asyncio.get_running_loop().time()
                     await self.caller.once(
                         lambda chunk=chunk: self.world.spool.append(key, number, chunk.stream, chunk.data),  # type: ignore[misc]
@@ -292,7 +292,7 @@ class Executor(Stage[ExecutorMessage]):
         log.cancel()
         try:
             async with asyncio.timeout(DRAIN_S + 3 * self.caller.patience.try_s):
-                await self._follow(attempt, runtime)
+                await self._follow(attempt, runtime, silence_s=DRAIN_S)
         except TimeoutError:
             await self.say(attempt.claim, "the log was cut off: something still holds it open")
 
@@ -324,19 +324,19 @@ class Executor(Stage[ExecutorMessage]):
         yield
 
 
-async def _with_signs_of_life(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+async def _with_signs_of_life(chunks: AsyncIterator[Chunk], silence_s: float) -> AsyncIterator[Chunk]:
     """
     Yield what a log gives, and give up where it gave nothing for long: reading begins again then, at the same byte.
 
     Raises:
-        Unavailable: nothing came for five minutes; the job may be silent, or the line to it dead.
+        Unavailable: nothing came for so long; the job may be silent, or the line to it dead.
     """
     while True:
         try:
-            async with asyncio.timeout(SILENCE_S):
+            async with asyncio.timeout(silence_s):
                 chunk = await anext(chunks, None)
         except TimeoutError as error:
-            raise Unavailable("its log gave no sign for five minutes") from error
+            raise Unavailable(f"its log gave no sign for {silence_s:g} s") from error
         if chunk is None:
             return
         yield chunk

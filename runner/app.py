@@ -55,6 +55,7 @@ ASK_S = 10.0
 STOPPED_TWICE = 2
 HURRY_S = 5.0
 REAP_S = 600.0
+REAP_EVERY_S = 600.0
 REMOVAL_S = 30.0
 
 
@@ -108,7 +109,9 @@ class Runner(Supervisor):
         new_sources = lambda: Sources(self.config, self.world, self.faults, own=own, pollers=self.pollers)  # noqa: E731
         self.add("sources", new_sources, group="edge", restart=EDGE)
         self.begun.set()
-        await self._reap(tuple(entry for entry in entries if not _is_deadly(entry)))
+        while True:
+            await self._reap()
+            await asyncio.sleep(REAP_EVERY_S)
 
     async def _end_unseen(self, entry: JournalEntry) -> None:
         """End a job that made the runner end twice before anything of it is replayed: first its container."""
@@ -124,13 +127,12 @@ class Runner(Supervisor):
         text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
         self.address("outputs").urgent(Ended(claim, EndReason.RUNNER_FAULT, text))
 
-    async def _reap(self, entries: tuple[JournalEntry, ...]) -> None:
-        """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not."""
-        owned = _containers_of(entries)
+    async def _reap(self) -> None:
+        """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not work."""
         patience = Patience(try_s=self.caller.patience.try_s, all_s=REAP_S)
         for runtime in self.world.containers.values():
             try:
-                for name in sorted({*await self.caller.until_done(runtime.list_ours, "containers", patience)} - owned):
+                for name in await self.caller.until_done(runtime.list_ours, "containers", patience):
                     if not await self._owned_now(name):
                         remove = functools.partial(runtime.remove, name)
                         await self.caller.until_done(remove, f"removal of {name}", patience)

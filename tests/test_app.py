@@ -14,7 +14,6 @@ from runner.app import Runner, build
 from runner.config import Config
 from runner.job import EndReason, Key, Verdict
 from runner.kernel import Escalated
-from runner.ports import LogLine
 from runner.stage import TooManyFaults
 from tests.fakes.faults import Life
 from tests.fakes.world import FakeWorld, configuration, job_bytes, key_of, new_life
@@ -46,8 +45,8 @@ async def live(world: FakeWorld, config: Config, life: Life, *, for_s: float) ->
 
 
 async def until_quiet(world: FakeWorld) -> None:
-    """Return when every message is settled, the journal agrees, and every job's end was told."""
-    while world.waiting() or await world.journal.in_flight() or not all_ends_told(world):
+    """Return when every message is settled, the journal agrees, every job's end was told, and nothing is left."""
+    while world.waiting() or world.containers.containers or await world.journal.in_flight() or not all_ends_told(world):
         await asyncio.sleep(1.0)
 
 
@@ -69,7 +68,7 @@ URGENT_MOST = {
     "poller shared shared": (3, 5),
     "sources": (0, 12),
 }
-"""How many urgent messages may stand: for each job, and besides. The table of messages says no more."""
+"""How many urgent messages may stand: for each job, and besides."""
 
 
 def check_mailboxes(runner: Runner, jobs: int) -> None:
@@ -115,12 +114,8 @@ def check_logs(world: FakeWorld) -> None:
             text = world.spool.text(Key(key), attempt)
             assert text == b"".join(b"line %d\n" % number for number in range(lines)), f"{key} attempt {attempt}"
             assert receipt.log.lines == lines
-            told = [line for line in world.results.lines[Key(key)].values() if line.attempt == attempt]
-            assert text == b"".join(line.data for line in sorted(told, key=_place) if line.stream == "stdout")
-
-
-def _place(line: LogLine) -> int:
-    return line.sequence
+            told = [line for place, line in sorted(world.results.lines[Key(key)].items()) if place[0] == attempt]
+            assert text == b"".join(line.data for line in told if line.stream == "stdout")
 
 
 async def put(world: FakeWorld, queue: str, **fields: object) -> None:

@@ -14,7 +14,7 @@ from runner.job import EndReason, Verdict
 from runner.messages import StopJob
 from runner.receipt import Receipt
 from tests.fakes.faults import hangs, raises
-from tests.fakes.scenes import alive, ended, newest, now, put, reason, until, why
+from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
 from tests.virtual_time import run_virtual
 
@@ -26,6 +26,22 @@ def receipt(world: FakeWorld, job_id: str) -> Receipt:
     found = newest(world, job_id)
     assert found is not None, f"{job_id} has no receipt"
     return found
+
+
+def test_a_log_that_hangs_after_the_end_too_loses_no_line() -> None:
+    """What ended gives its log within seconds; a line that hangs then is not waited for as long as a silent job."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        await put(world, "own", id="job", command=["run", "10", "0", "20"])
+        world.troubles["containers.attach"] = hangs
+        async with alive(world):
+            await asyncio.sleep(60)
+            world.troubles.clear()
+            await until(lambda: ended(world, "job"), limit_s=200)
+        assert receipt(world, "job").log.lines == 20
+
+    run_virtual(main())
 
 
 @pytest.mark.parametrize("how", ["preempted", "timeout", "cancelled"])
@@ -189,6 +205,23 @@ def test_a_courtesy_that_never_works_does_not_keep_a_job(call: str) -> None:
     run_virtual(main())
 
 
+def test_a_container_that_could_not_be_removed_is_removed_later() -> None:
+    """A runtime that was away for some minutes leaves nothing behind on a box that runs for a year."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        await put(world, "own", id="job")
+        world.troubles["containers.remove"] = raises(Unavailable("docker is away"))
+        async with alive(world):
+            await until(lambda: not world.waiting(), limit_s=300)
+            await asyncio.sleep(100)
+            assert world.containers.containers
+            world.troubles.clear()
+            await until(lambda: not world.containers.containers, limit_s=1300)
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("lines", [200, 3])
 @pytest.mark.parametrize("trouble", [hangs, raises(Unavailable("the line is cut"))])
 def test_a_log_that_hangs_or_breaks_loses_no_line(trouble: object, lines: int) -> None:
@@ -231,47 +264,6 @@ def test_a_runtime_that_is_away_while_a_failed_job_is_cleared_ends_nothing_else(
             other = "good" if first.id == "bad" else "bad"
             await until(lambda: ended(world, "good"))
             assert world.containers.starts[f"{key_of(world, other)}.1"] == 1
-
-    run_virtual(main())
-
-
-def test_an_ill_gpu_makes_a_job_wait() -> None:
-    """It may recover, or a person mends it; a job that this box can run when well is not refused for good."""
-
-    async def main() -> None:
-        world = FakeWorld()
-        async with alive(world):
-            await until(lambda: now() > 5)
-            world.probe.ill = {"GPU-1"}
-            await asyncio.sleep(15)
-            await put(world, "own", id="both", resources={"gpus": 2, "cpus": 0.3})
-            await put(world, "own", id="one", resources={"gpus": 1, "cpus": 0.3})
-            await until(lambda: ended(world, "one"), limit_s=60)
-            await asyncio.sleep(300)
-            assert newest(world, "both") is None
-            assert why(world, "both") == "needs 2 GPUs, 1 is free"
-            world.probe.ill = set()
-            await until(lambda: ended(world, "both"), limit_s=60)
-        assert [reason(world, "one"), reason(world, "both")] == ["succeeded", "succeeded"]
-
-    run_virtual(main())
-
-
-def test_a_gpu_in_the_hands_of_another_runner_is_waited_for() -> None:
-    """Two runners on one machine never grant one card; the sentence names the reason, and no lock is left."""
-
-    async def main() -> None:
-        world = FakeWorld()
-        world.probe.held_elsewhere = {"GPU-1"}
-        await put(world, "own", id="both", resources={"gpus": 2, "cpus": 0.3})
-        async with alive(world):
-            await asyncio.sleep(100)
-            assert why(world, "both") == "its GPU is held by another runner of this machine"
-            assert not world.probe.locked
-            world.probe.held_elsewhere = set()
-            await until(lambda: ended(world, "both"), limit_s=60)
-            await asyncio.sleep(5)
-            assert not world.probe.locked
 
     run_virtual(main())
 
