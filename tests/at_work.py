@@ -120,6 +120,34 @@ def until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) 
         threading.Event().wait(LOOK_AGAIN_S)
 
 
+def end_orphans(directory: Path) -> None:
+    """End the jobs of runners that will not come back, whose state stood below a directory, and remove their groups."""
+    groups = set[Path]()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"HOME={directory}/".encode() in (process / "environ").read_bytes():
+                groups |= set(groups_of(process))
+    for group in groups:
+        until(lambda group=group: emptied(group), f"{group} is empty")  # type: ignore[misc]  # bound now
+
+
+def groups_of(process: Path) -> Iterator[Path]:
+    """Return the control groups that a runner made for a process."""
+    for line in (process / "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if Path(path).name.startswith("runner."):
+            yield Path("/sys/fs/cgroup", controllers.removeprefix("name="), path.lstrip("/"))
+
+
+def emptied(group: Path) -> bool:
+    """Kill what is in a control group, and remove it once nothing is."""
+    with contextlib.suppress(OSError):
+        for pid in (group / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        group.rmdir()
+    return not group.exists()
+
+
 def drop(queue: Path, name: str, body: bytes) -> None:
     """Put a file into a queue as somebody with ``cp`` does, written a while ago."""
     before = queue / "tmp" / f"dropping-{name}"

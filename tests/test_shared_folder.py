@@ -17,7 +17,7 @@ import pytest
 
 from adapters.queues.folder import FolderBroker
 from runner.receipt import Receipt
-from tests.at_work import AtWork, at_work, left_in, until
+from tests.at_work import AtWork, at_work, end_orphans, left_in, until
 
 pytestmark = pytest.mark.integration
 
@@ -88,8 +88,7 @@ class Shared:
 def shared(tmp_path: Path) -> Iterator[Shared]:
     it = Shared(tmp_path)
     yield it
-    for box in ("first", "second"):
-        it.go(box)  # whatever a killed runner left behind ends, too
+    end_orphans(tmp_path)
 
 
 def test_sixty_jobs_are_run_once_each_by_both(shared: Shared) -> None:
