@@ -8,8 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Machines that run tests are shared and slow at times; a deadline for each example would make failures of that. A run by
-# hand explores; `make test` takes the same examples each time, so that it fails for a change and not by chance.
+# Machines that run tests are shared and slow at times; a deadline for each example would make failures of that. A run
+# by hand explores; `make test` takes the same examples each time, so that it fails for a change and not by chance.
 hypothesis.settings.register_profile(
     "shared machine", deadline=None, print_blob=True, derandomize="RUNNER_TEST_PROGRESS" in os.environ
 )
