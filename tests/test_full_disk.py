@@ -16,7 +16,9 @@ from tests.tiny_disk import tiny_disk
 
 pytestmark = pytest.mark.integration
 
-CREDENTIAL = 'kind = "folder"\nurl = "folder://{queue}"\nruntime = "process"\nsole_reader = true\nlease = "5s"\npaths = ["/"]\n'
+CREDENTIAL = (
+    'kind = "folder"\nurl = "folder://{queue}"\nruntime = "process"\nsole_reader = true\nlease = "5s"\npaths = ["/"]\n'
+)
 SMALL = ("--job-disk", "200KiB")
 
 
