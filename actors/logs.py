@@ -20,8 +20,8 @@ from runner.errors import RunnerError
 from runner.job import EndReason, Key
 from runner.messages import QuietChanged, Reported
 from runner.ports import End, LogLine, Position, Sink, World
-from runner.receipt import Event, Receipt
-from runner.records import ClaimedJob
+from runner.receipt import Event
+from runner.records import ClaimedJob, StoreRecord
 from runner.stage import FaultBudget, Stage
 
 logger = logging.getLogger(__name__)
@@ -116,9 +116,11 @@ class Logs(Stage[LogsMessage]):
     async def _tell_late_ends(self) -> None:
         """Tell again how the newest jobs ended: one may have been settled just before an earlier life ended."""
         entries = await self.caller.until_done(lambda: self.world.journal.list(limit=LATE_ENDS, ended=True), "journal")
+        kept_from = self.world.now() - self.config.keep_results
         for entry in entries:
-            if entry.stored is not None and entry.stored.receipt.state == "ended":
-                self.ref.urgent(reported_of(entry.claimed.claim, entry.stored.receipt))
+            stored = entry.stored
+            if stored is not None and stored.receipt.state == "ended" and stored.at > kept_from:
+                self.ref.urgent(reported_of(entry.claimed.claim, stored))
 
     def _pump(self, key: Key) -> Pump:
         return self._pumps.setdefault(key, Pump())
@@ -211,7 +213,7 @@ class Logs(Stage[LogsMessage]):
         event = Event(
             claim.key,
             claim.id,
-            self.world.now(),
+            reported.at,
             state,
             claim.attempt,
             reported.message,
@@ -233,7 +235,8 @@ class Logs(Stage[LogsMessage]):
         await self.caller.until_done(lambda: self.world.spool.prune(before, keep), "old spools")
 
 
-def reported_of(claim: ClaimedJob, receipt: Receipt) -> Reported:
+def reported_of(claim: ClaimedJob, stored: StoreRecord) -> Reported:
     """Say again how a job ended, from its receipt."""
+    receipt = stored.receipt
     reason = EndReason(receipt.end_reason or EndReason.RUNNER_FAULT)
-    return Reported(claim, reason, receipt.exit_code, receipt.message, last=True)
+    return Reported(claim, reason, receipt.exit_code, receipt.message, last=True, at=stored.at)

@@ -131,7 +131,7 @@ class Outputs(Stage[OutputsMessage]):
         """Go on with what had ended; tell the others again of what was stored."""
         claim = entry.claimed.claim
         if entry.stored is not None:
-            await self._leave(claim, entry.stored.receipt)
+            await self._leave(claim, entry.stored)
         elif entry.exited is not None:
             staged = entry.staged.staged if entry.staged else None
             grant = entry.granted.grant if entry.granted else None
@@ -173,9 +173,13 @@ class Outputs(Stage[OutputsMessage]):
             return
         if stands != receipt:
             receipt, decision = stands, decision_of(stands, claim)
-        await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
+        await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
+
+    async def _stored(self, leaving: Leaving, stored: StoreRecord) -> None:
+        """Write that all is stored; from here on nothing of the job is needed on this box."""
+        await self.record(leaving.claim.key, stored)
         await self._remove_workspace(leaving)
-        await self._leave(claim, receipt)
+        await self._leave(leaving.claim, stored)
 
     async def _journal_end(self, leaving: Leaving) -> None:
         """Journal how it ended, where the executor did not do so already."""
@@ -184,8 +188,9 @@ class Outputs(Stage[OutputsMessage]):
         if entry is None or entry.exited is None or entry.exited.outcome != leaving.outcome:
             await self.record(key, ExitRecord(leaving.outcome, self.world.now()))
 
-    async def _leave(self, claim: ClaimedJob, receipt: Receipt) -> None:
+    async def _leave(self, claim: ClaimedJob, stored: StoreRecord) -> None:
         """Tell the three that wait: all of it may be said again after a restart."""
+        receipt = stored.receipt
         self._inventory.urgent(Released(claim.key, "all"))
         entry = self._directory.find(claim.queue)
         if entry is not None:  # else its poller reads the verdict from the journal when it comes
@@ -203,25 +208,21 @@ class Outputs(Stage[OutputsMessage]):
             logger.info("job stored", extra=facts)
             last = receipt.state == "ended"
             reason = EndReason(receipt.end_reason)
-            self._logs.urgent(Reported(claim, reason, receipt.exit_code, receipt.message, last))
+            self._logs.urgent(Reported(claim, reason, receipt.exit_code, receipt.message, last, stored.at))
 
     async def _release(self, leaving: Leaving) -> None:
         """Give a message back untried: no receipt, no fault, no attempt; the note counts it."""
         claim = leaving.claim
         receipt, decision = release_of(leaving, self.world.box.id)
         await self.say(claim, f"given back to the queue: {receipt.message}")
-        await self.record(claim.key, StoreRecord(receipt, decision, self.world.now()))
-        await self._remove_workspace(leaving)
-        await self._leave(claim, receipt)
+        await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
 
     async def _lost(self, leaving: Leaving) -> None:
         """Another box has the job: nothing of ours may stand where its results will."""
         claim = leaving.claim
         receipt = lost_receipt(claim, self.world.box.id)
         await self.say(claim, "the claim was lost: nothing is stored here, the job goes on elsewhere")
-        await self.record(claim.key, StoreRecord(receipt, None, self.world.now()))
-        await self._remove_workspace(leaving)
-        await self._leave(claim, receipt)
+        await self._stored(leaving, StoreRecord(receipt, None, self.world.now()))
 
     async def _is_held(self, claim: ClaimedJob) -> bool:
         """Have the claim renewed; while its poller is away, the job waits here, since unfenced results may be wrong."""

@@ -220,13 +220,18 @@ class StopFetching(msgspec.Struct, frozen=True):
 
 
 class Reported(msgspec.Struct, frozen=True):
-    """outputs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt."""
+    """
+    outputs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt.
+
+    ``at`` is when that stood in the journal, so that who is told again is told the same.
+    """
 
     claim: ClaimedJob
     reason: EndReason
     exit_code: int | None
     message: str
     last: bool
+    at: float
 
 
 # To sources
