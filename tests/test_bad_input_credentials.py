@@ -77,11 +77,16 @@ def test_a_good_one_beside_them_works(box: AtWork, certs: Path) -> None:
     assert sources(box)["good.toml"]["state"] == "in use"
 
 
-def test_a_file_that_is_mended_is_used_and_one_that_breaks_is_let_go(box: AtWork, certs: Path) -> None:
-    """Without a restart."""
+def test_a_file_that_is_mended_is_used_and_one_that_breaks_counts_as_it_was(box: AtWork, certs: Path) -> None:
+    """Without a restart: an editor may be at work, so what it said stands until it says something else, or goes."""
     mended = certs / "dialect.toml"
     mended.write_text(GOOD.format(queue=certs.parent / "mended"))
     until(lambda: sources(box)["dialect.toml"]["state"] == "in use", "it is in use")
     assert box.follow("mended", "--queue", f"folder://{certs.parent}/mended", "--", "true").status == 0
     mended.write_bytes(FILES["dialect.toml"][0])
-    until(lambda: sources(box)["dialect.toml"]["state"] == "unusable", "it is let go")
+    until(lambda: "as it was before" in str(sources(box)["dialect.toml"]["reason"]), "its mistake is told")
+    assert box.follow("kept", "--queue", f"folder://{certs.parent}/mended", "--", "true").status == 0
+    mended.unlink()
+    until(lambda: "dialect.toml" not in sources(box), "it is let go")
+    mended.write_bytes(FILES["dialect.toml"][0])
+    until(lambda: "dialect.toml" in sources(box), "it is told again")
