@@ -21,6 +21,7 @@ from adapters.containers import namespaces, syscalls
 from adapters.containers.command import SYSTEM_PATH
 from adapters.containers.control import STREAMS, Control
 from adapters.containers.namespaces import View
+from adapters.containers.spawning import on_cores, spawn
 from adapters.files import write_whole
 from runner.errors import Unavailable
 
@@ -33,7 +34,6 @@ _FIRST_GROUP_FD = 5
 _STDERR_FD = 2
 _LAST_FD = 9  # a POSIX shell can name no higher one
 _UMASK = 0o022
-_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -97,9 +97,6 @@ def _enter(start: Launch) -> None:
         os.fchdir(here)
     finally:
         os.close(here)
-    if start.cores:
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, start.cores)
 
 
 @contextlib.contextmanager
@@ -123,15 +120,9 @@ def _opened(start: Launch, lock: int, writer: int) -> Iterator[list[int]]:
 def _spawn(start: Launch, descriptors: list[int]) -> int:
     _keep_private()
     numbers = " ".join(str(number) for number in range(_FIRST_GROUP_FD, len(descriptors)))
-    return os.posix_spawn(
-        _SHELL,
-        ["sh", f"../{_SCRIPT}", start.control.name, numbers, *start.prefix],
-        {"PATH": SYSTEM_PATH},
-        file_actions=[(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(descriptors)],
-        setsid=True,
-        setsigmask=[],
-        setsigdef=_DEFAULT_SIGNALS,
-    )
+    words = ["sh", f"../{_SCRIPT}", start.control.name, numbers, *start.prefix]
+    with on_cores(start.cores) if start.cores else contextlib.nullcontext():
+        return spawn(_SHELL, words, {"PATH": SYSTEM_PATH}, descriptors)
 
 
 def _keep_private() -> None:
