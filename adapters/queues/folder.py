@@ -118,7 +118,7 @@ class FolderQueue:
         notes = Notes(layout)
         self._claims = Claims(layout, notes, clock=clock, now=now, lease_s=lease_s)
         self._waiting = Waiting(layout, notes, clock=clock, now=now)
-        self._dead = DeadLetters(layout, notes, now=now)
+        self._dead = DeadLetters(layout, notes, clock=clock, now=now)
         self._count = itertools.count()
         # Ends the pause of a waiting fetch: something arrived, or it shall stop.
         self._watch = Watch(layout.path("ready"), notices=notices)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adapters.files import names_in, remove_file
 from adapters.queues.folder_claims import renamed
+from adapters.queues.folder_clock import QueueClock
 from adapters.queues.folder_layout import Layout
 from adapters.queues.folder_names import Message, read_claim, read_message, read_stamped, retried_name, token_message
 from adapters.queues.folder_notes import Notes
@@ -20,9 +21,10 @@ TEMPORARY_S = 86_400.0
 class DeadLetters:
     """The rejected messages of one queue."""
 
-    def __init__(self, layout: Layout, notes: Notes, *, now: Callable[[], float]) -> None:
+    def __init__(self, layout: Layout, notes: Notes, *, clock: QueueClock, now: Callable[[], float]) -> None:
         self._layout = layout
         self._notes = notes
+        self._clock = clock
         self._now = now
 
     def rows(self) -> tuple[DeadLetterRow, ...]:
@@ -98,10 +100,12 @@ class DeadLetters:
         return {message.submission for message in map(read_message, names) if message is not None}
 
     def _sweep_temporary(self) -> None:
+        """Delete what writers left; by the file system's clock, so that one who is a day ahead deletes nothing in use."""
+        before = self._clock.now() - TEMPORARY_S
         for part in ("tmp", "notes"):
             for name in os.listdir(self._layout.path(part)):
                 path = self._layout.path(part, name)
-                if (part == "tmp" or name.startswith(".")) and _changed_at(path) < self._now() - TEMPORARY_S:
+                if (part == "tmp" or name.startswith(".")) and _changed_at(path) < before:
                     remove_file(path)
 
 
