@@ -8,6 +8,7 @@ never the event loop, and never the end of the process: the thread is a daemon a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -41,7 +42,26 @@ class Worker(Executor):
         Raises:
             Unavailable: the worker is closed, or a thousand calls wait already because one hangs.
         """
-        return await asyncio.get_running_loop().run_in_executor(self, lambda: function(*args, **kwargs))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def tell(outcome: Callable[..., None], value: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                loop.call_soon_threadsafe(_unless_cancelled, done, outcome, value)
+
+        # Half the cost of a `concurrent.futures.Future`, whose locks nobody needs here.
+        def call() -> None:
+            if done.cancelled():
+                return
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the result is awaited
+                tell(done.set_exception, error)
+            else:
+                tell(done.set_result, result)
+
+        self._accept(call)
+        return await done
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -78,3 +98,8 @@ class Worker(Executor):
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+
+
+def _unless_cancelled(done: asyncio.Future[T], outcome: Callable[..., None], value: object) -> None:
+    if not done.cancelled():
+        outcome(value)
