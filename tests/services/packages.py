@@ -18,7 +18,8 @@ from tests.services.service import ServiceError
 
 POLICY_FILE = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Set for the time of a test installation: no daemon starts.\nexit 101\n"
-URI_LINE = re.compile(r"^'\S+' (?P<file>\S+) (?P<bytes>\d+) ", re.MULTILINE)
+NEW_LINE = re.compile(r"(?P<count>\d+) newly installed")
+URI_LINE = re.compile(r"^'\S+' \S+ (?P<bytes>\d+) ", re.MULTILINE)
 DISK_LINE = re.compile(r"After this operation, (?P<size>[\d.,]+ \wB) of additional disk space")
 INSTALL_TIMEOUT_S = 900.0
 APT_OPTIONS = ("-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
@@ -26,10 +27,10 @@ APT_OPTIONS = ("-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120",
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What installing would fetch: files, bytes to download, disk space as the package manager words it."""
+    """What installing means: packages that come new, bytes to download, disk space as the package manager words it."""
 
     packages: tuple[str, ...]
-    files: tuple[str, ...]
+    new: int
     download_bytes: int
     disk: str
 
@@ -44,12 +45,11 @@ def plan(packages: Sequence[str]) -> Plan:
     if shutil.which("apt-get") is None:
         raise ServiceError("no apt-get here: install these programs by the means of this system")
     text = _with_fresh_lists("install", "--print-uris", *packages)
-    sizes = {match["file"]: int(match["bytes"]) for match in URI_LINE.finditer(text)}
-    disk = DISK_LINE.search(text)
+    new, disk = NEW_LINE.search(text), DISK_LINE.search(text)
     return Plan(
         packages=tuple(packages),
-        files=tuple(sizes),
-        download_bytes=sum(sizes.values()),
+        new=int(new["count"]) if new else 0,
+        download_bytes=sum(int(match["bytes"]) for match in URI_LINE.finditer(text)),
         disk=disk["size"] if disk else "no",
     )
 

@@ -69,7 +69,7 @@ def _size(service: Service) -> str:
         plan = packages.plan(service.packages)
     except ServiceError as error:
         return f"size unknown: {error}"
-    return f"{len(plan.files)} packages, {plan.download_bytes / MB:.0f} MB to fetch, {plan.disk} on disk"
+    return f"{plan.new} packages, {plan.download_bytes / MB:.0f} MB to fetch, {plan.disk} on disk"
 
 
 def _install(missing: Sequence[Service], provision: Provision, screen: Screen) -> None:
