@@ -100,7 +100,7 @@ class DeadLetters:
         return {message.submission for message in map(read_message, names) if message is not None}
 
     def _sweep_temporary(self) -> None:
-        """Delete what writers left; by the file system's clock, so that one who is a day ahead deletes nothing in use."""
+        """Delete what writers left; by the file system's clock, so that a box that is a day ahead harms nobody."""
         before = self._clock.now() - TEMPORARY_S
         for part in ("tmp", "notes"):
             for name in os.listdir(self._layout.path(part)):

@@ -100,7 +100,7 @@ def test_what_kills_leave_behind_is_swept(tmp_path: Path) -> None:
 
     async def prune() -> None:
         in_two_days = time.time() + 2 * 86_400
-        async with folder_queue(root, now=lambda: in_two_days) as queue:
+        async with folder_queue(root, now=lambda: in_two_days, clock=Clock(in_two_days)) as queue:
             await queue.prune(in_two_days)
 
     asyncio.run(prune())

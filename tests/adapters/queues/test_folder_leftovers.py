@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.job import Note, Verdict
-from tests.adapters.queues.folder_queues import folder_queue, standing
+from tests.adapters.queues.folder_queues import Clock, folder_queue, standing
 
 DAY_S = 86_400.0
 
@@ -53,10 +53,12 @@ def test_foreign_names_break_nothing(tmp_path: Path) -> None:
 
 
 def test_old_temporary_files_go_and_fresh_ones_stay(tmp_path: Path) -> None:
-    """A put that is on its way now must not lose its file."""
+    """A put that is on its way now must not lose its file, also to a box whose own clock is a week ahead."""
 
     async def main() -> None:
-        async with folder_queue(tmp_path / "queue") as queue:
+        a_week_ahead = time.time() + 7 * DAY_S
+        clock = Clock(time.time())
+        async with folder_queue(tmp_path / "queue", now=lambda: a_week_ahead, clock=clock) as queue:
             for part, name in (("tmp", "x"), ("notes", ".x.1")):
                 for age_s in (0.0, 2 * DAY_S):
                     path = tmp_path / "queue" / part / f"{name}-{age_s}"
