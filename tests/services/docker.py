@@ -86,6 +86,8 @@ def _environment(directory: Path) -> dict[str, str]:
     if find_program(GPU_HOOK) is None:
         _write_gpu_hook(hooks, directory / "gpu-hook.log")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    # containerd leaves an account of its threads in TMPDIR when it is stopped the hard way.
+    inherited["TMPDIR"] = str(directory)
     return {**inherited, "PATH": f"{hooks}:{inherited.get('PATH', '')}:{SYSTEM_PATH}"}
 
 

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
+# From linux/prctl.h.
+SET_PDEATHSIG = 1
+SET_CHILD_SUBREAPER = 36
 GRACE_S = 5.0
 POLL_INTERVAL_S = 0.05
 EMPTY_LOOKS = 2
@@ -25,14 +27,15 @@ def kept(work: Callable[[int], int]) -> int:
 
     The keeper reaps whatever is orphaned, and when the child has ended kills what is left.
     """
-    if ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "this process cannot adopt orphans")
+    _control(SET_CHILD_SUBREAPER, 1)
     keeper = os.getpid()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
+        # A keeper that is killed cannot clean up, so its child does.
+        _control(SET_PDEATHSIG, signal.SIGTERM)
         return work(keeper)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: _pass_on(child, received))
@@ -69,6 +72,11 @@ def end_all(keeper: int, without: frozenset[int] = frozenset()) -> None:
         os.kill(pid, signal.SIGKILL)
     if keeper == os.getpid():
         _reap_until_gone(None)
+
+
+def _control(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) was refused")
 
 
 def _leave(number: int, _: object) -> None:
