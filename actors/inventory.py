@@ -7,20 +7,21 @@ Never touches a queue or a container. A job stands here from its offer until the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import assert_never
 
 import msgspec
 
+from runner.capacity import Capacity
 from runner.config import Config
+from runner.credits import Credits
 from runner.directory import Directory
-from runner.errors import RunnerError
+from runner.floor import Floor
+from runner.granting import Granting, Waits
 from runner.job import EndReason
 from runner.kernel import Ref
 from runner.messages import (
-    CreditGiven,
     CreditReturned,
     Ended,
     GpusAsked,
@@ -33,21 +34,13 @@ from runner.messages import (
     StopCredits,
     StopJob,
 )
-from runner.placement import Request, Room, choose, dominant_share, request_of, shortage
+from runner.placement import request_of
 from runner.ports import World
-from runner.receipt import GpuTable
-from runner.records import ClaimedJob, Grant, GrantedGpu, GrantRecord, Place, PlaceRecord, WaitRecord
-from runner.share import FairShare
+from runner.records import ClaimedJob, Grant, GrantRecord, Place, PlaceRecord, WaitRecord
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
-from runner.standing import KEPT_AFTER_RELEASES, Floor, Standing, same_kind
+from runner.standing import Standing
 
-logger = logging.getLogger(__name__)
-
-PROBE_EVERY_S = 10.0
 TURN_S = 1.0
-SHALLOW_S = 1.0
-BOXES_AGREE = 3
-ROUNDING = 1e-9
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -93,10 +86,19 @@ class Inventory(Stage[InventoryMessage]):
     ) -> None:
         super().__init__(config, world, faults)
         self._cache, self._executor, self._outputs, self._directory = cache, executor, outputs, directory
-        self._table: GpuTable | None = None
-        self._gpus_known = False
+        self._capacity = Capacity(world, cpu_only=config.cpu_only)
         self._floor = Floor(float(config.patience))
-        self._share = FairShare()
+        self._granting = Granting(
+            self._floor,
+            self._capacity,
+            box=world.box.id,
+            patience_s=float(config.patience),
+            max_jobs=config.max_jobs,
+            ahead=config.ahead,
+        )
+        self._credits = Credits(
+            self._floor, max_jobs=config.max_jobs, max_waiting=config.max_waiting, ahead=config.ahead
+        )
         self._draining = False
         # What comes by the clock may stand once of each kind, however long this actor waits for something.
         self._stands: set[type[ProbeReported | _Turn]] = set()
@@ -104,13 +106,13 @@ class Inventory(Stage[InventoryMessage]):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Look at the devices first: no credit is given before they are known."""
-        self.start_soon(self._probe_loop, name="probe")
+        self.start_soon(self._capacity.watch, self.caller, self._remind, name="probe")
         self.start_soon(self._turn_loop, name="turns")
         try:
             yield
         finally:
             for standing in self._floor.jobs.values():
-                self._unlock(standing)
+                self._capacity.unlock(standing.taken)
 
     async def receive(self, message: InventoryMessage) -> None:
         """Handle one message, then look whether anything can go on."""
@@ -120,16 +122,16 @@ class Inventory(Stage[InventoryMessage]):
             case Released():
                 self._released(message)
             case CreditReturned():
-                self._credit_returned(message)
+                self._credits.returned(message, self._clock)
             case StopJob():
                 await self.blaming(message.key, self._stop(message))
             case JobAdopted():
                 await self.blaming(message.entry.key, self._adopt(message))
             case ProbeReported():
                 self._stands.discard(ProbeReported)
-                self._table, self._gpus_known = message.table, message.known
+                self._capacity.report(message)
             case GpusAsked():
-                message.reply.answer(self._gpu_table())
+                message.reply.answer(self._capacity.gpu_table(self._floor.holders()))
             case StopCredits():
                 await self._drain()
             case _JobFailed():
@@ -146,43 +148,7 @@ class Inventory(Stage[InventoryMessage]):
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
 
-    # What there is
-
-    def _total(self) -> Room:
-        box = self.world.box
-        return Room(
-            self._gpus(only_healthy=True), dict.fromkeys(box.cores, 0.0), float(len(box.cores)), box.memory, box.disk
-        )
-
-    def _at_best(self) -> Room:
-        """What the box can ever give: also the GPUs that are ill now, and may recover."""
-        return msgspec.structs.replace(self._total(), gpus=self._gpus(only_healthy=False))
-
-    def _gpus(self, *, only_healthy: bool) -> tuple[GrantedGpu, ...]:
-        if self._table is None or self.config.cpu_only:
-            return ()
-        simulated = self.world.probe.simulated
-        shown = [gpu for gpu in self._table.gpus if gpu.health == "healthy" or not only_healthy]
-        return tuple(GrantedGpu(gpu.index, gpu.uuid, simulated) for gpu in shown)
-
-    def _gpu_table(self) -> GpuTable:
-        if self._table is None:
-            return GpuTable(driver=None)
-        running = self._floor.running()
-        holders = {gpu.uuid: job.claim.id for job in running if job.place for gpu in job.place.gpus}
-        rows = tuple(msgspec.structs.replace(row, job=holders.get(row.uuid)) for row in self._table.gpus)
-        return GpuTable(self._table.driver, rows)
-
-    async def _probe_loop(self) -> None:
-        while True:
-            try:
-                table = await self.caller.once(self.world.probe.table, "GPU probe")
-                self._remind(ProbeReported(table))
-            except RunnerError as error:
-                logger.warning("the GPUs cannot be read", extra={"action": "probe", "reason": str(error)})
-                if self._table is None:
-                    self._remind(ProbeReported(GpuTable(driver=None), known=False))
-            await asyncio.sleep(PROBE_EVERY_S)
+    # What comes by the clock
 
     async def _turn_loop(self) -> None:
         while True:
@@ -197,9 +163,7 @@ class Inventory(Stage[InventoryMessage]):
     # Jobs arrive
 
     async def _offered(self, claim: ClaimedJob, *, ahead: bool = False) -> None:
-        account = self._share.accounts.get(claim.queue)
-        if account is not None:
-            account.credit = account.idle = False
+        self._credits.used_up(claim.queue)
         stop = self.marked(claim)
         if stop is not None:
             await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
@@ -207,24 +171,12 @@ class Inventory(Stage[InventoryMessage]):
         if self._draining:
             await self._outputs.tell(Ended(claim, EndReason.PREEMPTED, "the runner drains", release_after_s=0.0))
             return
+        self._floor.jobs[claim.key] = self._standing(claim, ahead=ahead)
+
+    def _standing(self, claim: ClaimedJob, *, ahead: bool = False, placed: bool = False) -> Standing:
+        request = request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
         limit_s = limit_of(claim, self.config)
-        standing = Standing(claim, self._request(claim), limit_s, since=self._clock, ahead=ahead)
-        self._floor.jobs[claim.key] = standing
-
-    def _request(self, claim: ClaimedJob) -> Request:
-        return request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
-
-    async def _refuse(self, claim: ClaimedJob, never: str) -> None:
-        """A job that this box can never run: rejected where nobody else could, else left to the next box."""
-        message = f"this box can never run it: {never}"
-        refused_by = {*claim.note.refused_by, self.world.box.id}
-        # Released three times and back here each time: no other box took it, so this may well be the only one.
-        alone = claim.rights.own or claim.rights.sole_reader or claim.note.releases >= KEPT_AFTER_RELEASES
-        if alone or len(refused_by) >= BOXES_AGREE:
-            await self._outputs.tell(Ended(claim, EndReason.REJECTED, message, refused_here=True))
-            return
-        patience = float(self.config.patience)
-        await self._outputs.tell(Ended(claim, EndReason.REJECTED, message, release_after_s=patience, refused_here=True))
+        return Standing(claim, request, limit_s, since=self._clock, ahead=ahead, placed=placed)
 
     async def _adopt(self, adopted: JobAdopted) -> None:
         """Restore what the journal says was granted; a job that was only claimed is looked at as if just offered."""
@@ -235,13 +187,12 @@ class Inventory(Stage[InventoryMessage]):
         if entry.placed is None and entry.exited is None:
             await self._offered(claim)
             return
-        limit_s = limit_of(claim, self.config)
-        standing = Standing(claim, self._request(claim), limit_s, since=self._clock, placed=True)
+        standing = self._standing(claim, placed=True)
         if entry.exited is not None:
             standing.place = Place(cpus=0.0)  # its container is gone; only its disk stands
         elif entry.granted is not None:
-            self._lock(entry.granted.grant.here)
-            self._hold(standing, entry.granted.grant.here)
+            self._capacity.lock(entry.granted.grant.here)
+            self._floor.hold(standing, entry.granted.grant.here, self._capacity.total(), self._clock)
         if entry.placed is not None or entry.granted is not None:
             self._floor.jobs[claim.key] = standing
 
@@ -249,68 +200,35 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _go_on(self) -> None:
         """Grant what fits, stage what may be staged ahead, and let queues fetch while there is room."""
-        if self._table is None:
+        if not self._capacity.seen:
             return
-        for standing in self._in_turn():
+        for standing in self._floor.in_turn(self._clock):
             await self.blaming(standing.claim.key, self._consider(standing))
         self._give_credits()
 
-    def _in_turn(self) -> list[Standing]:
-        """Waiting jobs: those of the least charged queue first, then by arrival."""
-        waiting = list(self._floor.waiting())
-        if len(waiting) > 1:
-            rank = {queue: place for place, queue in enumerate(self._share.order(self._clock))}
-            waiting.sort(key=lambda standing: (rank.get(standing.claim.queue, len(rank)), standing.since))
-        return waiting
-
     async def _consider(self, standing: Standing) -> None:
-        total = self._total()
-        if standing.request.gpus > len(total.gpus) and not self._gpus_known:
-            self._tell_why(standing, "the GPUs of this box cannot be read now")
-            return
-        never = shortage(standing.request, self._at_best(), have="here")
-        if never and not standing.placed:
-            del self._floor.jobs[standing.claim.key]
-            await self._refuse(standing.claim, never)
-            return
-        if capped := self._capped(standing.claim):
-            self._tell_why(standing, capped)
-            return
-        room = self._floor.room_for(standing, total, clock=self._clock, now=self.world.now())
-        place = choose(standing.still_needs, room)
-        if place is not None and self._lock(place):
-            self._grant(standing, msgspec.structs.replace(place, disk=standing.request.disk))
-            return
-        self._tell_why(standing, self._floor.reason(standing, room, self._clock))
-        if not standing.placed and self._may_stage_ahead(standing, room):
-            self._place(standing)
-
-    def _capped(self, claim: ClaimedJob) -> str:
-        """Say which count keeps a job from starting whatever is free, "" for none."""
-        most, of_user = self.config.max_jobs, claim.rights.user_max_running
-        if most and len(self._floor.running()) >= most:
-            return f"waits for one of {most} running jobs (max_jobs)"
-        if of_user is not None and self._floor.of_user(claim) >= of_user:
-            return f"its user has {of_user} jobs running, as many as the queue allows (user_max_running)"
-        return ""
+        step = self._granting.next_step(standing, clock=self._clock, now=self.world.now())
+        match step:
+            case Place():
+                self._grant(standing, step)
+            case Ended():
+                del self._floor.jobs[standing.claim.key]
+                await self._outputs.tell(step)
+            case Waits():
+                self._tell_why(standing, step.why)
+                if step.stage_ahead:
+                    self._place(standing)
+            case _:
+                assert_never(step)
 
     def _tell_why(self, standing: Standing, sentence: str) -> None:
         """Journal the reason where its kind changed; the seconds in it are those of that moment."""
-        kind = same_kind(sentence)
-        if kind != standing.told:
-            standing.told = kind
+        if standing.is_news(sentence):
             self._in_task(standing, self._write_why, sentence, name="why")
 
     async def _write_why(self, standing: Standing, sentence: str) -> None:
         if standing.waits:
             await self.record(standing.claim.key, WaitRecord(sentence, self.world.now()))
-
-    def _may_stage_ahead(self, standing: Standing, room: Room) -> bool:
-        """A job that stays until it starts may be staged meanwhile; one that will be given back is not worth it."""
-        if not standing.ahead and not standing.kept(self.world.now()):
-            return False
-        ahead = sum(1 for job in self._floor.waiting() if job.placed)
-        return ahead < self.config.ahead and standing.request.disk <= room.disk
 
     def _place(self, standing: Standing) -> None:
         standing.placed = True
@@ -324,13 +242,8 @@ class Inventory(Stage[InventoryMessage]):
     def _grant(self, standing: Standing, place: Place) -> None:
         staged_before = standing.placed
         standing.placed = True
-        self._hold(standing, place)
+        self._floor.hold(standing, place, self._capacity.total(), self._clock)
         self._in_task(standing, self._send_to_executor, staged_before, name="grant")
-
-    def _hold(self, standing: Standing, place: Place) -> None:
-        standing.place, standing.compute_held = place, True
-        standing.ends_by = self._clock + standing.limit_s
-        self._share.take(standing.claim.queue, dominant_share(place, self._total()), self._clock)
 
     async def _send_to_executor(self, standing: Standing, staged_before: bool) -> None:  # noqa: FBT001 - passed on by name
         claim, place = standing.claim, standing.place
@@ -348,28 +261,6 @@ class Inventory(Stage[InventoryMessage]):
         self.cancel_task(task)
         self.start_soon(work, standing, *args, name=task, on_error=lambda error: _JobFailed(claim, error))  # type: ignore[arg-type]
 
-    def _lock(self, place: Place) -> bool:
-        """Take the machine-wide lock of every GPU of a place, or of none."""
-        taken: list[str] = []
-        for gpu in place.gpus:
-            if not self._lock_one(gpu.uuid):
-                for uuid in taken:
-                    self.world.probe.unlock(uuid)
-                return False
-            taken.append(gpu.uuid)
-        return True
-
-    def _lock_one(self, uuid: str) -> bool:
-        try:
-            return self.world.probe.lock(uuid)
-        except RunnerError as error:
-            logger.warning("a GPU cannot be locked", extra={"action": "lock", "gpu": uuid, "reason": str(error)})
-            return False
-
-    def _unlock(self, standing: Standing) -> None:
-        for gpu in standing.place.gpus if standing.place and standing.compute_held else ():
-            self.world.probe.unlock(gpu.uuid)
-
     # Jobs leave
 
     def _released(self, message: Released) -> None:
@@ -380,16 +271,11 @@ class Inventory(Stage[InventoryMessage]):
         if message.part == "all" and standing.compute_held:
             claim, now = standing.claim, self.world.now()
             self._executor.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, now, "it ended elsewhere"))
-        self._free_compute(standing)
+        if standing.compute_held:
+            self._capacity.unlock(standing.taken)
+            self._floor.let_go(standing, self._capacity.total(), self._clock)
         if message.part == "all":
             del self._floor.jobs[message.key]
-
-    def _free_compute(self, standing: Standing) -> None:
-        if standing.compute_held and standing.place is not None:
-            self._unlock(standing)
-            standing.compute_held = False
-            share = dominant_share(standing.place, self._total())
-            self._share.give_back(standing.claim.queue, share, self._clock)
 
     async def _stop(self, stop: StopJob) -> None:
         """End a job that nobody else holds yet; else remember it, in case it is still on its way here."""
@@ -418,48 +304,17 @@ class Inventory(Stage[InventoryMessage]):
     async def _give_back(self, standing: Standing, after_s: float, why: str) -> None:
         await self._outputs.tell(Ended(standing.claim, EndReason.PREEMPTED, why, release_after_s=after_s))
         self._floor.jobs.pop(standing.claim.key, None)
-        account = self._share.accounts.get(standing.claim.queue)
-        if account is not None and not standing.kept(self.world.now()):
-            account.rests_until = self._clock + after_s
+        if not standing.kept(self.world.now()):
+            self._credits.rest(standing.claim.queue, self._clock + after_s)
 
     # Credits
-
-    def _credit_returned(self, message: CreditReturned) -> None:
-        if message.gone:
-            self._share.leave(message.queue)
-            return
-        account = self._share.join(message.queue, message.weight, self._clock)
-        account.credit, account.idle = False, True
-        account.rests_until = self._clock + message.retry_after_s
-        account.shallow_until = self._clock + (SHALLOW_S if message.shallow else 0.0)
 
     def _give_credits(self) -> None:
         if self._draining:
             return
-        for queue in self._share.order(self._clock):
-            account, entry = self._share.accounts[queue], self._directory.find(queue)
-            if account.credit or entry is None or account.rests_until > self._clock:
-                continue
-            ahead = self._credit_kind(queue)
-            if ahead is False or (ahead and account.shallow_until <= self._clock):
-                account.credit = True
-                entry.poller.urgent(CreditGiven(ahead=ahead))
-
-    def _credit_kind(self, queue: str) -> bool | None:
-        """
-        None: no credit now; False: there is room; True: only for a job to stage ahead.
-
-        Credits that busy queues hold count as jobs to come, so that the next room goes to the queue whose turn it is.
-        """
-        waiting = self._floor.waiting()
-        of_queue = sum(1 for job in waiting if job.claim.queue == queue)
-        coming = sum(1 for account in self._share.accounts.values() if account.credit and not account.idle)
-        most = self.config.max_jobs or len(self._floor.jobs) + coming + 1
-        under_most = len(self._floor.running()) + len(waiting) + coming < most
-        if (
-            self._floor.free(self._total()).cpus - coming > ROUNDING
-            and under_most
-            and of_queue < self.config.max_waiting
-        ):
-            return False
-        return True if not waiting and not coming and self.config.ahead else None
+        free, clock = self._floor.free(self._capacity.total()), self._clock
+        for queue in self._floor.share.order(clock):
+            entry = self._directory.find(queue)
+            credit = self._credits.give(queue, free.cpus, clock) if entry is not None else None
+            if entry is not None and credit is not None:
+                entry.poller.urgent(credit)

@@ -1,0 +1,88 @@
+"""
+Credits: how much room each queue may still fetch for. Pure; ``clock`` is the loop's clock in seconds.
+
+A queue has at most one. It is used up by an offer, or comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.floor import Floor
+from runner.messages import CreditGiven, CreditReturned
+
+SHALLOW_S = 1.0
+ROUNDING = 1e-9
+
+
+@dataclass
+class Credit:
+    """The one fetch that a queue may make."""
+
+    # Given, and not yet used up or returned.
+    given: bool = False
+    # The last fetch found nothing: a credit that stands here may stand for long, and is not counted on.
+    idle: bool = True
+    # Asked to be left alone until then.
+    rests_until: float = 0.0
+    # Had too few messages to stage one ahead; until then it is asked only for a job that can run.
+    shallow_until: float = 0.0
+
+
+class Credits:
+    """Credits by queue; ``max_jobs`` 0 sets no limit, ``max_waiting`` counts one queue's jobs that wait here."""
+
+    def __init__(self, floor: Floor, *, max_jobs: int, max_waiting: int, ahead: int) -> None:
+        """Begin without queues."""
+        self._floor, self._max_jobs, self._max_waiting, self._ahead = floor, max_jobs, max_waiting, ahead
+        self._of: dict[str, Credit] = {}
+
+    def returned(self, message: CreditReturned, clock: float) -> None:
+        """Take back a credit, or meet a queue that begins; one that is gone gets no more."""
+        if message.gone:
+            self._of.pop(message.queue, None)
+            self._floor.share.leave(message.queue)
+            return
+        self._floor.share.join(message.queue, message.weight, clock)
+        shallow_until = clock + (SHALLOW_S if message.shallow else 0.0)
+        self._of[message.queue] = Credit(rests_until=clock + message.retry_after_s, shallow_until=shallow_until)
+
+    def used_up(self, queue: str) -> None:
+        """Account for an offer."""
+        credit = self._of.get(queue)
+        if credit is not None:
+            credit.given = credit.idle = False
+
+    def rest(self, queue: str, until: float) -> None:
+        """Leave a queue alone, so that what it got back goes to another box."""
+        credit = self._of.get(queue)
+        if credit is not None:
+            credit.rests_until = until
+
+    def give(self, queue: str, free_cpus: float, clock: float) -> CreditGiven | None:
+        """Return the credit that a queue is due now, given from here on; None where it is due none."""
+        credit = self._of.get(queue)
+        if credit is None or credit.given or credit.rests_until > clock:
+            return None
+        room = self._has_room(queue, free_cpus)
+        if not room and (credit.shallow_until > clock or not self._stages_ahead()):
+            return None
+        credit.given = True
+        return CreditGiven(ahead=not room)
+
+    def _has_room(self, queue: str, free_cpus: float) -> bool:
+        """
+        Tell whether a job more of this queue may run or wait here.
+
+        Credits that busy queues hold count as jobs to come, so that the next room goes to the queue whose turn it is.
+        """
+        waiting, coming = self._floor.waiting(), self._coming()
+        under_most = not self._max_jobs or len(self._floor.running()) + len(waiting) + coming < self._max_jobs
+        of_queue = sum(1 for job in waiting if job.claim.queue == queue)
+        return free_cpus - coming > ROUNDING and under_most and of_queue < self._max_waiting
+
+    def _stages_ahead(self) -> bool:
+        return bool(self._ahead) and not self._floor.waiting() and not self._coming()
+
+    def _coming(self) -> int:
+        return sum(1 for credit in self._of.values() if credit.given and not credit.idle)

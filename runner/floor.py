@@ -1,0 +1,152 @@
+"""
+The floor of the box: all jobs that stand on it, who may go next, what the others wait for. Pure; times are handed in.
+
+``clock`` is the loop's clock in seconds, ``now`` wall time in epoch seconds, ``total`` all that the box may give out.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from runner.job import Key
+from runner.placement import Room, dominant_share, remaining, shortage
+from runner.records import ClaimedJob, Place
+from runner.share import FairShare
+from runner.standing import WAITS_AT_MOST, Standing
+from runner.units import format_duration
+
+
+class Floor:
+    """All jobs that stand on the box."""
+
+    def __init__(self, patience_s: float) -> None:
+        """Begin empty; ``patience_s`` is how long a job waits before it is given back, or reserves."""
+        self.jobs: dict[Key, Standing] = {}
+        self.share = FairShare()
+        self._patience_s = patience_s
+
+    def waiting(self) -> tuple[Standing, ...]:
+        """Return the jobs without compute, by arrival."""
+        return tuple(standing for standing in self.jobs.values() if standing.waits)
+
+    def running(self) -> tuple[Standing, ...]:
+        """Return the jobs that hold compute."""
+        return tuple(standing for standing in self.jobs.values() if standing.compute_held)
+
+    def free(self, total: Room) -> Room:
+        """Return what is not granted."""
+        return remaining(total, (standing.taken for standing in self.jobs.values()))
+
+    def holders(self) -> dict[str, str]:
+        """Return job ids by the uuid of the GPU that each holds."""
+        return {gpu.uuid: job.claim.id for job in self.jobs.values() for gpu in job.taken.gpus}
+
+    def hold(self, standing: Standing, place: Place, total: Room, clock: float) -> None:
+        """Let a job hold a place; its queue is charged for it from now on."""
+        standing.place, standing.compute_held = place, True
+        standing.ends_by = clock + standing.limit_s
+        self.share.take(standing.claim.queue, dominant_share(place, total), clock)
+
+    def let_go(self, standing: Standing, total: Room, clock: float) -> None:
+        """Take back the compute that a job holds."""
+        self.share.give_back(standing.claim.queue, dominant_share(standing.taken, total), clock)
+        standing.compute_held = False
+
+    def in_turn(self, clock: float) -> list[Standing]:
+        """Return the waiting jobs: those of the least charged queue first, then by arrival."""
+        waiting = list(self.waiting())
+        if len(waiting) > 1:
+            rank = {queue: place for place, queue in enumerate(self.share.order(clock))}
+            waiting.sort(key=lambda standing: (rank.get(standing.claim.queue, len(rank)), standing.since))
+        return waiting
+
+    def capped(self, claim: ClaimedJob, max_jobs: int) -> str:
+        """Say which count keeps a job from starting whatever is free, "" for none; ``max_jobs`` 0 is no limit."""
+        if max_jobs and len(self.running()) >= max_jobs:
+            return f"waits for one of {max_jobs} running jobs (max_jobs)"
+        of_user = claim.rights.user_max_running
+        if of_user is not None and self._of_user(claim) >= of_user:
+            return f"its user has {of_user} jobs running, as many as the queue allows (user_max_running)"
+        return ""
+
+    def _of_user(self, claim: ClaimedJob) -> int:
+        return sum(job.claim.queue == claim.queue and job.claim.job.user == claim.job.user for job in self.running())
+
+    def may_stage_ahead(self, standing: Standing, room: Room, *, most: int, now: float) -> bool:
+        """
+        Tell whether a job may be staged before it is granted.
+
+        One that stays until it starts may; one that will be given back is not worth it. ``most`` at a time are.
+        """
+        if standing.placed or not (standing.ahead or standing.kept(now)):
+            return False
+        ahead = sum(1 for job in self.waiting() if job.placed)
+        return ahead < most and standing.request.disk <= room.disk
+
+    def room_for(self, standing: Standing, total: Room, *, clock: float, now: float) -> Room:
+        """
+        Return what this job may take: all that is free, but for what a kept job before it reserves.
+
+        A job whose time limit ends it before the kept one could begin anyway may take that, too.
+        """
+        room = self.free(total)
+        kept = next((job for job in self.waiting() if self._reserves(job, clock=clock, now=now)), None)
+        if kept is None or kept is standing or clock + standing.limit_s <= self._begins_by(kept, total, clock):
+            return room
+        reserved = kept.still_needs
+        return msgspec.structs.replace(
+            room,
+            gpus=room.gpus[min(reserved.gpus, len(room.gpus)) :],
+            cpus=room.cpus - reserved.cpus,
+            memory=room.memory - reserved.memory,
+        )
+
+    def _reserves(self, standing: Standing, *, clock: float, now: float) -> bool:
+        """Out of patience and kept: what it waits for is no longer given to smaller ones."""
+        return clock - standing.since > self._patience_s and standing.kept(now)
+
+    def _begins_by(self, standing: Standing, total: Room, clock: float) -> float:
+        """Return when a waiting job could begin if every running one used its whole time limit."""
+        by_end = sorted(self.running(), key=lambda job: job.ends_by)
+        others = tuple(job.taken for job in self.jobs.values() if not job.compute_held and job is not standing)
+        for index, job in enumerate(by_end):
+            still = (*(other.taken for other in by_end[index + 1 :]), *others)
+            if not shortage(standing.request, remaining(total, still), have="free"):
+                return job.ends_by
+        return clock
+
+    def reason(self, standing: Standing, room: Room, clock: float) -> str:
+        """Say in one sentence what a job waits for."""
+        request = standing.still_needs
+        missing = shortage(request, room, have="free")
+        if not missing:
+            return "its GPU is held by another runner of this machine"
+        of_gpus = request.gpus > len(room.gpus)
+        holders = [job for job in self.running() if not of_gpus or (job.place is not None and job.place.gpus)]
+        if not holders:
+            return missing
+        first = min(holders, key=lambda job: job.ends_by)
+        what = _gpu_names(first.place) if of_gpus else "its share"
+        left = format_duration(max(0.0, first.ends_by - clock))
+        return f"{missing}: {first.claim.id} has {what}{WAITS_AT_MOST}{left} more"
+
+    def to_give_back(self, *, clock: float, now: float) -> tuple[Standing, ...]:
+        """
+        Return the jobs that waited long enough here.
+
+        Kept ones stay, but only the first of each queue: what waits behind it goes back, so that smaller ones are seen.
+        """
+        found: list[Standing] = []
+        queues: set[str] = set()
+        for standing in self.waiting():
+            first = standing.claim.queue not in queues
+            queues.add(standing.claim.queue)
+            impatient = not standing.placed and clock - standing.since > self._patience_s
+            if impatient and not (first and standing.kept(now)):
+                found.append(standing)
+        return tuple(found)
+
+
+def _gpu_names(place: Place | None) -> str:
+    gpus = place.gpus if place else ()
+    return "GPU " + ", ".join(str(gpu.index) for gpu in gpus)

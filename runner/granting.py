@@ -1,0 +1,70 @@
+"""
+What a job that waits may do now: be granted a place, be staged ahead of that, go on waiting, or never run here.
+
+Decides only, but for the GPU locks that a grant takes; inventory carries it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from runner.capacity import Capacity
+from runner.floor import Floor
+from runner.job import EndReason
+from runner.messages import Ended
+from runner.placement import choose, shortage
+from runner.records import ClaimedJob, Place
+from runner.standing import KEPT_AFTER_RELEASES, Standing
+
+BOXES_AGREE = 3
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """It cannot be granted now, and why in one sentence; it may be staged meanwhile."""
+
+    why: str
+    stage_ahead: bool = False
+
+
+@dataclass(frozen=True)
+class Granting:
+    """The rules of one box; ``max_jobs`` 0 sets no limit, ``ahead`` is how many jobs may be staged before a grant."""
+
+    floor: Floor
+    capacity: Capacity
+    box: str
+    patience_s: float
+    max_jobs: int
+    ahead: int
+
+    def next_step(self, standing: Standing, *, clock: float, now: float) -> Place | Waits | Ended:
+        """
+        Return the place that a job is granted, its GPUs locked; or that it waits; or that it ends here.
+
+        ``clock`` is the loop's clock in seconds, ``now`` wall time in epoch seconds.
+        """
+        total = self.capacity.total()
+        if standing.request.gpus > len(total.gpus) and not self.capacity.gpus_known:
+            return Waits("the GPUs of this box cannot be read now")
+        never = shortage(standing.request, self.capacity.at_best(), have="here")
+        if never and not standing.placed:
+            return self._refuse(standing.claim, never)
+        if capped := self.floor.capped(standing.claim, self.max_jobs):
+            return Waits(capped)
+        room = self.floor.room_for(standing, total, clock=clock, now=now)
+        place = choose(standing.still_needs, room)
+        if place is not None and self.capacity.lock(place):
+            return msgspec.structs.replace(place, disk=standing.request.disk)
+        stage_ahead = self.floor.may_stage_ahead(standing, room, most=self.ahead, now=now)
+        return Waits(self.floor.reason(standing, room, clock), stage_ahead)
+
+    def _refuse(self, claim: ClaimedJob, never: str) -> Ended:
+        """End a job that this box can never run: rejected where nobody else could, else left to the next box."""
+        message = f"this box can never run it: {never}"
+        refused_by = {*claim.note.refused_by, self.box}
+        # Released three times and back here each time: no other box took it, so this may well be the only one.
+        alone = claim.rights.own or claim.rights.sole_reader or claim.note.releases >= KEPT_AFTER_RELEASES
+        release_after_s = None if alone or len(refused_by) >= BOXES_AGREE else self.patience_s
+        return Ended(claim, EndReason.REJECTED, message, release_after_s=release_after_s, refused_here=True)
