@@ -141,7 +141,7 @@ class Cache(Stage[CacheMessage]):
                 await self._end(claim, EndReason.DISK_EXCEEDED, too_large)
                 self._staging.pop(claim.key, None)
                 return
-            await self.record(claim.key, StageRecord(staged, self.world.now()))
+            await self.trail.record(claim.key, StageRecord(staged, self.world.now()))
             await self._executor.tell(Staged(claim, staged))
         except Refused as error:
             image = isinstance(error, _ImageRefused)
@@ -164,7 +164,7 @@ class Cache(Stage[CacheMessage]):
         await self._outputs.tell(Ended(claim, reason, message))
 
     async def _fill_workspace(self, claim: ClaimedJob) -> StagedJob:
-        await self.tell_state(claim, "staging")
+        await self.trail.tell_state(claim, "staging")
         digest = await self._image(claim) if claim.runtime == "container" else ""
         workspace = await self._try(
             lambda: self.world.workspaces.create(claim.key, claim.attempt), f"workspace of {claim.key}"
@@ -182,7 +182,7 @@ class Cache(Stage[CacheMessage]):
         blob, cached = await self._blob(claim, item.url)
         with self._pinned(blob.digest):
             account = await self._put_in(workspace, item, blob.path)
-        await self.say(claim, f"input {item.path}: {format_size(blob.size)}{' from the cache' if cached else ''}")
+        await self.trail.say(claim, f"input {item.path}: {format_size(blob.size)}{' from the cache' if cached else ''}")
         return msgspec.structs.replace(account, url=item.url, cached=cached)
 
     async def _put_in(self, workspace: str, item: Input, source: str | None) -> InputAccount:
@@ -274,7 +274,7 @@ class Cache(Stage[CacheMessage]):
         digest = await self._try(lambda: images.resolve(name), f"image {name}")
         if digest is not None:
             return digest
-        await self.say(claim, f"pulling {name}")
+        await self.trail.say(claim, f"pulling {name}")
         return await self._try(lambda: images.pull(name, _ignore), f"image {name}", transfer=True)
 
     # Keeping it small

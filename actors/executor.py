@@ -159,7 +159,7 @@ class Executor(Stage[ExecutorMessage]):
         claim = attempt.claim
         runtime = self.world.containers.get(claim.runtime)
         outcome = await self._outcome(attempt, runtime)
-        await self.record(claim.key, ExitRecord(outcome, self.world.now()))
+        await self.trail.record(claim.key, ExitRecord(outcome, self.world.now()))
         if runtime is not None:
             await self._remove(attempt, runtime)
         del self._running[claim.key]
@@ -183,7 +183,7 @@ class Executor(Stage[ExecutorMessage]):
         try:
             running = await self._start(attempt, runtime)
         except BadInput as error:
-            await self.say(attempt.claim, str(error))
+            await self.trail.say(attempt.claim, str(error))
             return Outcome(EndReason.FAILED, str(error), exit_code=127, ended_at=self.world.now())
         except OutOfSpace as error:
             return Outcome(EndReason.DISK_FULL, str(error), ended_at=self.world.now())
@@ -206,11 +206,11 @@ class Executor(Stage[ExecutorMessage]):
         now = self.world.now()
         entry = await self._try(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
         if entry is None or entry.starting is None:
-            await self.record(claim.key, StartRecord(attempt.name, now))
+            await self.trail.record(claim.key, StartRecord(attempt.name, now))
         spec = attempt.spec(entry.starting.at if entry and entry.starting else now, int(self.config.job_shm))
         running = await self._try(lambda: runtime.start(spec), f"start of {attempt.name}")
         if entry is None or entry.starting is None:
-            await self.tell_state(claim, "running", f"on {self.world.box.hostname or self.world.box.id}")
+            await self.trail.tell_state(claim, "running", f"on {self.world.box.hostname or self.world.box.id}")
         await self._outputs.tell(Started(claim, attempt.staged, running.started_at))
         return running
 
@@ -240,8 +240,8 @@ class Executor(Stage[ExecutorMessage]):
         reason, message = await asyncio.shield(attempt.stop)
         if attempt.stopping_at is None:
             attempt.stopping_at = self.world.now()
-            await self.record(attempt.claim.key, StopRecord(reason, message, attempt.stopping_at))
-        await self.say(attempt.claim, f"stopping: {message}")
+            await self.trail.record(attempt.claim.key, StopRecord(reason, message, attempt.stopping_at))
+        await self.trail.say(attempt.claim, f"stopping: {message}")
         grace = float(attempt.claim.job.stop_grace)
         patience = Patience(try_s=grace + self.caller.patience.try_s)
         await self.caller.until_done(
@@ -276,7 +276,7 @@ class Executor(Stage[ExecutorMessage]):
                 return
             except OutOfSpace as error:
                 if attempt.stop.done():
-                    await self.say(attempt.claim, "the log was cut off: the disk is full")
+                    await self.trail.say(attempt.claim, "the log was cut off: the disk is full")
                     return  # what it wrote is deleted with its container, which gives room again
                 attempt.end(EndReason.DISK_FULL, f"its log cannot be kept: {error}")
             except RunnerError as error:
@@ -294,7 +294,7 @@ class Executor(Stage[ExecutorMessage]):
             async with asyncio.timeout(DRAIN_S + 3 * self.caller.patience.try_s):
                 await self._follow(attempt, runtime, silence_s=DRAIN_S)
         except TimeoutError:
-            await self.say(attempt.claim, "the log was cut off: something still holds it open")
+            await self.trail.say(attempt.claim, "the log was cut off: something still holds it open")
 
     # Faults
 
@@ -308,7 +308,7 @@ class Executor(Stage[ExecutorMessage]):
     async def _clear(self, attempt: Attempt, message: str) -> None:
         claim = attempt.claim
         outcome = Outcome(EndReason.RUNNER_FAULT, message, started_at=attempt.started_at, ended_at=self.world.now())
-        await self.record(claim.key, ExitRecord(outcome, self.world.now()))
+        await self.trail.record(claim.key, ExitRecord(outcome, self.world.now()))
         runtime = self.world.containers[claim.runtime]
         await self._remove(attempt, runtime)
         self._inventory.urgent(Released(claim.key, "compute"))

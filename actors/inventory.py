@@ -228,7 +228,7 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _write_why(self, standing: Standing, sentence: str) -> None:
         if standing.waits:
-            await self.record(standing.claim.key, WaitRecord(sentence, self.world.now()))
+            await self.trail.record(standing.claim.key, WaitRecord(sentence, self.world.now()))
 
     def _place(self, standing: Standing) -> None:
         standing.placed = True
@@ -236,7 +236,7 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _send_to_cache(self, standing: Standing) -> None:
         claim, disk = standing.claim, standing.request.disk
-        await self.record(claim.key, PlaceRecord(disk, self.world.now()))
+        await self.trail.record(claim.key, PlaceRecord(disk, self.world.now()))
         await self._cache.tell(Placed(claim, disk))
 
     def _grant(self, standing: Standing, place: Place) -> None:
@@ -250,7 +250,7 @@ class Inventory(Stage[InventoryMessage]):
         if place is None:
             return
         grant = Grant((place,))
-        await self.record(claim.key, GrantRecord(grant, self.world.now()))
+        await self.trail.record(claim.key, GrantRecord(grant, self.world.now()))
         self._executor.urgent(Granted(claim, grant))
         if not staged_before:
             await self._send_to_cache(standing)

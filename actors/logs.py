@@ -151,7 +151,7 @@ class Logs(Stage[LogsMessage]):
         """Send one job's spool to every sink of its queue, until the end is told or nothing came for a while."""
         pump = self._pump(key)
         pump.grew.clear()
-        entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
+        entry = await self.trail.entry(key)
         if entry is not None:
             claim = entry.claimed.claim
             for sink in (await self._sinks(claim)).values():
@@ -229,7 +229,7 @@ class Logs(Stage[LogsMessage]):
     # Retention
 
     async def _prune(self) -> None:
-        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        entries = await self.trail.in_flight()
         keep = frozenset(entry.key for entry in entries)
         before = self.world.now() - self.config.keep_spools
         await self.caller.until_done(lambda: self.world.spool.prune(before, keep), "old spools")

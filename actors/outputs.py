@@ -114,7 +114,7 @@ class Outputs(Stage[OutputsMessage]):
                 assert_never(message)
 
     async def _ended(self, message: Ended) -> None:
-        entry = await self._try(lambda: self.world.journal.entry(message.claim.key), "journal")
+        entry = await self.trail.entry(message.claim.key)
         outcome = Outcome(message.reason, message.message, ended_at=self.world.now())
         staged = entry.staged.staged if entry and entry.staged else None
         self._begin(
@@ -177,16 +177,16 @@ class Outputs(Stage[OutputsMessage]):
 
     async def _stored(self, leaving: Leaving, stored: StoreRecord) -> None:
         """Write that all is stored; from here on nothing of the job is needed on this box."""
-        await self.record(leaving.claim.key, stored)
+        await self.trail.record(leaving.claim.key, stored)
         await self._remove_workspace(leaving)
         await self._leave(leaving.claim, stored)
 
     async def _journal_end(self, leaving: Leaving) -> None:
         """Journal how it ended, where the executor did not do so already."""
         key = leaving.claim.key
-        entry = await self._try(lambda: self.world.journal.entry(key), f"journal of {key}")
+        entry = await self.trail.entry(key)
         if entry is None or entry.exited is None or entry.exited.outcome != leaving.outcome:
-            await self.record(key, ExitRecord(leaving.outcome, self.world.now()))
+            await self.trail.record(key, ExitRecord(leaving.outcome, self.world.now()))
 
     async def _leave(self, claim: ClaimedJob, stored: StoreRecord) -> None:
         """Tell the three that wait: all of it may be said again after a restart."""
@@ -214,14 +214,14 @@ class Outputs(Stage[OutputsMessage]):
         """Give a message back untried: no receipt, no fault, no attempt; the note counts it."""
         claim = leaving.claim
         receipt, decision = release_of(leaving, self.world.box.id)
-        await self.say(claim, f"given back to the queue: {receipt.message}")
+        await self.trail.say(claim, f"given back to the queue: {receipt.message}")
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
 
     async def _lost(self, leaving: Leaving) -> None:
         """Another box has the job: nothing of ours may stand where its results will."""
         claim = leaving.claim
         receipt = lost_receipt(claim, self.world.box.id)
-        await self.say(claim, "the claim was lost: nothing is stored here, the job goes on elsewhere")
+        await self.trail.say(claim, "the claim was lost: nothing is stored here, the job goes on elsewhere")
         await self._stored(leaving, StoreRecord(receipt, None, self.world.now()))
 
     async def _is_held(self, claim: ClaimedJob) -> bool:
@@ -249,18 +249,18 @@ class Outputs(Stage[OutputsMessage]):
         claim, ran = leaving.claim, leaving.outcome.started_at is not None
         if leaving.staged is None or not ran or not claim.job.outputs:
             return leaving, ()
-        entry = await self._try(lambda: self.world.journal.entry(claim.key), f"journal of {claim.key}")
+        entry = await self.trail.entry(claim.key)
         if entry is not None and entry.uploaded is not None:
             return leaving, entry.uploaded.outputs
-        await self.tell_state(claim, "storing")
+        await self.trail.tell_state(claim, "storing")
         try:
             accounts = await self._upload_all(leaving, leaving.staged)
         except RunnerError as error:
-            await self.say(claim, f"outputs could not be stored: {error}")
+            await self.trail.say(claim, f"outputs could not be stored: {error}")
             if leaving.outcome.reason is EndReason.SUCCEEDED:
                 leaving = leaving.failing(EndReason.OUTPUT_FAILED, str(error))
             return leaving, tuple(OutputAccount(output.path, problem=str(error)) for output in claim.job.outputs)
-        await self.record(claim.key, UploadRecord(accounts, self.world.now()))
+        await self.trail.record(claim.key, UploadRecord(accounts, self.world.now()))
         return leaving, accounts
 
     async def _upload_all(self, leaving: Leaving, staged: StagedJob) -> tuple[OutputAccount, ...]:
@@ -283,7 +283,7 @@ class Outputs(Stage[OutputsMessage]):
 
     async def _upload_file(self, claim: ClaimedJob, output: Output, file: CollectedFile) -> OutputAccount:
         if file.problem:
-            await self.say(claim, f"output {file.path}: {file.problem}")
+            await self.trail.say(claim, f"output {file.path}: {file.problem}")
             return OutputAccount(file.path, problem=file.problem)
         if not output.url:
             return OutputAccount(file.path, bytes=file.bytes, problem="no url says where it should be stored")
@@ -317,7 +317,7 @@ class Outputs(Stage[OutputsMessage]):
     async def _store_log(self, leaving: Leaving) -> tuple[SpoolSeal, str]:
         claim = leaving.claim
         if leaving.outcome.reason is not EndReason.SUCCEEDED:
-            await self.say(claim, f"{leaving.outcome.reason.value}: {leaving.outcome.message}")
+            await self.trail.say(claim, f"{leaving.outcome.reason.value}: {leaving.outcome.message}")
         seal = await self._try(lambda: self.world.spool.seal(claim.key, claim.attempt), f"spool of {claim.key}")
         results = self._results(claim)
         if results is None:
@@ -394,7 +394,7 @@ class Outputs(Stage[OutputsMessage]):
 
     async def _prune(self) -> None:
         now, world = self.world.now(), self.world
-        entries = await self._try(world.journal.in_flight, "journal")
+        entries = await self.trail.in_flight()
         keep = frozenset(entry.staged.staged.workspace for entry in entries if entry.staged)
         keep |= frozenset(str(entry.key) for entry in entries)
         await self._try(lambda: world.workspaces.prune(now - self.config.keep_workspaces, keep), "old workspaces")

@@ -190,7 +190,7 @@ class Poller(Stage[PollerMessage]):
         self._leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble)
         await self._until_alone(queue)
         self._directory.enter(queue.identity, QueueEntry(queue.name, self.ref, self._results))
-        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        entries = await self.trail.in_flight()
         for entry in entries:
             if entry.claimed.claim.queue == queue.identity:
                 self._take_up(entry)
@@ -273,7 +273,7 @@ class Poller(Stage[PollerMessage]):
         """Journal a delivery and send it on its way; False where it was not offered to inventory."""
         claim, problem = self._intake().claim(delivery, self.world.now())
         async with self._alone_with(claim.key):
-            entry = await self._entry(claim.key)
+            entry = await self.trail.entry(claim.key)
             if entry is not None and self._known(entry, claim, delivery):
                 await self._retake(entry, delivery)
                 return False
@@ -286,10 +286,10 @@ class Poller(Stage[PollerMessage]):
             if not await self.leases.stands(delivery.token, claim.claimed_at, self.world.now()):
                 return False
             self.leases.held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
-            await self.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
+            await self.trail.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
             if await self._ended_elsewhere(claim):
                 return False
-        await self.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
+        await self.trail.tell_state(claim, "waiting", f"claimed from {self.queue_name}")
         return await self._send_on(claim, problem, ahead=ahead)
 
     def _earlier_one_runs(self, entry: JournalEntry | None, claim: ClaimedJob) -> bool:
@@ -312,7 +312,7 @@ class Poller(Stage[PollerMessage]):
         stored = await self._standing_receipt(claim)
         if stored is None:
             return False
-        await self.record(claim.key, StoreRecord(stored, decision_of(stored, claim), self.world.now()))
+        await self.trail.record(claim.key, StoreRecord(stored, decision_of(stored, claim), self.world.now()))
         self._start(self._settle, claim.key, name=f"settle {claim.key}")
         return True
 
@@ -339,9 +339,6 @@ class Poller(Stage[PollerMessage]):
             lock = self._locks[key] = asyncio.Lock()
         return lock
 
-    async def _entry(self, key: Key) -> JournalEntry | None:
-        return await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
-
     def _known(self, entry: JournalEntry, claim: ClaimedJob, delivery: Delivery) -> bool:
         """Tell whether the journal has this very attempt: it runs, or its verdict stands."""
         if claim.attempt > entry.claimed.claim.attempt or _is_lost(entry):
@@ -360,7 +357,7 @@ class Poller(Stage[PollerMessage]):
             await self._try_to_carry_out(held, entry.stored.decision)
             return
         self.leases.held[entry.key] = held
-        await self.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
+        await self.trail.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
         if entry.stored is not None:
             self._start(self._settle, entry.key, name=f"settle {entry.key}")
 
@@ -423,7 +420,7 @@ class Poller(Stage[PollerMessage]):
         self._start(self._tell_lost, key, held, name=f"lost {key}")
 
     async def _tell_lost(self, key: Key, held: Held) -> None:
-        entry = await self._entry(key)
+        entry = await self.trail.entry(key)
         if entry is not None and entry.stored is None:  # else its verdict is on its way, and settling finds out
             self._tell_stages(StopJob(key, held.attempt, EndReason.LEASE_LOST, self.world.now()))
 
@@ -454,13 +451,13 @@ class Poller(Stage[PollerMessage]):
         """Carry out the verdict that stands in the journal; one that was carried out is left alone."""
         await self._ready.wait()
         async with self._alone_with(key):
-            entry = await self._entry(key)
+            entry = await self.trail.entry(key)
             if entry is None or entry.stored is None or entry.settled is not None:
                 return
             held = self.leases.held.get(key)
             if held is not None and entry.stored.decision is not None:
                 await self._try_to_carry_out(held, entry.stored.decision)
-            await self.record(key, SettleRecord(self.world.now()))
+            await self.trail.record(key, SettleRecord(self.world.now()))
             self.leases.held.pop(key, None)
             self._stop_told.discard(entry.claimed.claim.id)
         self.ref.urgent(_Done())
@@ -503,7 +500,7 @@ class Poller(Stage[PollerMessage]):
         """Whether claims are to be settled here; before the queue is open, only the journal can tell."""
         if self._ready.is_set():
             return bool(self.leases.held)
-        entries = await self.caller.until_done(self.world.journal.in_flight, "journal")
+        entries = await self.trail.in_flight()
         names = {(entry.claimed.claim.source, entry.claimed.claim.queue_name) for entry in entries}
         return (self.source, self.queue_name) in names
 

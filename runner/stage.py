@@ -14,14 +14,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from runner.calls import Caller, Patience
 from runner.errors import RunnerError
 from runner.job import EndReason, Key
 from runner.kernel import Actor
-from runner.receipt import Event
-from runner.records import ClaimedJob, FaultRecord, JournalRecord
+from runner.records import ClaimedJob, FaultRecord
+from runner.trail import Trail
 
 if TYPE_CHECKING:
     from runner.config import Config
@@ -68,6 +66,7 @@ class Stage(Actor[M]):
         self.world = world
         self.faults = faults
         self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
+        self.trail = Trail(world, self.caller)
         # Jobs to end on arrival: told to every stage, since only one of them holds the job.
         self._marks: dict[Key, tuple[StopJob, float]] = {}
 
@@ -85,33 +84,6 @@ class Stage(Actor[M]):
         if found is None or found[0].attempt != claim.attempt or found[0].at < claim.claimed_at:
             return None
         return found[0]
-
-    # The journal and the spool
-
-    async def record(self, key: Key, record: JournalRecord) -> None:
-        """Write to the journal, for as long as it takes."""
-        await self.caller.until_done(lambda: self.world.journal.append(key, record), f"journal of {key}")
-
-    async def say(self, claim: ClaimedJob, text: str) -> None:
-        """Add a line of the runner's own to the job's log; a courtesy that never fails a job."""
-        await self._append(claim, "runner", text.encode() + b"\n")
-
-    async def tell_state(self, claim: ClaimedJob, state: str, message: str = "") -> None:
-        """Add a state change to the job's spool, for those who follow it elsewhere."""
-        facts = {"action": state, "job_id": claim.id, "attempt": claim.attempt, "queue": claim.queue_name}
-        logger.info("job %s", state, extra=facts)
-        event = Event(claim.key, claim.id, self.world.now(), state, claim.attempt, message)
-        await self._append(claim, "event", msgspec.json.encode(event))
-
-    async def _append(self, claim: ClaimedJob, stream: str, data: bytes) -> None:
-        try:
-            await self.caller.once(
-                lambda: self.world.spool.append(claim.key, claim.attempt, stream, data), f"spool of {claim.key}"
-            )
-        except RunnerError as error:
-            logger.warning(
-                "a line is missing in a job's log", extra={"action": "say", "job_id": claim.id, "reason": str(error)}
-            )
 
     # Housekeeping
 
@@ -137,7 +109,7 @@ class Stage(Actor[M]):
         Raises:
             TooManyFaults: the budget is used up; the journal says that it was this job.
         """
-        await self.say(claim, "".join(traceback.format_exception(error)))
+        await self.trail.say(claim, "".join(traceback.format_exception(error)))
         logger.error(
             "a job's own task failed",
             exc_info=error,
@@ -151,10 +123,10 @@ class Stage(Actor[M]):
 
     async def blame(self, key: Key) -> None:
         """Record that this job's task made the runner end; twice in one stage, and it is not replayed."""
-        entry = await self.caller.until_done(lambda: self.world.journal.entry(key), f"journal of {key}")
+        entry = await self.trail.entry(key)
         before = entry.faulted if entry else None
         times = before.times + 1 if before is not None and before.stage == self.name else 1
-        await self.record(key, FaultRecord(self.name, times, self.world.now()))
+        await self.trail.record(key, FaultRecord(self.name, times, self.world.now()))
 
     async def blaming(self, key: Key, work: Awaitable[None]) -> None:
         """

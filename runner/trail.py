@@ -1,0 +1,59 @@
+"""
+What is written of a job on its way: its records in the journal, the runner's own lines in its log.
+
+A record is written for as long as it takes, before the world is touched; a line is a courtesy that never fails a job.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from runner.calls import Caller
+from runner.errors import RunnerError
+from runner.job import Key
+from runner.ports import World
+from runner.receipt import Event
+from runner.records import ClaimedJob, JournalEntry, JournalRecord
+
+logger = logging.getLogger(__name__)
+
+
+class Trail:
+    """The journal and the spool of all jobs, as one stage of the ring uses them."""
+
+    def __init__(self, world: World, caller: Caller) -> None:
+        """Keep what to write with."""
+        self._world, self._caller = world, caller
+
+    async def record(self, key: Key, record: JournalRecord) -> None:
+        """Write to the journal, for as long as it takes."""
+        await self._caller.until_done(lambda: self._world.journal.append(key, record), f"journal of {key}")
+
+    async def entry(self, key: Key) -> JournalEntry | None:
+        """Read what the journal knows of a job, for as long as it takes; None where it knows nothing."""
+        return await self._caller.until_done(lambda: self._world.journal.entry(key), f"journal of {key}")
+
+    async def in_flight(self) -> tuple[JournalEntry, ...]:
+        """Read every job that is not settled, for as long as it takes."""
+        return await self._caller.until_done(self._world.journal.in_flight, "journal")
+
+    async def say(self, claim: ClaimedJob, text: str) -> None:
+        """Add a line of the runner's own to the job's log."""
+        await self._append(claim, "runner", text.encode() + b"\n")
+
+    async def tell_state(self, claim: ClaimedJob, state: str, message: str = "") -> None:
+        """Add a state change to the job's spool, for those who follow it elsewhere."""
+        facts = {"action": state, "job_id": claim.id, "attempt": claim.attempt, "queue": claim.queue_name}
+        logger.info("job %s", state, extra=facts)
+        event = Event(claim.key, claim.id, self._world.now(), state, claim.attempt, message)
+        await self._append(claim, "event", msgspec.json.encode(event))
+
+    async def _append(self, claim: ClaimedJob, stream: str, data: bytes) -> None:
+        append = lambda: self._world.spool.append(claim.key, claim.attempt, stream, data)  # noqa: E731 - one call, named
+        try:
+            await self._caller.once(append, f"spool of {claim.key}")
+        except RunnerError as error:
+            facts = {"action": "say", "job_id": claim.id, "reason": str(error)}
+            logger.warning("a line is missing in a job's log", extra=facts)
