@@ -7,8 +7,9 @@ Never touches a queue or a container. A job stands here from its offer until the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -19,13 +20,13 @@ from runner.credits import Credits
 from runner.directory import Directory
 from runner.floor import Floor
 from runner.granting import Granting, Waits
+from runner.handover import Handover
 from runner.job import EndReason
 from runner.kernel import Ref
 from runner.messages import (
     CreditReturned,
     Ended,
     GpusAsked,
-    Granted,
     JobAdopted,
     Offered,
     Placed,
@@ -36,7 +37,7 @@ from runner.messages import (
 )
 from runner.placement import request_of
 from runner.ports import World
-from runner.records import ClaimedJob, Grant, GrantRecord, Place, PlaceRecord, WaitRecord
+from runner.records import ClaimedJob, Place
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
 from runner.standing import Standing
 
@@ -85,20 +86,12 @@ class Inventory(Stage[InventoryMessage]):
         directory: Directory,
     ) -> None:
         super().__init__(config, world, faults)
-        self._cache, self._executor, self._outputs, self._directory = cache, executor, outputs, directory
+        self._executor, self._outputs, self._directory = executor, outputs, directory
+        self._handover = Handover(self.trail, world.now, cache=cache, executor=executor)
         self._capacity = Capacity(world, cpu_only=config.cpu_only)
         self._floor = Floor(float(config.patience))
-        self._granting = Granting(
-            self._floor,
-            self._capacity,
-            box=world.box.id,
-            patience_s=float(config.patience),
-            max_jobs=config.max_jobs,
-            ahead=config.ahead,
-        )
-        self._credits = Credits(
-            self._floor, max_jobs=config.max_jobs, max_waiting=config.max_waiting, ahead=config.ahead
-        )
+        self._granting = Granting(self._floor, self._capacity, config, box=world.box.id)
+        self._credits = Credits(self._floor, config)
         self._draining = False
         # What comes by the clock may stand once of each kind, however long this actor waits for something.
         self._stands: set[type[ProbeReported | _Turn]] = set()
@@ -221,45 +214,25 @@ class Inventory(Stage[InventoryMessage]):
             case _:
                 assert_never(step)
 
-    def _tell_why(self, standing: Standing, sentence: str) -> None:
+    def _tell_why(self, standing: Standing, why: str) -> None:
         """Journal the reason where its kind changed; the seconds in it are those of that moment."""
-        if standing.is_news(sentence):
-            self._in_task(standing, self._write_why, sentence, name="why")
-
-    async def _write_why(self, standing: Standing, sentence: str) -> None:
-        if standing.waits:
-            await self.trail.record(standing.claim.key, WaitRecord(sentence, self.world.now()))
+        if standing.is_news(why):
+            self._in_task(standing, "why", partial(self._handover.explain, standing, why))
 
     def _place(self, standing: Standing) -> None:
         standing.placed = True
-        self._in_task(standing, self._send_to_cache, name="place")
-
-    async def _send_to_cache(self, standing: Standing) -> None:
-        claim, disk = standing.claim, standing.request.disk
-        await self.trail.record(claim.key, PlaceRecord(disk, self.world.now()))
-        await self._cache.tell(Placed(claim, disk))
+        self._in_task(standing, "place", partial(self._handover.place, standing))
 
     def _grant(self, standing: Standing, place: Place) -> None:
-        staged_before = standing.placed
-        standing.placed = True
+        placed_before, standing.placed = standing.placed, True
         self._floor.hold(standing, place, self._capacity.total(), self._clock)
-        self._in_task(standing, self._send_to_executor, staged_before, name="grant")
+        self._in_task(standing, "grant", partial(self._handover.grant, standing, placed_before=placed_before))
 
-    async def _send_to_executor(self, standing: Standing, staged_before: bool) -> None:  # noqa: FBT001 - passed on by name
-        claim, place = standing.claim, standing.place
-        if place is None:
-            return
-        grant = Grant((place,))
-        await self.trail.record(claim.key, GrantRecord(grant, self.world.now()))
-        self._executor.urgent(Granted(claim, grant))
-        if not staged_before:
-            await self._send_to_cache(standing)
-
-    def _in_task(self, standing: Standing, work: Callable[..., object], *args: object, name: str) -> None:
+    def _in_task(self, standing: Standing, name: str, work: Callable[[], Awaitable[None]]) -> None:
         claim = standing.claim
         task = f"{name} {claim.key} {claim.attempt}"
         self.cancel_task(task)
-        self.start_soon(work, standing, *args, name=task, on_error=lambda error: _JobFailed(claim, error))  # type: ignore[arg-type]
+        self.start_soon(work, name=task, on_error=lambda error: _JobFailed(claim, error))
 
     # Jobs leave
 
@@ -315,6 +288,5 @@ class Inventory(Stage[InventoryMessage]):
         free, clock = self._floor.free(self._capacity.total()), self._clock
         for queue in self._floor.share.order(clock):
             entry = self._directory.find(queue)
-            credit = self._credits.give(queue, free.cpus, clock) if entry is not None else None
-            if entry is not None and credit is not None:
+            if entry is not None and (credit := self._credits.give(queue, free.cpus, clock)) is not None:
                 entry.poller.urgent(credit)

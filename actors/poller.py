@@ -285,7 +285,8 @@ class Poller(Stage[PollerMessage]):
                 return False
             if not await self.leases.stands(delivery.token, claim.claimed_at, self.world.now()):
                 return False
-            self.leases.held[claim.key] = Held(delivery.token, claim.id, claim.attempt)
+            held = Held(delivery.token, claim.id, claim.attempt)
+            self.leases.hold(claim.key, held, age_s=self.world.now() - claim.claimed_at)
             await self.trail.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, self.world.now()))
             if await self._ended_elsewhere(claim):
                 return False

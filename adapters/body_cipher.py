@@ -34,6 +34,11 @@ class BodyCipher:
         self._key_path = key_path
         self._aead: AESGCM | None = None
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the next encryption takes microseconds."""
+        return self._aead is not None
+
     def encrypt(self, plain: bytes, context: str) -> bytes:
         """Return nonce and ciphertext, bound to ``context``: they decrypt under the same one only."""
         nonce = secrets.token_bytes(NONCE_BYTES)

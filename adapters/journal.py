@@ -32,7 +32,7 @@ from runner.records import ClaimRecord, JournalEntry, JournalRecord, SettleRecor
 T = TypeVar("T")
 PRUNE_AT_ONCE = 500
 BATCH_MAX = 256
-_SEVERAL = (ClaimRecord, StoreRecord, SettleRecord)
+IN_PLACE_BYTES = 16 << 10
 
 
 class JournalReader:
@@ -131,6 +131,7 @@ class SqliteJournal(JournalReader):
         self._writing = open_writer(path)
         cipher = BodyCipher(key_path)
         super().__init__(path, cipher)
+        self._bodies = cipher
         self._writer = JournalWriter(self._writing, cipher)
         must_not_wait(self._writing)
         self._remembered = Remembered()
@@ -144,7 +145,7 @@ class SqliteJournal(JournalReader):
         def remember(begins: int) -> None:
             self._remembered.take_in(key, record, begins=bool(begins))
 
-        await self._committed(lambda writer: writer.write(key, record), remember, _needs_of(record))
+        await self._committed(lambda writer: writer.write(key, record), remember, self._needs_of(record))
 
     async def entry(self, key: Key) -> JournalEntry | None:
         if (known := self._remembered.find(key)) is not None:
@@ -180,6 +181,13 @@ class SqliteJournal(JournalReader):
             if self._commit is None:
                 self._begin_commit()
         return await work.done
+
+    def _needs_of(self, record: JournalRecord) -> _Needs:
+        if isinstance(record, ClaimRecord):
+            # The first one loads the cipher, and a long one takes a while to encrypt.
+            return _Needs(quick=self._bodies.is_loaded and len(record.body) <= IN_PLACE_BYTES)
+        to_disk = isinstance(record, StoreRecord)
+        return _Needs(to_disk, transaction=to_disk or isinstance(record, SettleRecord), quick=not to_disk)
 
     def _commit_in_place(self, work: _Work) -> bool:
         """Commit now; False, and nothing done, where that would have to wait."""
@@ -232,11 +240,6 @@ class SqliteJournal(JournalReader):
         results: list[int | RunnerError] = [work.run(self._writer) for work in batch]
         self._writing.execute("COMMIT")
         return results
-
-
-def _needs_of(record: JournalRecord) -> _Needs:
-    waits = isinstance(record, (ClaimRecord, StoreRecord))
-    return _Needs(isinstance(record, StoreRecord), transaction=isinstance(record, _SEVERAL), quick=not waits)
 
 
 def _nothing(_: int) -> None:

@@ -1,8 +1,8 @@
 """
-One thread for blocking calls, which nobody has to wait for when the program ends.
+Threads for blocking calls, which nobody has to wait for when the program ends.
 
-A call into a file server that went away can block for ever. It then holds up this thread and the calls behind it,
-never the event loop, and never the end of the process: the thread is a daemon and no exit handler joins it.
+A call into a file server that went away can block for ever. It then holds up its thread and the calls behind it,
+never the event loop, and never the end of the process: the threads are daemons and no exit handler joins them.
 """
 
 from __future__ import annotations
@@ -25,19 +25,26 @@ WAITING_MAX = 1000
 
 
 class Worker(Executor):
-    """Runs calls one after the other in a thread of its own, started by the first call."""
+    """
+    Runs calls in order, each in the next free one of ``threads`` threads, which start as they are needed.
 
-    def __init__(self, name: str) -> None:
+    With one thread, the default, calls never overlap.
+    """
+
+    def __init__(self, name: str, *, threads: int = 1) -> None:
         self._name = name
-        # Calls that wait for the thread, with what carries each result back; None ends the thread.
+        self._threads_max = threads
+        # Calls that wait for a thread, with what carries each result back; None ends a thread.
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads = 0
+        # Calls accepted and not yet done.
+        self._under_way = 0
         self._closed = False
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """
-        Await ``function`` run in the thread. When cancelled before its turn it is not run, else it runs to its end.
+        Await ``function`` run in a thread. When cancelled before its turn it is not run, else it runs to its end.
 
         Raises:
             Unavailable: the worker is closed, or a thousand calls wait already because one hangs.
@@ -80,24 +87,27 @@ class Worker(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as Executor has it
-        """Let the thread end after the calls that wait already, and return at once; idempotent."""
+        """Let the threads end after the calls that wait already, and return at once; idempotent."""
         with self._lock:
             self._closed = True
-            if self._thread is not None:
+            for _ in range(self._threads):
                 self._calls.put(None)
 
     def _accept(self, call: Callable[[], None]) -> None:
         with self._lock:
             if self._closed or self._calls.qsize() >= WAITING_MAX:
                 raise Unavailable(f"{self._name}: closed" if self._closed else f"{self._name}: does not answer")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            self._under_way += 1
+            if self._threads < min(self._threads_max, self._under_way):
+                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+                self._threads += 1
             self._calls.put(call)
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+            with self._lock:
+                self._under_way -= 1
 
 
 def _unless_cancelled(done: asyncio.Future[T], outcome: Callable[..., None], value: object) -> None:

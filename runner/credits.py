@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.config import Config
 from runner.floor import Floor
 from runner.messages import CreditGiven, CreditReturned
 
@@ -30,11 +31,11 @@ class Credit:
 
 
 class Credits:
-    """Credits by queue; ``max_jobs`` 0 sets no limit, ``max_waiting`` counts one queue's jobs that wait here."""
+    """Credits by queue."""
 
-    def __init__(self, floor: Floor, *, max_jobs: int, max_waiting: int, ahead: int) -> None:
+    def __init__(self, floor: Floor, config: Config) -> None:
         """Begin without queues."""
-        self._floor, self._max_jobs, self._max_waiting, self._ahead = floor, max_jobs, max_waiting, ahead
+        self._floor, self._config = floor, config
         self._of: dict[str, Credit] = {}
 
     def returned(self, message: CreditReturned, clock: float) -> None:
@@ -76,13 +77,13 @@ class Credits:
 
         Credits that busy queues hold count as jobs to come, so that the next room goes to the queue whose turn it is.
         """
-        waiting, coming = self._floor.waiting(), self._coming()
-        under_most = not self._max_jobs or len(self._floor.running()) + len(waiting) + coming < self._max_jobs
+        waiting, coming, most = self._floor.waiting(), self._coming(), self._config.max_jobs
+        under_most = not most or len(self._floor.running()) + len(waiting) + coming < most
         of_queue = sum(1 for job in waiting if job.claim.queue == queue)
-        return free_cpus - coming > ROUNDING and under_most and of_queue < self._max_waiting
+        return free_cpus - coming > ROUNDING and under_most and of_queue < self._config.max_waiting
 
     def _stages_ahead(self) -> bool:
-        return bool(self._ahead) and not self._floor.waiting() and not self._coming()
+        return bool(self._config.ahead) and not self._floor.waiting() and not self._coming()
 
     def _coming(self) -> int:
         return sum(1 for credit in self._of.values() if credit.given and not credit.idle)

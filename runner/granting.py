@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from runner.capacity import Capacity
+from runner.config import Config
 from runner.floor import Floor
 from runner.job import EndReason
 from runner.messages import Ended
@@ -30,14 +31,12 @@ class Waits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Granting:
-    """The rules of one box; ``max_jobs`` 0 sets no limit, ``ahead`` is how many jobs may be staged before a grant."""
+    """The rules of one box, by its id."""
 
     floor: Floor
     capacity: Capacity
+    config: Config
     box: str
-    patience_s: float
-    max_jobs: int
-    ahead: int
 
     def next_step(self, standing: Standing, *, clock: float, now: float) -> Place | Waits | Ended:
         """
@@ -51,13 +50,13 @@ class Granting:
         never = shortage(standing.request, self.capacity.at_best(), have="here")
         if never and not standing.placed:
             return self._refuse(standing.claim, never)
-        if capped := self.floor.capped(standing.claim, self.max_jobs):
+        if capped := self.floor.capped(standing.claim, self.config.max_jobs):
             return Waits(capped)
         room = self.floor.room_for(standing, total, clock=clock, now=now)
         place = choose(standing.still_needs, room)
         if place is not None and self.capacity.lock(place):
             return msgspec.structs.replace(place, disk=standing.request.disk)
-        stage_ahead = self.floor.may_stage_ahead(standing, room, most=self.ahead, now=now)
+        stage_ahead = self.floor.may_stage_ahead(standing, room, most=self.config.ahead, now=now)
         return Waits(self.floor.reason(standing, room, clock), stage_ahead)
 
     def _refuse(self, claim: ClaimedJob, never: str) -> Ended:
@@ -66,5 +65,5 @@ class Granting:
         refused_by = {*claim.note.refused_by, self.box}
         # Released three times and back here each time: no other box took it, so this may well be the only one.
         alone = claim.rights.own or claim.rights.sole_reader or claim.note.releases >= KEPT_AFTER_RELEASES
-        release_after_s = None if alone or len(refused_by) >= BOXES_AGREE else self.patience_s
+        release_after_s = None if alone or len(refused_by) >= BOXES_AGREE else float(self.config.patience)
         return Ended(claim, EndReason.REJECTED, message, release_after_s=release_after_s, refused_here=True)

@@ -36,8 +36,13 @@ class Leases:
         """Begin without claims."""
         self._queue, self._caller, self._lost, self._trouble = queue, caller, lost, trouble
         self.held: dict[Key, Held] = {}
-        # Tokens that were renewed for an answer just now, and when, in loop seconds.
+        # Tokens that were claimed, or renewed for an answer, just now, and when, in loop seconds.
         self._fresh: dict[str, float] = {}
+
+    def hold(self, key: Key, held: Held, *, age_s: float) -> None:
+        """Take in a claim that the broker gave so many seconds ago."""
+        self.held[key] = held
+        self._fresh[held.token] = asyncio.get_running_loop().time() - age_s
 
     async def renew_all(self) -> None:
         """Renew every claim at once; takes at most a third of the lease."""
@@ -60,7 +65,7 @@ class Leases:
         """
         Renew one claim, however long the broker is away, and tell whether it is still ours.
 
-        One that was renewed for this within a second is not renewed again: a lease is many times as long.
+        One that was claimed, or renewed for this, within a second is not renewed again: a lease is many times as long.
         """
         held = self.held.get(key)
         if held is None:

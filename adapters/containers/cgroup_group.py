@@ -7,9 +7,9 @@ import errno
 import os
 import signal
 import time
-from pathlib import Path
 
 from adapters.containers.cgroup_files import UNIFIED, write
+from adapters.files import read_small
 
 _FREEZE_LIMIT_S = 2.0
 _EMPTY_LIMIT_S = 5.0
@@ -37,8 +37,8 @@ class Group:
     def pids(self) -> set[int]:
         """Return all processes in it."""
         for directory in self._directories.values():
-            with contextlib.suppress(OSError), open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file:
-                return {int(line) for line in file}
+            with contextlib.suppress(OSError), open(os.path.join(directory, "cgroup.procs"), "rb", buffering=0) as file:
+                return set(map(int, file.read().split()))
         return set()
 
     def kill(self) -> None:
@@ -122,7 +122,7 @@ class Group:
 
     def _text(self, hierarchy: str, name: str) -> str:
         try:
-            return Path(self._directories[hierarchy], name).read_text(encoding="ascii")
+            return read_small(f"{self._directories[hierarchy]}/{name}").decode("ascii")
         except (OSError, KeyError):
             return ""
 

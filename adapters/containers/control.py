@@ -23,7 +23,7 @@ import stat
 
 import msgspec
 
-from adapters.files import explained, write_new, write_whole
+from adapters.files import explained, read_small, write_new, write_whole
 from adapters.trees import remove_tree
 from runner.errors import BadInput
 from runner.job import ID_PATTERN
@@ -51,6 +51,9 @@ class Record(msgspec.Struct, frozen=True):
     uid: int | None = None
     groups: dict[str, str] = {}
     wrapped: bool = False
+
+
+_DECODE = msgspec.json.Decoder(Record).decode
 
 
 class Pids(msgspec.Struct, frozen=True):
@@ -84,8 +87,7 @@ class Control:
     def record(self) -> Record | None:
         """Return what was written before the start; None where nothing was, or a kill tore it."""
         try:
-            with open(self._file("spec"), "rb") as file:
-                return msgspec.json.decode(file.read(), type=Record)
+            return _DECODE(read_small(self._file("spec")))
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
 
@@ -126,16 +128,15 @@ class Control:
     def pids(self) -> Pids | None:
         """Return who claimed the attempt; None: nobody did."""
         try:
-            with open(self._file("pid"), encoding="ascii") as file:
-                found = [int(line) for line in file.read().split("\n")[:-1]]
+            found = [int(line) for line in read_small(self._file("pid")).split(b"\n")[:-1]]
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Pids(*found[:2]) if found else Pids(0)
 
     def exit_code(self) -> int | None:
         """Return the exit code, None where the starter did not get to write it."""
-        with contextlib.suppress(OSError, ValueError), open(self._file("exit"), encoding="ascii") as file:
-            return int(file.read())
+        with contextlib.suppress(OSError, ValueError):
+            return int(read_small(self._file("exit")))
         return None
 
     def ended_at(self) -> float | None:

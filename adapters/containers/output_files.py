@@ -37,7 +37,7 @@ class OutputFile:
     async def read(self) -> bytes:
         """Return what comes next, at most 64 KiB; empty where nothing is there yet."""
         length = CHUNK_MAX_BYTES if self._end is None else min(CHUNK_MAX_BYTES, self._end - self._offset)
-        if length <= 0 or not self._is_open():
+        if length <= 0 or not self._is_open() or os.fstat(self._descriptor).st_size <= self._offset:
             return b""
         data = self._read_from_memory(length)
         if data is None:

@@ -26,12 +26,14 @@ from adapters.containers.starter import install_script
 from adapters.containers.tree import Tree
 from adapters.containers.uids import CLAIMS, Uids, mapped
 from adapters.files import explained, names_in
+from adapters.worker import Worker
 from runner.errors import Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
 
 _EMPTYING_PAUSE_S = 0.05
 _REMOVE_LIMIT_S = 20.0
+_THREADS_MAX = 32
 
 
 class ProcessContainers:
@@ -67,6 +69,7 @@ class ProcessContainers:
         self._preparing = threading.Lock()
         # Who ended, in this and in earlier lives of the runner.
         self._exits = Exits()
+        self._threads = Worker("containers", threads=_THREADS_MAX)
 
     def confinement(self) -> Confinement:
         """Return how this box keeps jobs apart, for ``doctor``. Blocks some milliseconds at the first call."""
@@ -86,7 +89,7 @@ class ProcessContainers:
             OutOfSpace: the disk of the state directory is full.
         """
         control = self._control(spec.name)
-        await asyncio.to_thread(self._start, spec, control)
+        await self._threads.run(self._start, spec, control)
         running = self._running(control)
         if running is None:
             raise Unavailable(f"start {spec.name}: it was removed meanwhile")
@@ -121,7 +124,7 @@ class ProcessContainers:
             raise Unavailable(f"wait for {name}: there is no such container: it was never started, or was removed")
         if control.exit_code() is None:
             # Nobody watches over the rest any more.
-            await asyncio.to_thread(self._tree(control, record).kill)
+            await self._threads.run(self._tree(control, record).kill)
         return self._ending(control, record).exit(self._now())
 
     async def stop(self, name: str, grace_s: float) -> None:
@@ -130,8 +133,8 @@ class ProcessContainers:
         if record is None:
             return
         tree = self._tree(control, record)
-        if await asyncio.to_thread(tree.pids):
-            await asyncio.to_thread(tree.terminate)
+        if await self._threads.run(tree.pids):
+            await self._threads.run(tree.terminate)
             await self._emptied(tree, self._exits.watch(control), grace_s)
         await self._kill(control, tree)
 
@@ -143,12 +146,11 @@ class ProcessContainers:
             Unavailable: a process of it does not die.
         """
         control = self._control(name)
-        with explained("remove a container", control.path), contextlib.suppress(FileNotFoundError):
-            lock = await self._locked(control)
-            try:
-                await asyncio.to_thread(self._forget, control)
-            finally:
-                os.close(lock)
+        give_up_at = asyncio.get_running_loop().time() + _REMOVE_LIMIT_S
+        while not await self._threads.run(self._ended_and_forgotten, control):
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise Unavailable(f"remove {name}: it is being started and does not get on: look at the disk")
+            await asyncio.sleep(_EMPTYING_PAUSE_S)
         self._exits.forget(name)
 
     async def list_ours(self) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ class ProcessContainers:
 
     async def stats(self, name: str) -> Usage:
         tree = self.tree(name)
-        return await asyncio.to_thread(tree.used) if tree else Usage()
+        return await self._threads.run(tree.used) if tree else Usage()
 
     def tree(self, name: str) -> Tree | None:
         """Return the processes of a container, None where there is no such container."""
@@ -166,6 +168,7 @@ class ProcessContainers:
 
     async def close(self) -> None:
         self._exits.close()
+        self._threads.shutdown()
 
     def _control(self, name: str) -> Control:
         return Control(self._root, name)
@@ -209,35 +212,42 @@ class ProcessContainers:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.wait({ended})
-                while await asyncio.to_thread(tree.pids):  # noqa: ASYNC110 - only the kernel could tell, and does not
+                while await self._threads.run(tree.pids):  # noqa: ASYNC110 - only the kernel could tell, and does not
                     await asyncio.sleep(_EMPTYING_PAUSE_S)
 
     async def _kill(self, control: Control, tree: Tree) -> None:
         """Kill until also the starter is gone: a start that is under way may still bring processes."""
         ended = self._exits.watch(control)
         while True:
-            if not await asyncio.to_thread(tree.kill):
+            if not await self._threads.run(tree.kill):
                 raise Unavailable(_immortal(control, tree))
             if ended.done():
                 return
             await asyncio.wait({ended}, timeout=_EMPTYING_PAUSE_S)
 
-    async def _locked(self, control: Control) -> int:
-        """Return the lock of a container without a starter; ends one that lives."""
-        give_up_at = asyncio.get_running_loop().time() + _REMOVE_LIMIT_S
-        while True:
-            record = control.record()
-            if record is not None:
-                await self._kill(control, self._tree(control, record))
+    def _ended_and_forgotten(self, control: Control) -> bool:
+        """End and forget a container in one go; False while a starter of it still lives."""
+        with explained("remove a container", control.path), contextlib.suppress(FileNotFoundError):
+            self._kill_all(control)
             lock = control.try_lock()
-            if lock is not None:
-                return lock
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise Unavailable(f"remove {control.name}: it is being started and does not get on: look at the disk")
-            await asyncio.sleep(_EMPTYING_PAUSE_S)
+            if lock is None:
+                return False
+            try:
+                # A starter that lived until just now may have begun something since.
+                self._forget(control, self._kill_all(control))
+            finally:
+                os.close(lock)
+        return True
 
-    def _forget(self, control: Control) -> None:
+    def _kill_all(self, control: Control) -> Record | None:
         record = control.record()
+        if record is not None:
+            tree = self._tree(control, record)
+            if not tree.kill():
+                raise Unavailable(_immortal(control, tree))
+        return record
+
+    def _forget(self, control: Control, record: Record | None) -> None:
         if record is not None:
             Group(record.groups).remove()
             if record.uid is not None and self._uids and self._uids.holds(record.uid, control.path):

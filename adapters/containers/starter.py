@@ -6,13 +6,14 @@ Each start has a thread of its own, since entering a view changes a thread for g
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import fcntl
 import os
+import queue
 import select
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 
 import msgspec
@@ -66,8 +67,20 @@ def launch(start: Launch, lock: int) -> int:
         Unavailable: it could not begin, and nothing of it runs.
         OSError: the same, by the system's refusal.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="start of a job") as alone:
-        return alone.submit(_launch, start, lock).result()
+    outcomes: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+
+    def launch_alone() -> None:
+        try:
+            outcomes.put(_launch(start, lock))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+            outcomes.put(error)
+
+    # Without the bookkeeping of `threading`, which costs more than the rest of it.
+    _thread.start_new_thread(launch_alone, ())
+    outcome = outcomes.get()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _launch(start: Launch, lock: int) -> int:

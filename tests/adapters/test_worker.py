@@ -105,3 +105,17 @@ def test_the_program_ends_while_a_call_hangs() -> None:
         "began.wait()"
     )
     assert 0 == subprocess.run([sys.executable, "-c", program], timeout=LONG_S, check=False).returncode
+
+
+def test_several_threads_take_calls_that_overlap_and_there_are_no_more_of_them() -> None:
+    async def main() -> None:
+        worker, met = Worker("test", threads=3), threading.Barrier(3)
+        numbers = await asyncio.gather(*(worker.run(met.wait, LONG_S) for _ in range(6)))
+        assert sorted(numbers) == [0, 0, 1, 1, 2, 2]
+        used = {await worker.run(threading.get_ident) for _ in range(20)}
+        threads = {thread.ident for thread in threading.enumerate() if thread.name == "test"}
+        assert 3 == len(threads)
+        assert used <= threads
+        worker.shutdown()
+
+    asyncio.run(main())
