@@ -194,8 +194,7 @@ class Cache(Stage[CacheMessage]):
         return await self.caller.once(lambda: self._making_room(place), f"input {item.path}", try_s=limit)
 
     async def _upload(self, claim: ClaimedJob, url: str) -> Blob:
-        entry = self._directory.find(claim.queue)
-        results = entry.results if entry else None
+        results = self._directory.results(claim.queue)
         if results is None:
             raise Unavailable(f"input {url}: the result backend of queue {claim.queue_name} is away")
         path = self.world.blobs.new_file()

@@ -31,6 +31,10 @@ class Patience(msgspec.Struct, frozen=True):
     most_s: float = 15.0
 
 
+COURTESY = Patience(try_s=300.0, all_s=600.0)
+"""For what a job's end does not depend on."""
+
+
 class Caller:
     """Calls ports; ``jitter`` returns a number from 0 to 1."""
 

@@ -46,6 +46,11 @@ class Directory:
         """Return a queue's entry, None where it is away."""
         return self._entries.get(queue)
 
+    def results(self, queue: str) -> Results | None:
+        """Return a queue's result backend, None where it has none or is away."""
+        entry = self._entries.get(queue)
+        return entry.results if entry is not None else None
+
     def all(self) -> tuple[QueueEntry, ...]:
         """Return every entry, in order of arrival."""
         return tuple(self._entries.values())
