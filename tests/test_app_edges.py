@@ -9,7 +9,8 @@ import asyncio
 import msgspec
 import pytest
 
-from runner.app import Runner, RunningControl
+from runner.app import Runner
+from runner.control import RunningControl
 from runner.credential import CredentialFile
 from runner.errors import ConfigurationError
 from runner.receipt import QueueRow

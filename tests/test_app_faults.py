@@ -8,7 +8,8 @@ import asyncio
 
 import pytest
 
-from runner.app import RunningControl, build, drain
+from runner.app import build, drain
+from runner.control import RunningControl
 from runner.errors import ConfigurationError, OutOfSpace, Refused, Unavailable
 from runner.job import EndReason, Verdict
 from runner.messages import StopJob

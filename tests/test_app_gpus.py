@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runner.app import RunningControl
+from runner.control import RunningControl
 from runner.errors import Unavailable
 from runner.job import EndReason
 from tests.fakes.faults import hangs, raises

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from adapters.journal import SqliteJournal
-from runner.app import RunningControl
+from runner.control import RunningControl
 from runner.errors import Unavailable
 from runner.job import EndReason, Key, Verdict, make_key
 from runner.ports import Journal

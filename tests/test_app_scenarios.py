@@ -9,7 +9,8 @@ import asyncio
 import msgspec
 import pytest
 
-from runner.app import Runner, RunningControl, drain
+from runner.app import Runner, drain
+from runner.control import RunningControl
 from runner.errors import Refused
 from runner.job import EndReason, Verdict
 from runner.messages import StopCredits, StopFetching

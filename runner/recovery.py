@@ -1,0 +1,96 @@
+"""
+What earlier lives left: their jobs re-enter at their own stages, their containers are removed once no job owns them.
+
+Crash-only: there is no other way to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+
+from runner.calls import Patience
+from runner.errors import RunnerError
+from runner.job import EndReason
+from runner.messages import Ended, JobAdopted
+from runner.records import JournalEntry
+from runner.ring import Ring
+
+logger = logging.getLogger(__name__)
+
+STOPPED_TWICE = 2
+REAP_S = 600.0
+REAP_EVERY_S = 600.0
+REMOVAL_S = 30.0
+
+
+class Recovery:
+    """Takes back what the journal holds, and clears away what it does not."""
+
+    def __init__(self, ring: Ring) -> None:
+        """Keep whom to tell."""
+        self._ring, self._world, self._caller = ring, ring.world, ring.caller
+
+    async def adopt(self) -> None:
+        """Let every journaled job re-enter at its own stage; only then may queues be read."""
+        entries = await self._ring.trail.in_flight()
+        for entry in sorted(entries, key=_adopted_at):
+            if _is_deadly(entry):
+                await self._end_unseen(entry)
+            else:
+                for stage in self._ring.stages:
+                    stage.urgent(JobAdopted(entry))
+        logger.info("jobs taken back", extra={"action": "adopt", "jobs": len(entries)})
+
+    async def reap_regularly(self) -> None:
+        """Remove containers of this box that no journaled job owns, for ever."""
+        while True:
+            await self._reap()
+            await asyncio.sleep(REAP_EVERY_S)
+
+    async def _end_unseen(self, entry: JournalEntry) -> None:
+        """End a job that made the runner end twice before anything of it is replayed: first its container."""
+        claim = entry.claimed.claim
+        runtime = self._world.containers.get(claim.runtime)
+        if runtime is not None and entry.starting is not None:
+            name = entry.starting.container
+            try:
+                patience = Patience(try_s=self._caller.patience.try_s, all_s=REMOVAL_S)
+                await self._caller.until_done(lambda: runtime.remove(name), f"removal of {name}", patience)
+            except RunnerError as error:
+                logger.warning("a container is left over", extra={"action": "remove", "reason": str(error)})
+        text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
+        self._ring.address("outputs").urgent(Ended(claim, EndReason.RUNNER_FAULT, text))
+
+    async def _reap(self) -> None:
+        """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not work."""
+        patience = Patience(try_s=self._caller.patience.try_s, all_s=REAP_S)
+        for runtime in self._world.containers.values():
+            try:
+                for name in await self._caller.until_done(runtime.list_ours, "containers", patience):
+                    if not await self._owned_now(name):
+                        remove = functools.partial(runtime.remove, name)
+                        await self._caller.until_done(remove, f"removal of {name}", patience)
+            except RunnerError as error:
+                logger.warning("containers were not reaped", extra={"action": "reap", "reason": str(error)})
+
+    async def _owned_now(self, name: str) -> bool:
+        return name in _containers_of(await self._ring.trail.in_flight())
+
+
+def _is_deadly(entry: JournalEntry) -> bool:
+    """Tell whether this job's own task made the runner end twice in one stage."""
+    return entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE and entry.stored is None
+
+
+def _adopted_at(entry: JournalEntry) -> int:
+    """Say when a job is adopted: what holds a grant comes first, for what only waits would be granted the same."""
+    if _is_deadly(entry):
+        return 1
+    return 0 if entry.granted is not None else 2
+
+
+def _containers_of(entries: tuple[JournalEntry, ...]) -> frozenset[str]:
+    """Name the containers of jobs that run as far as the journal knows."""
+    return frozenset(entry.starting.container for entry in entries if entry.starting and entry.exited is None)
