@@ -12,8 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -21,8 +20,8 @@ from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
 from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
-from runner.ports import Broker, World
-from runner.receipt import QueueRow, SourceRow
+from runner.ports import World
+from runner.source import BrokenFiles, Pollers, Source, StandingPoller
 from runner.stage import FaultBudget, Stage
 
 logger = logging.getLogger(__name__)
@@ -55,53 +54,6 @@ class _Closed(msgspec.Struct, frozen=True):
 SourcesMessage = SourcesAsked | QueueStateTold | QueueClosed | StopFetching | _Scanned | _Listed | _Closed
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """A poller as it stands: the file that it reads with, what that opened, and its queue."""
-
-    file: CredentialFile
-    credential: Credential
-    broker: Broker
-    queue: str
-
-
-class Pollers(Protocol):
-    """How pollers come and go; the composition root knows what they are made of. They outlive sources that crash."""
-
-    def standing(self) -> tuple[Standing, ...]:
-        """Return those that were started and not ended."""
-        ...
-
-    def start(self, poller: Standing) -> None:
-        """Start the poller of one queue."""
-        ...
-
-    def change(self, file: CredentialFile, credential: Credential, queue: str) -> None:
-        """Let a poller go on with other rights, also where it was finishing."""
-        ...
-
-    def finish(self, source: str, queue: str) -> None:
-        """Let a poller fetch no more; it says when its last claim is settled."""
-        ...
-
-    async def end(self, source: str, queue: str) -> None:
-        """Stop one and forget it."""
-        ...
-
-
-@dataclass
-class Source:
-    """One credential file in use."""
-
-    file: CredentialFile
-    credential: Credential
-    broker: Broker
-    reason: str = ""
-    # By queue: each has a poller.
-    rows: dict[str, QueueRow] = field(default_factory=dict)
-    # The file is gone or points elsewhere: nothing new is fetched, and what runs is finished.
-    finishing: bool = False
-
-
 class Sources(Stage[SourcesMessage]):
     """Keeps pollers in step with credential files."""
 
@@ -115,8 +67,7 @@ class Sources(Stage[SourcesMessage]):
         self._match = re.compile(config.queue_match) if config.queue_match else None
         self._mismatch = re.compile(config.queue_mismatch) if config.queue_mismatch else None
         self._sources: dict[str, Source] = {}
-        # Files that cannot be used, by name; each reason is logged once per content.
-        self._broken: dict[str, CredentialFile] = {}
+        self._broken = BrokenFiles()
         self._wanted: dict[str, CredentialFile] = {}
         self._stopping = False
 
@@ -129,11 +80,11 @@ class Sources(Stage[SourcesMessage]):
         self.start_soon(self._list_loop, name="list")
         yield
 
-    def _take_over(self, poller: Standing) -> None:
+    def _take_over(self, poller: StandingPoller) -> None:
         """Know a poller again that outlived its sources; it is told anew whatever its file says, or that it is gone."""
         unlike_any = msgspec.structs.replace(poller.file, content="")
         source = self._sources.setdefault(poller.file.file, Source(unlike_any, poller.credential, poller.broker))
-        source.rows[poller.queue] = QueueRow(poller.queue, state="opening")
+        source.add(poller.queue)
 
     async def receive(self, message: SourcesMessage) -> None:
         """Handle one message."""
@@ -143,7 +94,9 @@ class Sources(Stage[SourcesMessage]):
             case _Listed():
                 self._listed(message)
             case QueueStateTold():
-                self._state_told(message)
+                source = self._sources.get(message.source)
+                if source is not None:
+                    source.told(message.queue, message.state, message.depth)
             case QueueClosed():
                 self._close_poller(message)
             case _Closed():
@@ -153,7 +106,7 @@ class Sources(Stage[SourcesMessage]):
                 for source in self._sources.values():
                     self._finish(source)
             case SourcesAsked():
-                message.reply.answer(self._table())
+                message.reply.answer(self._broken.table(self._sources.values()))
             case _:
                 assert_never(message)
 
@@ -183,33 +136,25 @@ class Sources(Stage[SourcesMessage]):
                 self._finish(source)
         for file in files:
             self._apply(file)
-        self._broken = {name: file for name, file in self._broken.items() if name in self._wanted}
+        self._broken.keep_only(self._wanted)
 
     def _apply(self, file: CredentialFile) -> None:
         source = self._sources.get(file.file)
         if file.credential is None:
             # What it said before stands until it says something else, or goes: an editor may be at work.
-            self._report(file, file.reason)
+            self._broken.report(file, file.reason)
             return
-        self._broken.pop(file.file, None)
+        self._broken.mended(file.file)
         if source is None:
             self._open(file, file.credential)
         elif source.file.content != file.content or source.finishing:
             self._change(source, file, file.credential)
 
-    def _report(self, file: CredentialFile, reason: str) -> None:
-        known = self._broken.get(file.file)
-        if known is None or (known.content, known.reason) != (file.content, reason):
-            logger.error(
-                "a credential file cannot be used", extra={"action": "scan", "source": file.file, "reason": reason}
-            )
-        self._broken[file.file] = msgspec.structs.replace(file, reason=reason)
-
     def _open(self, file: CredentialFile, credential: Credential) -> None:
         try:
             broker = self.world.open_broker(credential)
         except RunnerError as error:
-            self._report(file, str(error))
+            self._broken.report(file, str(error))
             return
         if file.warning:
             logger.warning("credential file", extra={"action": "scan", "source": file.file, "reason": file.warning})
@@ -218,7 +163,7 @@ class Sources(Stage[SourcesMessage]):
 
     def _change(self, source: Source, file: CredentialFile, credential: Credential) -> None:
         """New rights go to the pollers at once; another service is another source, opened when the old one is done."""
-        if (credential.kind, credential.url) != (source.credential.kind, source.credential.url):
+        if not source.serves_as(credential):
             self._finish(source)
             return
         source.file, source.credential, source.finishing = file, credential, False
@@ -263,20 +208,11 @@ class Sources(Stage[SourcesMessage]):
         source.reason = message.reason
         for queue in message.queues:
             if queue not in source.rows and self._wants(queue):
-                source.rows[queue] = QueueRow(queue, state="opening")
-                self._pollers.start(Standing(source.file, source.credential, source.broker, queue))
+                self._pollers.start(source.add(queue))
 
     def _wants(self, queue: str) -> bool:
         matches = self._match is None or self._match.search(queue) is not None
         return matches and not (self._mismatch is not None and self._mismatch.search(queue))
-
-    def _state_told(self, message: QueueStateTold) -> None:
-        source = self._sources.get(message.source)
-        row = source.rows.get(message.queue) if source is not None else None
-        if source is None or row is None:
-            return
-        depth = row.depth if message.depth is None and message.state == row.state else message.depth
-        source.rows[message.queue] = QueueRow(message.queue, depth, message.state)
 
     def _close_poller(self, message: QueueClosed) -> None:
         task = f"close {message.source} {message.queue}"
@@ -300,22 +236,3 @@ class Sources(Stage[SourcesMessage]):
             wanted = self._wanted.get(message.source)
             if wanted is not None and not self._stopping:
                 self._apply(wanted)
-
-    def _table(self) -> tuple[SourceRow, ...]:
-        rows = [
-            SourceRow(name, source.credential.kind, self._state(source), self._why(name), tuple(source.rows.values()))
-            for name, source in self._sources.items()
-        ]
-        unused = [file for name, file in self._broken.items() if name not in self._sources]
-        rows += [SourceRow(file.file, "", "unusable", file.reason) for file in unused]
-        return tuple(sorted(rows, key=lambda row: row.file))
-
-    def _why(self, name: str) -> str:
-        """Say what is wrong with a file in use: now unusable, or its service does not answer."""
-        broken = self._broken.get(name)
-        return f"as it was before: {broken.reason}" if broken is not None else self._sources[name].reason
-
-    def _state(self, source: Source) -> str:
-        if source.finishing:
-            return "finishing"
-        return "unreachable" if source.reason else "in use"

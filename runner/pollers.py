@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from actors.poller import Poller
-from actors.sources import Standing
 from runner.credential import Credential, CredentialFile
 from runner.messages import CredentialChanged, StopFetching
 from runner.ports import Broker
 from runner.ring import EDGE, Ring
+from runner.source import StandingPoller
 
 END_S = 5.0
 
@@ -21,15 +21,15 @@ class QueuePollers:
         """Begin without any."""
         self._ring = ring
         # By the poller's name: what it reads with now, so that a restarted one has the newest rights.
-        self._standing: dict[str, Standing] = {}
+        self._standing: dict[str, StandingPoller] = {}
         self._finishing: set[str] = set()
         self._brokers: list[Broker] = []
 
-    def standing(self) -> tuple[Standing, ...]:
+    def standing(self) -> tuple[StandingPoller, ...]:
         """Return those that were started and not ended."""
         return tuple(self._standing.values())
 
-    def start(self, poller: Standing) -> None:
+    def start(self, poller: StandingPoller) -> None:
         """Start the poller of one queue, in the edge group: its failures are its own."""
         name = _name(poller.file.file, poller.queue)
         self._standing[name] = poller
