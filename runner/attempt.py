@@ -74,7 +74,8 @@ class Attempt:
         )
 
     def _reason(self, ended: Exit) -> tuple[EndReason, str]:
-        if self.stop.done() and self.stopping_at is not None and ended.ended_at >= self.stopping_at:
+        at_the_latest = ended.ended_at + ended.coarse_s
+        if self.stop.done() and self.stopping_at is not None and at_the_latest >= self.stopping_at:
             return self.stop.result()
         if self.stop.done() and ended.code != 0 and self.stop.result()[0] is EndReason.DISK_FULL:
             return self.stop.result()  # the full disk that cut its log off may well have been what it died of

@@ -13,6 +13,8 @@ from runner.ports import Exit
 from runner.receipt import Usage
 
 _CLAIM_PAUSE_S = 0.01
+_TICK_S = 0.01  # files get the time of the last tick; the slowest kernels have a hundred a second
+_WHOLE_S = 1.0  # ext4 with small inodes, among others, keeps whole seconds only
 
 
 class Exits:
@@ -130,9 +132,15 @@ class Ending:
             message = _unknown(not_started=not_started)
             return Exit(None, now, not_started=not_started, message=message, usage=self._usage())
         oom = code != 0 and self._group.oom_kills() > 0
-        # A file's clock ticks every few milliseconds only, so that it can lag behind the start.
-        ended_at = max(self._control.ended_at() or now, self._started_at)
-        return Exit(code, ended_at, oom=oom, usage=self._usage())
+        ended_at, coarse_s = self._ended_at() or (now, 0.0)
+        return Exit(code, ended_at, coarse_s=coarse_s, oom=oom, usage=self._usage())
+
+    def _ended_at(self) -> tuple[float, float] | None:
+        """Return when the exit code was written, and by how much a file's clock can lag, also behind the start."""
+        written_at = self._control.ended_at()
+        if written_at is None:
+            return None
+        return max(written_at, self._started_at), _WHOLE_S if written_at.is_integer() else _TICK_S
 
     def _usage(self) -> Usage:
         seconds = self._group.cpu_seconds()

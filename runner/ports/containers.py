@@ -45,11 +45,13 @@ class Running(msgspec.Struct, frozen=True):
 class Exit(msgspec.Struct, frozen=True):
     """
     How a container ended. ``code`` is 128+n for signal n, None where nobody knows; ``oom``: the memory limit killed it;
-    ``message`` carries a start error in the runtime's own words.
+    ``message`` carries a start error in the runtime's own words; ``ended_at`` may be early by up to ``coarse_s``, as a
+    coarse clock is.
     """
 
     code: int | None
     ended_at: float
+    coarse_s: float = 0.0
     oom: bool = False
     not_started: bool = False
     message: str = ""

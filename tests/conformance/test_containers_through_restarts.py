@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.conformance.container_harness import MEMORY_BYTES, OTHER_BOX, Harness
 from tests.conformance.container_steps import LIMIT_S, OBEDIENT, STUBBORN, end, output, ran, until_it_says
 
 pytestmark = pytest.mark.integration
+
+SLEEPING = "import time; time.sleep(60)"
 
 
 def test_a_name_starts_once_however_often_it_is_asked(harness: Harness) -> None:
@@ -122,6 +125,23 @@ def test_stop_kills_what_ignores_it_with_all_its_children(harness: Harness) -> N
 async def _a_moment() -> None:
     """Give a process that should be gone the time of a few beats."""
     await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.1)
+
+
+def test_what_a_stop_ended_ended_after_it_was_asked_for(harness: Harness) -> None:
+    """However soon: by its end a job is told apart from one that ended by itself before anybody could stop it."""
+
+    async def main() -> None:
+        async with harness.open() as containers:
+            for name in ("first", "second", "third"):
+                await containers.start(harness.spec(name, "python3", "-c", SLEEPING))
+                asked_at = time.time()
+                await containers.stop(name, 0)
+                ended = await end(containers, name)
+                assert asked_at <= ended.ended_at + ended.coarse_s
+                assert ended.ended_at <= time.time()
+                await containers.remove(name)
+
+    asyncio.run(main())
 
 
 def test_stop_and_remove_of_the_unknown_and_of_the_ended_are_no_errors(harness: Harness) -> None:

@@ -27,6 +27,7 @@ class Container:
 class FakeContainers:
     """
     A job's command is ``run SECONDS EXIT LINES``. Told to stop, it takes ``stopping_s`` and ends ``code_when_stopped``.
+    When it ended is told by a clock that is behind by ``coarse_s``.
 
     The ledger: how often each name was started, and that what runs at once fits the box.
     """
@@ -37,6 +38,7 @@ class FakeContainers:
         self.starts: Counter[str] = Counter()
         self.most_at_once = 0
         self.stopping_s, self.code_when_stopped = 0.0, 143
+        self.coarse_s = 0.0
 
     async def start(self, spec: ContainerSpec) -> Running:
         if spec.name not in self.containers:
@@ -86,7 +88,7 @@ class FakeContainers:
         one = self.containers[name]
         while one.ends_at > self._now():
             await asyncio.sleep(min(1.0, one.ends_at - self._now()))
-        return Exit(one.code, one.ends_at)
+        return Exit(one.code, one.ends_at - self.coarse_s, coarse_s=self.coarse_s)
 
     async def stop(self, name: str, grace_s: float) -> None:
         one = self.containers.get(name)
