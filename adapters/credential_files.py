@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import msgspec
 
+from adapters.folder_urls import NO_PATH, queue_url_problem, results_url_problem
 from adapters.shape import convert, misfit, nearest
 from runner.credential import Credential, Rights
 from runner.units import Duration
@@ -29,7 +30,6 @@ _URL_KINDS = {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": 
 _AWS = re.compile(r"^\s*aws_(access_key_id|secret_access_key)\s*=", re.MULTILINE | re.IGNORECASE)
 _GOOGLE_TYPES = ("service_account", "authorized_user", "external_account")
 _PLACE = re.compile(r"\(at (line \d+, column \d+|end of document)\)")
-_FOLDER = re.compile(r"folder:///[^?#]*(\?queue=[^&#]+)?")
 
 
 class Unusable(ValueError):
@@ -159,8 +159,9 @@ def _check_folder_url(key: str, url: str) -> None:
     scheme, found, _ = url.partition("://")
     if found and scheme in _URL_KINDS | {"http": "", "https": "", "gs": ""}:
         raise Unusable(f"{key}: {scheme}:// is not served yet for kind folder: write folder:///absolute/path")
-    if not _FOLDER.fullmatch(url) or ".." in url.split("/") or "\0" in url:
-        raise Unusable(f"{key} must be folder:// and an absolute path without .., as in folder:///var/queue")
+    problem = results_url_problem(url) if key == "results" else queue_url_problem(url)
+    if problem or ".." in url.split("/"):
+        raise Unusable(f"{key} {problem or NO_PATH}")
 
 
 def _credential(file: FolderFile) -> Credential:

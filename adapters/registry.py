@@ -13,9 +13,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from adapters.box import measure_box
+from adapters.folder_urls import queue_location, results_directory
 from adapters.state_dir import StateDir
 from runner.config import Config
 from runner.credential import Credential, Rights
@@ -37,23 +37,9 @@ def open_broker(credential: Credential, box: Box) -> Broker:
 def _folder_broker(credential: Credential, box: Box) -> Broker:
     from adapters.queues.folder import FolderBroker
 
-    root, queue = folder_of(credential.url)
-    path = os.path.join(root, queue) if queue else root
-    single = bool(queue) or credential.rights.own
+    path, single = queue_location(credential.url)
+    single = single or credential.rights.own
     return FolderBroker(path, box_id=box.id, now=time.time, lease_s=float(credential.lease), single=single)
-
-
-def folder_of(url: str) -> tuple[str, str]:
-    """
-    Split a ``folder://`` URL into its directory and the queue it names, "" for none.
-
-    Raises:
-        ConfigurationError: it is no absolute ``folder://`` URL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "folder" or parts.netloc or not parts.path.startswith("/"):
-        raise ConfigurationError(f"{url}: write folder:///absolute/path")
-    return os.path.normpath(unquote(parts.path)), parse_qs(parts.query).get("queue", [""])[0]
 
 
 def open_results(credential: Credential, queue: str, box: Box) -> Results | None:
@@ -62,14 +48,12 @@ def open_results(credential: Credential, queue: str, box: Box) -> Results | None
     from adapters.results.folder import FolderResults
 
     if credential.rights.results:
-        root, _ = folder_of(credential.rights.results)
-        return FolderResults(os.path.join(root, queue), box_id=box.id)
+        return FolderResults(results_directory(credential.rights.results, queue), box_id=box.id)
     if credential.kind != "folder":
         return None
-    root, name = folder_of(credential.url)
-    single = credential.rights.own or name
-    path = os.path.join(root, name) if single else queue_directory(root, queue)
-    return FolderResults(os.path.join(path, "results"), box_id=box.id)
+    path, single = queue_location(credential.url)
+    root = path if single or credential.rights.own else queue_directory(path, queue)
+    return FolderResults(os.path.join(root, "results"), box_id=box.id)
 
 
 def open_store(url: str, rights: Rights, *, umask: int | None = None) -> Store:

@@ -16,6 +16,7 @@ from actors.inventory import Inventory
 from actors.logs import Logs
 from actors.outputs import Outputs
 from actors.sources import Sources
+from adapters.folder_urls import folder_url
 from runner.config import Config
 from runner.control import RunningControl
 from runner.credential import Credential, CredentialFile, Rights
@@ -90,7 +91,7 @@ def build(config: Config, world: World) -> Runner:
 
 def _own_queue(config: Config) -> CredentialFile:
     """The box's own queue: local and owner only, so its jobs may use paths and run as processes."""
-    url = f"folder://{config.state_dir}/queue"
+    url = folder_url(f"{config.state_dir}/queue")
     rights = Rights(runtime="process", paths=("/",), stores=("folder://",), own=True, sole_reader=True)
     return CredentialFile("(own queue)", url, Credential("folder", url, rights, lease=config.lease))
 

@@ -11,7 +11,6 @@ import os
 import uuid
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
@@ -41,25 +40,6 @@ class Layout:
         return f"{self.root}/{part}/{name}" if name else f"{self.root}/{part}"
 
 
-def queue_location(url: str) -> tuple[str, bool]:
-    """
-    Return the directory that a ``folder:`` URL names, and whether it names exactly one queue.
-
-    ``folder:///q?queue=train`` is the queue in ``/q/train``. ``folder:///q`` may be one queue or the parent of several.
-
-    Raises:
-        ConfigurationError: it is no absolute folder URL, or the queue's name is a path.
-    """
-    parts = urlsplit(url)
-    root = unquote(parts.path)
-    if parts.scheme != "folder" or parts.netloc or not root.startswith("/"):
-        raise ConfigurationError(f"queue URL {url!r}: write folder:///absolute/path or folder:///path?queue=name")
-    names = parse_qs(parts.query).get("queue", [])
-    if not names:
-        return os.path.normpath(root), False
-    return os.path.join(os.path.normpath(root), checked_name(names[0])), True
-
-
 def queue_directory(root: str, name: str) -> str:
     """Return the directory of the queue that people call ``name``: ``root`` itself, or the one of this name in it."""
     root = os.path.normpath(root)
@@ -75,9 +55,14 @@ def checked_name(name: str) -> str:
     Raises:
         ConfigurationError: it is a path, hidden, or empty.
     """
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
+    if not is_name(name):
         raise ConfigurationError(f"queue name {name!r}: it names a directory: no slash, no leading dot, not empty")
     return name
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a queue's name can be a directory's."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
 
 
 def is_queue(path: str) -> bool:

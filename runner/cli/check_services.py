@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from runner.cli.books import box_id
 from runner.cli.check_box import existing
+from runner.cli.paths import own_queue
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
@@ -64,7 +64,7 @@ async def sources(config: Config) -> list[Check]:
 
     own = Path(config.state_dir) / "queue"
     found = "will be made at its first use" if not is_queue(str(own)) else "is there"
-    checks = [Check("own queue", "ok" if config.own_queue else "warn", f"folder://{own} {found}")]
+    checks = [Check("own queue", "ok" if config.own_queue else "warn", f"{own_queue(Path(config.state_dir))} {found}")]
     if not config.certs_dir:
         return [*checks, Check("certs", "ok", "no directory is watched: the box serves its own queue alone")]
     if not os.access(config.certs_dir, os.R_OK | os.X_OK):
@@ -109,7 +109,9 @@ async def _queues(config: Config, name: str, credential: Credential) -> Check:
 
 def _folder_problem(url: str) -> str:
     """Say why a queue directory could not be used, or not be made."""
-    path = Path(urlsplit(url).path)
+    from adapters.folder_urls import queue_location
+
+    path = Path(queue_location(url)[0])
     place = existing(path)
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return ""

@@ -124,6 +124,5 @@ def add_queue(parser: Parser) -> None:
     parser.add_argument(
         "--results",
         metavar="URL",
-        default=os.environ.get("RUNNER_RESULTS"),
-        help="the queue's result backend, where it is not the queue's own service",
+        help="with --queue: its result backend, as its credential file names it (RUNNER_RESULTS); absent: its own",
     )

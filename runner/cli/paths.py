@@ -49,4 +49,6 @@ def spools(state: Path) -> Path:
 
 def own_queue(state: Path) -> str:
     """Return the URL of the box's own queue."""
-    return f"folder://{state}/queue"
+    from adapters.folder_urls import folder_url
+
+    return folder_url(f"{state}/queue")

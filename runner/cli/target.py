@@ -7,8 +7,8 @@ import os
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,9 +19,11 @@ from runner.errors import ConfigurationError, Refused, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from runner.ports import Queue, Results
+
+T = TypeVar("T")
 
 KINDS = ("folder",)
 LATER_KINDS = ("redis", "rediss", "amqp", "amqps", "sqs", "pubsub")
@@ -52,30 +54,40 @@ def find_place(args: argparse.Namespace) -> Place:
     Raises:
         UsageError: the URL names no kind of queue that this version serves, or several queues.
     """
+    if args.results and not args.queue:
+        raise UsageError("--results: it is of a queue that is named, too: add --queue URL")
     url = args.queue or paths.own_queue(paths.state_dir(args))
     root = _queue_root("--queue", url)
-    results = Path(_folder("--results", args.results)[0]) / root.name if args.results else root / "results"
+    named = (args.results or os.environ.get("RUNNER_RESULTS")) if args.queue else None
+    results = _results("--results", named, root.name) if named else root / "results"
     return Place(url, root, results, own=not args.queue)
 
 
 def _queue_root(option: str, url: str) -> Path:
+    from adapters.folder_urls import folder_url, queue_location
     from adapters.queues.folder_layout import is_queue, queues_in
 
-    root, single = _folder(option, url)
+    root, single = _served(option, url, queue_location)
     found = () if single or is_queue(root) or not os.path.isdir(root) else queues_in(root)  # noqa: PTH112 - one of its own
     if len(found) > 1:
-        raise UsageError(f"{option} {url}: there are {len(found)} queues; name one, like {url}?queue={found[0]}")
+        named = f"{folder_url(root)}?queue={quote(found[0])}"
+        raise UsageError(f"{option} {url}: there are {len(found)} queues; name one, like {named}")
     return Path(root) / found[0] if found else Path(root)
 
 
-def _folder(option: str, url: str) -> tuple[str, bool]:
-    from adapters.queues.folder_layout import queue_location
+def _results(option: str, url: str, queue: str) -> Path:
+    from adapters.folder_urls import results_directory
 
-    scheme = urlsplit(url).scheme
+    return Path(_served(option, url, lambda url: results_directory(url, queue)))
+
+
+def _served(option: str, url: str, read: Callable[[str], T]) -> T:
+    """Read a URL of a kind that is served."""
+    scheme = url.partition(":")[0].lower() if ":" in url else ""
     if scheme not in KINDS:
         raise UsageError(f"{option} {masked(url)}: {_no_kind(scheme)}")
     try:
-        return queue_location(url)
+        return read(url)
     except ConfigurationError as error:
         raise UsageError(f"{option}: {error}") from error
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from adapters.folder_urls import folder_url
 from runner.cli.demo.cast import Part
 from runner.cli.demo.stage import Stage
 from runner.cli.submission import checked
@@ -23,7 +24,7 @@ async def submit_all(stage: Stage, parts: Sequence[Part]) -> None:
     """Put all jobs into the queue, in order; their files go into its result backend first."""
     from adapters.wire.native import encode_job
 
-    wanted = argparse.Namespace(queue=f"folder://{stage.queue}", results=None, state_dir=str(stage.state))
+    wanted = argparse.Namespace(queue=folder_url(str(stage.queue)), results=None, state_dir=str(stage.state))
     async with open_target(wanted) as target:
         documents = [{**part.document, "inputs": await _uploaded(part, target.results)} for part in parts]
         for document in documents:
@@ -40,7 +41,8 @@ async def _uploaded(part: Part, results: Results) -> list[dict[str, object]]:
 
 def write_credential(stage: Stage) -> float:
     """Drop the credential file into the watched directory, whole; return when, in epoch seconds."""
-    rights = {"kind": "folder", "url": f"folder://{stage.queue.parent}?queue={stage.queue.name}", "runtime": "process"}
+    url = f"{folder_url(str(stage.queue.parent))}?queue={stage.queue.name}"
+    rights = {"kind": "folder", "url": url, "runtime": "process"}
     lines = [f"{name} = {json.dumps(value)}" for name, value in {**rights, "paths": [str(stage.directory)]}.items()]
     draft = stage.scratch / CREDENTIAL
     draft.touch(mode=0o600)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from adapters.queues.folder import FolderBroker
-from adapters.queues.folder_layout import queue_location
 from runner.errors import ConfigurationError, Unavailable
 from tests.adapters.queues.folder_queues import folder_queue
 from tests.adapters.unprivileged import NOBODY, owned_directory, somebody
@@ -53,38 +52,6 @@ def refusal(root: Path, name: str = "", *, single: bool = False) -> str:
     with pytest.raises(ConfigurationError) as caught:
         made(root, name, single=single)
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("folder:///q", ("/q", False)),
-        ("folder:///q/", ("/q", False)),
-        ("folder:/q", ("/q", False)),
-        ("folder:///q?queue=train", ("/q/train", True)),
-        ("folder:///with%20space/x", ("/with space/x", False)),
-        ("folder:///q?queue=a%20b", ("/q/a b", True)),
-    ],
-)
-def test_a_url_names_a_directory(url: str, expected: tuple[str, bool]) -> None:
-    assert expected == queue_location(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "folder://q/train",
-        "folder:relative",
-        "redis://host",
-        "/q",
-        "",
-        "folder:///q?queue=../../etc",
-        "folder:///q?queue=.hidden",
-    ],
-)
-def test_a_url_that_names_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError):
-        queue_location(url)
 
 
 def test_a_directory_is_one_queue_or_the_parent_of_several(tmp_path: Path) -> None:
