@@ -284,31 +284,3 @@ def make_key(queue: str, job_id: str, submission: str) -> Key:
     """Return the key of one submission of a job: readable by its id, unique by queue, id and submission."""
     told = f"{queue}\0{job_id}\0{submission}".encode("utf-8", "surrogateescape")
     return Key(f"{safe_name(job_id)[:100]}.{hashlib.sha256(told).hexdigest()[:16]}")
-
-
-def not_served(job: Job) -> tuple[str, ...]:
-    """
-    Name the fields that this version knows and does not serve yet, in the order of the reference.
-
-    A job that sets one is rejected by name: ignoring it would run something else than what was asked for.
-    """
-    asked = {
-        "steps": bool(job.steps),
-        "keep_going": job.keep_going,
-        "build": job.build is not None,
-        "venv": job.venv is not None,
-        "exclusive": job.exclusive != "no",
-        "network": job.network != "none",
-        "capabilities": bool(job.capabilities),
-        "mounts": bool(job.mounts),
-        "requires": bool(job.requires),
-        "secrets": bool(job.secrets),
-        "continue_from": bool(job.continue_from),
-        "resources.gpus (a fraction)": job.resources.gpus != int(job.resources.gpus),
-        "resources.gpu_memory": job.resources.gpu_memory is not None,
-        "resources.gpu_model": bool(job.resources.gpu_model),
-        "resources.nodes": job.resources.nodes != 1,
-        "outputs.every": any(output.every is not None for output in job.outputs),
-        "outputs.resume": any(output.resume for output in job.outputs),
-    }
-    return tuple(name for name, is_set in asked.items() if is_set)

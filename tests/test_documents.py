@@ -26,7 +26,8 @@ from runner import messages
 from runner.cli.commands import COMMANDS
 from runner.cli.reference import EVERYTHING
 from runner.config import FIELDS, Config, resolve
-from runner.job import ENDINGS, FAULTS_MAX, EndReason, Verdict, Whose, not_served
+from runner.job import ENDINGS, FAULTS_MAX, EndReason, Verdict, Whose
+from runner.unserved import not_served
 from tests.cli.typed import LIMIT_S, clean_environ, typed
 from tests.markdown import ROOT, Page
 

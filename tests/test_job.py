@@ -23,11 +23,11 @@ from runner.job import (
     decide,
     follow_exit,
     make_key,
-    not_served,
     safe_name,
 )
 from runner.secret import Secret
 from runner.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
+from runner.unserved import not_served
 
 PAST = PastAttempt("box-1", "x", 1.0)
 TABLE = {

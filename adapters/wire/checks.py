@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from adapters.shape import nearest, quoted
-from runner.job import ID_PATTERN, TEXT_INPUT_MAX_BYTES, Input, Job, Output, not_served
+from runner.job import ID_PATTERN, TEXT_INPUT_MAX_BYTES, Input, Job, Output
+from runner.unserved import not_served
 
 LATER_SCHEMES = ("s3", "https", "http", "gs")
 RETRIES_MAX = 100

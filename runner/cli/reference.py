@@ -19,8 +19,9 @@ from runner.cli.parser import Parser, new_parser
 from runner.cli.schema import DOCUMENTS, schema_text
 from runner.cli.settings import about, kind_of, metavar, written
 from runner.config import BARE_NAMES, FIELDS
-from runner.job import ENDINGS, Input, Job, Output, Resources, not_served
+from runner.job import ENDINGS, Input, Job, Output, Resources
 from runner.units import Duration, Size
+from runner.unserved import not_served
 
 TOML_HEAD = """\
 # Every key of the configuration with its default. Each is an option of `runner run` too (--max-jobs for max_jobs) and
