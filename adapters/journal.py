@@ -150,6 +150,7 @@ class SqliteJournal(JournalReader):
     async def entry(self, key: Key) -> JournalEntry | None:
         if (known := self._remembered.find(key)) is not None:
             return known
+        self._check_open()
         if self._commit is not None:
             return await super().entry(key)
         # A key is found by a few pages of an index, which are in memory: a third of the cost of a trip to a thread.
@@ -164,17 +165,23 @@ class SqliteJournal(JournalReader):
         return pruned
 
     async def close(self) -> None:
-        """Write out what waits, and close; idempotent."""
+        """Write out what waits, and close; what comes later is refused. Idempotent."""
+        was_closed, self._closed = self._closed, True
         while self._commit is not None:
             await asyncio.wait([self._commit])
             await asyncio.sleep(0)
         await super().close()
-        if not self._closed:
-            self._closed = True
+        if not was_closed:
             await self._write_thread.run(self._writing.close)
         self._write_thread.shutdown()
 
+    def _check_open(self) -> None:
+        """Refuse what comes as a thread closes the file: nothing else may touch the connection then."""
+        if self._closed:
+            raise Unavailable(f"cannot use the journal {self._path}: it is closed")
+
     async def _committed(self, run: Callable[[JournalWriter], int], then: Callable[[int], None], needs: _Needs) -> int:
+        self._check_open()
         work = _Work(run, then, asyncio.get_running_loop().create_future(), needs)
         if not (needs.quick and self._commit is None and self._commit_in_place(work)):
             self._waiting.append(work)

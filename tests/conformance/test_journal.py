@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from adapters.journal import SqliteJournal
-from runner.errors import RunnerError
+from runner.errors import RunnerError, Unavailable
 from runner.job import Verdict
 from runner.ports import Journal
 from runner.records import JournalEntry, PlaceRecord, SettleRecord, WaitRecord
@@ -251,6 +251,24 @@ def test_closing_twice_is_no_error(opened: Opener) -> None:
         async with opened() as journal:
             await journal.append(KEY, claim())
             await journal.close()
+
+    asyncio.run(main())
+
+
+def test_what_comes_as_it_closes_is_refused(opened: Opener) -> None:
+    """A task that outlives the stop gets an error, and touches no file that is being closed."""
+
+    async def main() -> None:
+        async with opened() as journal:
+            await journal.append(KEY, claim())
+            closing = asyncio.ensure_future(journal.close())
+            while not closing.done():
+                await asyncio.sleep(0)
+                with pytest.raises(Unavailable, match="closed"):
+                    await journal.append(KEY, WaitRecord("needs 1 GPU", 110.0))
+                with pytest.raises(Unavailable, match="closed"):
+                    await journal.entry(key_of("another"))
+            await closing
 
     asyncio.run(main())
 
