@@ -42,6 +42,11 @@ class Worker(Executor):
         self._under_way = 0
         self._closed = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it accepted a call that is not done yet."""
+        return self._under_way > 0
+
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """
         Await ``function`` run in a thread. When cancelled before its turn it is not run, else it runs to its end.
@@ -99,7 +104,7 @@ class Worker(Executor):
                 raise Unavailable(f"{self._name}: closed" if self._closed else f"{self._name}: does not answer")
             self._under_way += 1
             if self._threads < min(self._threads_max, self._under_way):
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+                WorkerThread(self, self._run, self._name).start()
                 self._threads += 1
             self._calls.put(call)
 
@@ -108,6 +113,14 @@ class Worker(Executor):
             call()
             with self._lock:
                 self._under_way -= 1
+
+
+class WorkerThread(threading.Thread):
+    """One of a worker's threads, by which whoever looks at all threads finds out which of them have work."""
+
+    def __init__(self, worker: Worker, work: Callable[[], None], name: str) -> None:
+        super().__init__(target=work, name=name, daemon=True)
+        self.worker = worker
 
 
 def _unless_cancelled(done: asyncio.Future[T], outcome: Callable[..., None], value: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from adapters.worker import Worker
 from tests.virtual_time import VirtualDeadlock, VirtualTimeout, run_virtual
 
 
@@ -113,6 +114,24 @@ def test_the_clock_stands_still_while_a_thread_works() -> None:
         asyncio.get_running_loop().call_soon(threading.Timer(0.05, release.set).start)
         assert await asyncio.wait_for(asyncio.to_thread(release.wait, 10), timeout=1)
         assert 0 == now_s()
+
+    run_virtual(main())
+
+
+def test_the_clock_stands_still_while_a_worker_works() -> None:
+    """Each call as long as a timer could go off in, again and again, since both ends of a call may be raced."""
+
+    async def main() -> None:
+        worker = Worker("works")
+        try:
+            for _ in range(50):
+                begun_s = now_s()
+                waiting = asyncio.ensure_future(worker.run(threading.Event().wait, 0.002))
+                await asyncio.wait({waiting}, timeout=0.001)
+                await waiting
+                assert begun_s == now_s()
+        finally:
+            worker.shutdown()
 
     run_virtual(main())
 

@@ -1,9 +1,9 @@
 """
 An event loop whose clock jumps to the next timer as soon as nothing is left to do, for tests with hours of timers.
 
-Work given to threads by `asyncio.to_thread` and `run_in_executor` is waited for in real time, and the clock stands
-still meanwhile. What else comes from outside (sockets, pipes, threads of somebody's own) is seen as soon as it is
-there, but is waited for only when no timer could go off instead. Real waiting is bounded by `REAL_LIMIT_S`.
+Work given to threads by `asyncio.to_thread`, `run_in_executor` and workers is waited for in real time, and the clock
+stands still meanwhile. What else comes from outside (sockets, pipes, threads of somebody's own) is seen as soon as it
+is there, but is waited for only when no timer could go off instead. Real waiting is bounded by `REAL_LIMIT_S`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+from adapters.worker import WorkerThread
+
 T = TypeVar("T")
 REAL_LIMIT_S = 30.0
+LOOK_AGAIN_S = 0.000_1
 WEEK_S = 7 * 86_400.0
 
 
@@ -76,9 +79,12 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        busy = _workers_are_busy()  # asked first: what they did before they were idle is ready below
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
+        if busy:
+            return self._wait_for_workers()
         if self.threads or (timeout is None and self._outsiders()):
             return self._wait_really()
         if timeout is None:
@@ -97,6 +103,14 @@ class _JumpingSelector(selectors.DefaultSelector):
             return ready
         raise VirtualDeadlock(self._describe(f"no sign from a thread or file for {REAL_LIMIT_S:.0f} real seconds"))
 
+    def _wait_for_workers(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for a sign, or until none of them has work: the sign came before that, and is seen at the next turn."""
+        for _ in range(int(REAL_LIMIT_S / LOOK_AGAIN_S)):
+            if (ready := super().select(0)) or not _workers_are_busy():
+                return ready
+            threading.Event().wait(LOOK_AGAIN_S)
+        raise VirtualDeadlock(self._describe(f"no sign from a worker for {REAL_LIMIT_S:.0f} real seconds"))
+
     def _describe(self, what: str) -> str:
         lines = [f"{what} at {self.now_s:.3f} s; tasks that wait:"]
         for task in sorted(asyncio.all_tasks(self.loop), key=asyncio.Task.get_name):
@@ -104,6 +118,10 @@ class _JumpingSelector(selectors.DefaultSelector):
             where = f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "not started"
             lines.append(f"  {task.get_name()} at {where}")
         return "\n".join(lines)
+
+
+def _workers_are_busy() -> bool:
+    return any(isinstance(thread, WorkerThread) and thread.worker.is_busy for thread in threading.enumerate())
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, limit_s: float = WEEK_S) -> T:
