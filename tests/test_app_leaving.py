@@ -1,0 +1,108 @@
+"""A runner that stops, and a queue that goes: what runs is finished or taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from runner.app import Runner, drain
+from runner.control import RunningControl
+from runner.job import EndReason
+from runner.messages import StopCredits, StopFetching
+from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
+from tests.fakes.world import FakeWorld, key_of
+from tests.virtual_time import run_virtual
+
+
+def test_a_drain_waits_for_what_runs_and_gives_the_rest_back() -> None:
+    """Nothing new is fetched; what only waited costs nothing."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await put(world, "own", id="runs", resources={"cpus": 2}, command=["run", "30", "0", "1"])
+            await until(lambda: world.containers.containers)
+            await put(world, "shared", id="waits")
+            await asyncio.sleep(5)
+            await _drained(runner, grace_s=100.0)
+            assert ended(world, "runs")
+            assert reason(world, "runs") == EndReason.SUCCEEDED
+            await put(world, "shared", id="too-late")
+            await asyncio.sleep(30)
+        notes = [message.note for message in world.queues["shared"].messages.values()]
+        assert [note.faults for note in notes] == [0, 0]
+        assert len(world.waiting()) == 2
+
+    run_virtual(main())
+
+
+def test_a_drain_stops_what_runs_too_long() -> None:
+    """After the grace it is preempted: the box's fault, tried again by the next."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await put(world, "shared", id="long", command=["run", "5000", "0", "1"])
+            await until(lambda: world.containers.containers)
+            await _drained(runner, grace_s=20.0)
+            assert now() < 60
+        receipt = newest(world, "long")
+        assert receipt is not None
+        assert (receipt.end_reason, receipt.verdict, receipt.state) == ("preempted", "retry", "waiting")
+        message = world.queues["shared"].messages["shared-0"]
+        assert (message.gone, message.note.faults, message.note.attempts) == (None, 1, 0)
+
+    run_virtual(main())
+
+
+async def _drained(runner: Runner, grace_s: float) -> None:
+    runner.address("sources").urgent(StopFetching())
+    runner.address("inventory").urgent(StopCredits())
+    await drain(runner, asyncio.Event(), grace_s)
+
+
+def test_a_runner_that_leaves_is_taken_up_by_the_next() -> None:
+    """The container runs on; the next life has its exit, its whole log, and one start."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "own", id="long", command=["run", "40", "3", "80"])
+            await until(lambda: world.containers.containers)
+            await asyncio.sleep(10)
+        assert not ended(world, "long")
+        await asyncio.sleep(5)
+        async with alive(world):
+            await until(lambda: ended(world, "long"))
+        receipt = newest(world, "long")
+        assert receipt is not None
+        assert (receipt.exit_code, receipt.log.lines, receipt.attempt) == (3, 80, 1)
+        assert world.containers.starts[f"{key_of(world, 'long')}.1"] == 1
+
+    run_virtual(main())
+
+
+def test_a_credential_that_goes_lets_what_runs_finish() -> None:
+    """Polling stops at once; the running job is stored and settled through the old connection; then it is closed."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        files = world.files()
+        shown = list(files)
+        world.files = lambda: tuple(shown)  # type: ignore[method-assign]
+        async with alive(world) as runner:
+            await put(world, "shared", id="runs", command=["run", "40", "0", "1"])
+            await until(lambda: world.containers.containers)
+            shown.remove(files[1])
+            await asyncio.sleep(15)
+            rows = {row.file: row for row in await RunningControl(runner).sources()}
+            assert rows["shared"].state == "finishing"
+            await put(world, "shared", id="later")
+            await until(lambda: ended(world, "runs"))
+            await asyncio.sleep(15)
+            assert {row.file for row in await RunningControl(runner).sources()} == {"own"}
+            assert world.queues["shared"].closed == 1
+            assert newest(world, "later") is None
+            shown.append(files[1])
+            await until(lambda: ended(world, "later"))
+
+    run_virtual(main())
