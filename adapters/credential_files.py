@@ -22,6 +22,8 @@ SERVED = ("folder",)
 LATER = ("redis", "rabbitmq", "sqs", "pubsub", "s3", "gcs", "http", "registry", "secret")
 DIALECTS = ("native",)
 LATER_DIALECTS = ("studioml", "rai")
+LATER_KEYS = ("stores", "secrets", "network", "capabilities", "mounts", "allow_endpoints")
+"""Rights that nothing grants yet. A file that names one is refused: who wrote it counts on it."""
 LEASE_MIN_S, LEASE_MAX_S = 1.0, 86400.0
 WEIGHT_MAX = 1e6
 
@@ -132,6 +134,7 @@ def _typed(document: dict[str, object]) -> Credential:
 
 
 def _check(file: FolderFile) -> None:
+    _check_served(file)
     _check_folder_url("url", file.url)
     if file.results:
         _check_folder_url("results", file.results)
@@ -146,6 +149,12 @@ def _check(file: FolderFile) -> None:
         raise Unusable("timeout must be longer than 0")
     if file.user_max_running is not None and file.user_max_running < 1:
         raise Unusable("user_max_running must be 1 or more")
+
+
+def _check_served(file: FolderFile) -> None:
+    if asked := [key for key in LATER_KEYS if getattr(file, key)]:
+        it = "it" if len(asked) == 1 else "them"
+        raise Unusable(f"{', '.join(asked)}: not served yet, so no job would get {it}: take {it} out of the file")
 
 
 def _check_dialect(dialect: str) -> None:
@@ -165,8 +174,7 @@ def _check_folder_url(key: str, url: str) -> None:
 
 
 def _credential(file: FolderFile) -> Credential:
-    taken = ("runtime", "paths", "stores", "secrets", "network", "capabilities", "mounts", "allow_endpoints", "weight",
-             "dialect", "results", "user_max_running", "sole_reader")  # fmt: skip
+    taken = ("runtime", "paths", "weight", "dialect", "results", "user_max_running", "sole_reader")
     rights = Rights(
         **{name: getattr(file, name) for name in taken},
         timeout_s=None if file.timeout is None else float(file.timeout),

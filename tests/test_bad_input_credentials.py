@@ -23,6 +23,7 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "rabbit.toml": (b'kind = "folder"\nurl = "rabbit://host/q"\n', ("url", "folder:///")),
     "kind.toml": (b'kind = "rabitmq"\nurl = "amqp://host"\n', ("kind", "did you mean rabbitmq?")),
     "redis.toml": (b'kind = "redis"\nurl = "redis://host"\n', ("redis", "not served yet")),
+    "rights.toml": (b'kind = "folder"\nurl = "folder:///q"\nsecrets = ["A"]\n', ("secrets: not served yet",)),
     "no-kind.toml": (b'url = "folder:///q"\n', ("has no kind",)),
     "lease.toml": (b'kind = "folder"\nurl = "folder:///q"\nlease = "1 hour"\n', ("lease",)),
     "cut.toml": (b'kind = "folder"\nurl = "fold', ("is no TOML at its end",)),

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.credential_files import LATER_KEYS, FolderFile
+from runner.cli import credential_fields
 from runner.cli.commands import COMMANDS
 from runner.cli.job_fields import ABOUT
 from runner.cli.parser import Parser, new_parser
@@ -64,7 +66,7 @@ def _toml(value: object) -> str:
     match value:
         case Size() | Duration():
             return json.dumps(written(value)) if value else "0"
-        case bool() | int():
+        case bool() | int() | float():
             return written(value)
         case _:
             return json.dumps(str(value), ensure_ascii=False)
@@ -72,7 +74,7 @@ def _toml(value: object) -> str:
 
 def reference_page() -> str:
     """Return the reference of commands, configuration, jobs and ends."""
-    sections = (_commands(), _configuration(), _job(), _ends(), _statuses())
+    sections = (_commands(), _configuration(), _credential(), _job(), _ends(), _statuses())
     return PAGE_HEAD + "".join(f"\n{line}" if line.startswith("#") else line for part in sections for line in part)
 
 
@@ -116,6 +118,18 @@ def _configuration() -> Iterator[str]:
         for name, field in FIELDS.items()
     ]
     yield _table(("key", "option", "default", "what it is"), rows)
+
+
+def _credential() -> Iterator[str]:
+    yield "## Credential file\n\n"
+    later = ", ".join(f"`{name}`" for name in LATER_KEYS)
+    yield "TOML, one file a queue or a directory of queues, in `certs_dir`. "
+    yield f"Not served yet, and the file is refused by name: {later}.\n"
+    fields = msgspec.structs.fields(FolderFile)
+    yield _table(
+        ("key", "default", "what it says"),
+        [(f"`{field.name}`", _default(field), credential_fields.ABOUT[field.name]) for field in fields],
+    )
 
 
 def _job() -> Iterator[str]:
