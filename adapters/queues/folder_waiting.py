@@ -77,9 +77,10 @@ class Waiting:
         return name if name is None or is_message(name) else self._take_in_one(name)
 
     def add(self, name: str) -> None:
-        """Remember a message that this process just made wait."""
+        """Remember a message that this process just made wait, if anybody fetches here."""
         with self._lock:
-            heapq.heappush(self._names, name)
+            if self._listed_mtime_ns >= 0:
+                heapq.heappush(self._names, name)
 
     def expect(self, after_s: float) -> None:
         """Look for retries that are due no later than in ``after_s`` seconds."""
