@@ -1,0 +1,93 @@
+"""
+The output of a running attempt, read into its spool to the end.
+
+After any failure the spool says how many bytes of each stream it has, and reading goes on from there: nothing is lost,
+nothing stands twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator
+
+from runner.attempt import Attempt
+from runner.calls import Caller
+from runner.errors import OutOfSpace, RunnerError, Unavailable
+from runner.job import EndReason
+from runner.ports import Chunk, Containers, Spool
+from runner.trail import Trail
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 15.0
+SILENCE_S = 300.0
+
+
+class Capture:
+    """Reads one attempt; a log that cannot be kept ends it."""
+
+    def __init__(self, attempt: Attempt, runtime: Containers, spool: Spool, caller: Caller, trail: Trail) -> None:
+        """Keep where to read from and where to write."""
+        self._attempt, self._runtime, self._spool, self._caller, self._trail = attempt, runtime, spool, caller, trail
+
+    async def follow(self, *, silence_s: float = SILENCE_S) -> None:
+        """Read until both streams end; after so many seconds without a sign, reading begins again."""
+        pause = 0.1
+        while True:
+            try:
+                await self._read_on(silence_s)
+                return
+            except OutOfSpace as error:
+                if self._attempt.stop.done():
+                    await self._trail.say(self._attempt.claim, "the log was cut off: the disk is full")
+                    return  # what it wrote is deleted with its container, which gives room again
+                self._attempt.end(EndReason.DISK_FULL, f"its log cannot be kept: {error}")
+            except RunnerError as error:
+                logger.warning("reading a log begins again", extra={"action": "attach", "reason": str(error)})
+            await asyncio.sleep(pause)
+            pause = min(5.0, pause * 2)
+
+    async def _read_on(self, silence_s: float) -> None:
+        key, number = self._attempt.claim.key, self._attempt.claim.attempt
+        clock, what = asyncio.get_running_loop().time, f"spool of {key}"
+        skip = await self._caller.once(lambda: self._spool.bytes_written(key, number), what)
+        async for chunk in _with_signs_of_life(self._runtime.attach(self._attempt.name, skip), silence_s):
+            self._attempt.heard_at = clock()
+            append = functools.partial(self._spool.append, key, number, chunk.stream, chunk.data)
+            await self._caller.once(append, what)
+
+    async def drained(self, log: asyncio.Task[None]) -> None:
+        """
+        Wait for the end of both streams, once the container is gone.
+
+        ``log`` is the task that follows. What a lost child still holds open is cut off with a mark.
+        """
+        _, late = await asyncio.wait({log}, timeout=DRAIN_S)
+        if not late:
+            return
+        log.cancel()
+        try:
+            async with asyncio.timeout(DRAIN_S + 3 * self._caller.patience.try_s):
+                await self.follow(silence_s=DRAIN_S)
+        except TimeoutError:
+            await self._trail.say(self._attempt.claim, "the log was cut off: something still holds it open")
+
+
+async def _with_signs_of_life(chunks: AsyncIterator[Chunk], silence_s: float) -> AsyncIterator[Chunk]:
+    """
+    Yield what a log gives, and give up where it gave nothing for long: reading begins again then, at the same byte.
+
+    Raises:
+        Unavailable: nothing came for so long; the job may be silent, or the line to it dead.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise Unavailable(f"its log gave no sign for {silence_s:g} s") from error
+        if chunk is None:
+            return
+        yield chunk

@@ -1,0 +1,118 @@
+"""
+One attempt from its start to its end: started or adopted, watched, stopped when asked, judged, removed.
+
+Tells no other stage anything. What runs goes on without it: cancelled here, it is adopted by the next life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from runner.attempt import Attempt
+from runner.calls import Caller, Patience
+from runner.capture import Capture
+from runner.errors import RunnerError, Unavailable
+from runner.limits import Limits
+from runner.ports import Containers, Exit, Running, World
+from runner.records import Outcome, StartRecord, StopRecord
+from runner.trail import Trail
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+START_PATIENCE_S = 120.0
+WAIT_SLICE_S = 300.0
+
+
+class Execution:
+    """One attempt in one runtime."""
+
+    def __init__(self, attempt: Attempt, runtime: Containers, world: World, caller: Caller, trail: Trail) -> None:
+        """Begin before its start; an attempt that runs already is found again by its name."""
+        self._attempt, self._runtime = attempt, runtime
+        self._world, self._caller, self._trail = world, caller, trail
+        self._capture = Capture(attempt, runtime, world.spool, caller, trail)
+
+    async def start(self, shm: int) -> Running:
+        """
+        Start the container, or find the one that an earlier life started; ``shm`` bytes unless the job says.
+
+        Raises:
+            BadInput: the job's command cannot be started.
+            OutOfSpace: the disk is full.
+            Unavailable: the runtime did not do it within its patience.
+        """
+        attempt, claim, now = self._attempt, self._attempt.claim, self._world.now()
+        entry = await self._trail.entry(claim.key)
+        before = entry.starting if entry is not None else None
+        if before is None:
+            await self._trail.record(claim.key, StartRecord(attempt.name, now))
+        spec = attempt.spec(now if before is None else before.at, shm)
+        running = await self._try(lambda: self._runtime.start(spec), f"start of {attempt.name}")
+        if before is None:
+            box = self._world.box
+            await self._trail.tell_state(claim, "running", f"on {box.hostname or box.id}")
+        attempt.isolation, attempt.started_at = running.isolation, running.started_at
+        return running
+
+    async def watch(self) -> Outcome:
+        """Follow the log and the limits until the container is gone, then drain the log."""
+        await self._stop_again()
+        async with asyncio.TaskGroup() as group:
+            log = group.create_task(self._capture.follow())
+            limits = group.create_task(self._limits().watch())
+            stopper = group.create_task(self._stop_when_asked())
+            ended = await self._wait()
+            limits.cancel()
+            stopper.cancel()
+            await self._capture.drained(log)
+        return self._attempt.judge(ended)
+
+    async def _stop_again(self) -> None:
+        """Go on with a stop that an earlier life began."""
+        entry = await self._trail.entry(self._attempt.claim.key)
+        if entry is not None and entry.stopping is not None:
+            self._attempt.stopping_at = entry.stopping.at
+            self._attempt.end(entry.stopping.reason, entry.stopping.message)
+
+    async def _wait(self) -> Exit:
+        """Wait in slices, so that a runtime that forgot us is asked again."""
+        wait = lambda: self._runtime.wait(self._attempt.name)  # noqa: E731 - one call, named
+        while True:
+            try:
+                return await self._caller.once(wait, f"end of {self._attempt.name}", try_s=WAIT_SLICE_S)
+            except Unavailable:
+                await asyncio.sleep(1.0)
+
+    async def _stop_when_asked(self) -> None:
+        attempt, claim = self._attempt, self._attempt.claim
+        reason, message = await asyncio.shield(attempt.stop)
+        if attempt.stopping_at is None:
+            attempt.stopping_at = self._world.now()
+            await self._trail.record(claim.key, StopRecord(reason, message, attempt.stopping_at))
+        await self._trail.say(claim, f"stopping: {message}")
+        grace_s = float(claim.job.stop_grace)
+        patience = Patience(try_s=grace_s + self._caller.patience.try_s)
+        stop = lambda: self._runtime.stop(attempt.name, grace_s)  # noqa: E731 - one call, named
+        await self._caller.until_done(stop, f"stop of {attempt.name} ({reason})", patience)
+
+    def _limits(self) -> Limits:
+        workspace = self._attempt.staged.workspace
+        used_bytes = lambda: self._world.workspaces.used_bytes(workspace)  # noqa: E731 - one call, named
+        return Limits(self._attempt, self._caller, now=self._world.now, used_bytes=used_bytes)
+
+    async def remove(self) -> None:
+        """Remove what the runtime keeps; how the job ended stands already, and must not be lost over this."""
+        name = self._attempt.name
+        try:
+            await self._try(lambda: self._runtime.remove(name), f"removal of {name}")
+        except RunnerError as error:
+            facts = {"action": "remove", "job_id": self._attempt.claim.id, "reason": str(error)}
+            logger.error("a container is left over; `runner doctor` lists it", extra=facts)
+
+    async def _try(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        patience = Patience(try_s=self._caller.patience.try_s, all_s=START_PATIENCE_S)
+        return await self._caller.until_done(call, what, patience)
