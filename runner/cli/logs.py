@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Show = Callable[[LogLine | Event], None]
 
 
+LATE_S = 20.0
+"""A box waits for less between two tries to send something."""
+
+
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``logs``."""
     parser = add_command(subparsers, "logs", print_log)
@@ -85,18 +89,18 @@ async def _print(args: argparse.Namespace, show: Show) -> None:
         receipt = await book.receipt(args.job)
         if receipt is None:
             raise unknown_job(args)
-        waits = args.follow and receipt.state != "ended"
-        if waits and not args.queue:
+        ended = receipt.state == "ended"
+        if args.follow and not ended and not args.queue:
             say("no runner has this job now; waiting for one")
-        async for told in _stored(args, receipt.key or args.job, follow=waits):
+        async for told in _stored(args, receipt.key or args.job, ended=ended):
             show(told)
 
 
-async def _stored(args: argparse.Namespace, key: str, *, follow: bool) -> AsyncIterator[LogLine | Event]:
+async def _stored(args: argparse.Namespace, key: str, *, ended: bool) -> AsyncIterator[LogLine | Event]:
     """Read the spool on this box where there is one, else the result backend."""
     from runner.cli.target import existing_place, open_results
 
-    if not follow and not args.queue:
+    if not args.queue and (ended or not args.follow):
         found = False
         async for told in _spooled(args, key):
             found = True
@@ -104,8 +108,23 @@ async def _stored(args: argparse.Namespace, key: str, *, follow: bool) -> AsyncI
         if found:
             return
     async with open_results(existing_place(args)) as results:
-        async for told in results.tail(key, Position(), follow=follow):
+        log = results.tail(key, Position(), follow=args.follow)
+        async for told in up_to_its_end(log, LATE_S) if args.follow and ended else log:
             yield told
+
+
+async def up_to_its_end(log: AsyncIterator[LogLine | Event], limit_s: float) -> AsyncIterator[LogLine | Event]:
+    """Follow a job that has ended: a box sends the last of a log after the receipt, or may never come to it."""
+    while True:
+        try:
+            async with asyncio.timeout(limit_s):
+                told = await anext(log, None)
+        except TimeoutError:
+            say("the box that had this job has not sent the end of its log: ask again later")
+            return
+        if told is None:
+            return
+        yield told
 
 
 async def _spooled(args: argparse.Namespace, key: str) -> AsyncIterator[LogLine | Event]:

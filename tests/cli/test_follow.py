@@ -6,7 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,12 @@ import pytest
 
 from adapters.queues.folder_peek import queue_identity, waiting_messages
 from adapters.results.folder import FolderResults
+from runner.cli.logs import up_to_its_end
 from runner.job import EndReason, make_key
 from runner.ports import LogLine
-from runner.receipt import Event
+from runner.receipt import Event, Receipt
 from tests.cli.typed import LIMIT_S, clean_environ
+from tests.virtual_time import run_virtual
 
 pytestmark = pytest.mark.integration
 
@@ -44,6 +46,19 @@ class Following:
             await results.close()
 
         asyncio.run(write())
+
+    def store_receipt(self) -> None:
+        """Store the receipt of a job that succeeded, and nothing else."""
+        (message,) = waiting_messages(str(self.root))
+        key = make_key(queue_identity(str(self.root)), self.job, message.submission)
+        receipt = Receipt(id=self.job, key=key, state="ended", end_reason="succeeded", attempt=1, box="box-1")
+
+        async def store() -> None:
+            results = FolderResults(str(self.root / "results"), box_id="box-1")
+            await results.put_receipt(receipt)
+            await results.close()
+
+        asyncio.run(store())
 
     def end(self, reason: EndReason, exit_code: int | None = None, message: str = "") -> None:
         """Tell the end of the job."""
@@ -172,6 +187,37 @@ def test_logs_follow_from_another_machine(tmp_path: Path) -> None:
             [sys.executable, "-m", "runner", *words], capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
         assert (0, "1\n", "") == (said.returncode, said.stdout, said.stderr)
+
+
+def test_logs_follow_what_comes_after_the_receipt(tmp_path: Path) -> None:
+    """A box that had no way to the result backend for a while stores the receipt first: the job's lines come later."""
+    with following(tmp_path) as it:
+        it.store_receipt()
+        words = ("logs", "-f", "--queue", f"folder://{it.root}", it.job)
+        with subprocess.Popen(
+            [sys.executable, "-m", "runner", *words], stdout=subprocess.PIPE, text=True, env=clean_environ()
+        ) as logs:
+            with pytest.raises(subprocess.TimeoutExpired):
+                logs.wait(2)
+            it.write(line(0, "stdout", b"late\n"))
+            it.end(EndReason.SUCCEEDED, 0)
+            assert (logs.communicate(timeout=LIMIT_S)[0], logs.returncode) == ("late\n", 0)
+
+
+def test_a_box_that_never_sends_the_end_is_waited_for_no_longer_than_that(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be gone for good; what it sent is shown, and that it is not all."""
+
+    async def log() -> AsyncIterator[LogLine | Event]:
+        for sequence in range(3):
+            await asyncio.sleep(15)
+            yield line(sequence, "stdout", b"x")
+        await asyncio.sleep(86_400)
+
+    async def main() -> int:
+        return len([told async for told in up_to_its_end(log(), 20)])
+
+    assert run_virtual(main()) == 3
+    assert "has not sent the end of its log" in capsys.readouterr().err
 
 
 def test_on_a_terminal_one_line_tells_what_is_being_done_and_goes_when_output_comes(tmp_path: Path) -> None:
