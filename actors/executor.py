@@ -12,7 +12,7 @@ from typing import assert_never
 
 import msgspec
 
-from runner.attempt import Attempt
+from runner.attempt import Attempt, StoppedEarly
 from runner.config import Config
 from runner.errors import BadInput, OutOfSpace, Unavailable
 from runner.execution import Execution
@@ -140,6 +140,9 @@ class Executor(Stage[ExecutorMessage]):
         limit_s = limit_of(claim, self.config)
         attempt = Attempt(claim, staged, grant, limit_s, stop=loop.create_future(), heard_at=loop.time())
         self._running[claim.key] = attempt
+        stop = self.marked(claim)  # one that overtook the news of a job to adopt
+        if stop is not None:
+            attempt.end(*stopped_reason(stop))
         name = f"run {attempt.name}"
         self.start_soon(self._run, attempt, name=name, on_error=lambda error: _JobFailed(claim, error))
 
@@ -161,10 +164,8 @@ class Executor(Stage[ExecutorMessage]):
         except BadInput as error:
             await self.trail.say(attempt.claim, str(error))
             return Outcome(EndReason.FAILED, str(error), exit_code=127, ended_at=self.world.now())
-        except OutOfSpace as error:
-            return Outcome(EndReason.DISK_FULL, str(error), ended_at=self.world.now())
-        except Unavailable as error:
-            return Outcome(EndReason.RUNNER_FAULT, str(error), ended_at=self.world.now())
+        except (StoppedEarly, OutOfSpace, Unavailable) as error:
+            return Outcome(*attempt.why_not_begun(error), ended_at=self.world.now())
         await self._outputs.tell(Started(attempt.claim, attempt.staged, running.started_at))
         return await execution.watch()
 

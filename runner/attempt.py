@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from runner.errors import OutOfSpace, RunnerError
 from runner.job import EndReason
 from runner.ports import ContainerSpec, Exit
 from runner.receipt import Isolation
@@ -13,6 +14,12 @@ from runner.units import format_size
 
 SIGNALS_FROM = 128
 """Exit codes above it stand for signals."""
+
+
+class StoppedEarly(RunnerError):
+    """It was to be stopped before it began."""
+
+    code = "stopped_early"
 
 
 @dataclass
@@ -59,6 +66,13 @@ class Attempt:
             paths=claim.rights.paths,
             deadline_at=starting_at + self.limit_s,
         )
+
+    def why_not_begun(self, error: RunnerError) -> tuple[EndReason, str]:
+        """Tell why it never began: whoever wanted it stopped has that, whatever else stood in its way."""
+        if self.stop.done():
+            return self.stop.result()
+        full = isinstance(error, OutOfSpace)
+        return EndReason.DISK_FULL if full else EndReason.RUNNER_FAULT, str(error)
 
     def judge(self, ended: Exit) -> Outcome:
         """Tell how it ended."""

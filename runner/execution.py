@@ -11,12 +11,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from runner.attempt import Attempt
+from runner.attempt import Attempt, StoppedEarly
 from runner.calls import Caller, Patience
 from runner.capture import Capture
 from runner.errors import RunnerError, Unavailable
 from runner.limits import Limits
-from runner.ports import Containers, Exit, Running, World
+from runner.ports import Containers, ContainerSpec, Exit, Running, World
 from runner.records import Outcome, StartRecord, StopRecord
 from runner.trail import Trail
 
@@ -44,6 +44,7 @@ class Execution:
             BadInput: the job's command cannot be started.
             OutOfSpace: the disk is full.
             Unavailable: the runtime did not do it within its patience.
+            StoppedEarly: it was to be stopped before it began; what a failed try may have begun is to be removed.
         """
         attempt, claim, now = self._attempt, self._attempt.claim, self._world.now()
         entry = await self._trail.entry(claim.key)
@@ -51,12 +52,19 @@ class Execution:
         if before is None:
             await self._trail.record(claim.key, StartRecord(attempt.name, now))
         spec = attempt.spec(now if before is None else before.at, shm)
-        running = await self._try(lambda: self._runtime.start(spec), f"start of {attempt.name}")
+        # What an earlier life began may run, and is found first, so that it is stopped with its grace.
+        begin = self._begin if before is None else self._runtime.start
+        running = await self._try(lambda: begin(spec), f"start of {attempt.name}")
         if before is None:
             box = self._world.box
             await self._trail.tell_state(claim, "running", f"on {box.hostname or box.id}")
         attempt.isolation, attempt.started_at = running.isolation, running.started_at
         return running
+
+    async def _begin(self, spec: ContainerSpec) -> Running:
+        if self._attempt.stop.done():
+            raise StoppedEarly
+        return await self._runtime.start(spec)
 
     async def watch(self) -> Outcome:
         """Follow the log and the limits until the container is gone, then drain the log."""
