@@ -120,7 +120,8 @@ class Outputs(Stage[OutputsMessage]):
         """Go on with what had ended; tell the others again of what was stored."""
         claim = entry.claimed.claim
         if entry.stored is not None:
-            await self._leave(claim, entry.stored)
+            self._inventory.urgent(Released(claim.key, "all"))
+            self._tell(claim, entry.stored)
         elif entry.exited is not None:
             staged = entry.staged.staged if entry.staged else None
             grant = entry.granted.grant if entry.granted else None
@@ -166,8 +167,10 @@ class Outputs(Stage[OutputsMessage]):
     async def _stored(self, leaving: Leaving, stored: StoreRecord) -> None:
         """Write that all is stored; from here on nothing of the job is needed on this box."""
         await self.trail.record(leaving.claim.key, stored)
+        self._tell(leaving.claim, stored)
+        # While the message is settled: only its disk is not free yet.
         await self._clearing.workspace(leaving)
-        await self._leave(leaving.claim, stored)
+        self._inventory.urgent(Released(leaving.claim.key, "all"))
 
     async def _journal_end(self, leaving: Leaving) -> None:
         """Journal how it ended, where the executor did not do so already."""
@@ -176,10 +179,9 @@ class Outputs(Stage[OutputsMessage]):
         if entry is None or entry.exited is None or entry.exited.outcome != leaving.outcome:
             await self.trail.record(key, ExitRecord(leaving.outcome, self.world.now()))
 
-    async def _leave(self, claim: ClaimedJob, stored: StoreRecord) -> None:
-        """Tell the three that wait: all of it may be said again after a restart."""
+    def _tell(self, claim: ClaimedJob, stored: StoreRecord) -> None:
+        """Tell those who wait for its end: all of it may be said again after a restart."""
         receipt = stored.receipt
-        self._inventory.urgent(Released(claim.key, "all"))
         entry = self._directory.find(claim.queue)
         if entry is not None:  # else its poller reads the verdict from the journal when it comes
             entry.poller.urgent(Settled(claim.key))
