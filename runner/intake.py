@@ -1,4 +1,4 @@
-"""A delivery becomes a claimed job: decoded, named, numbered, with a runtime that its queue allows. Pure."""
+"""A delivery as a job: decoded, named, numbered, with a runtime that its queue allows; new, known or too late. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import msgspec
 
 from runner.credential import Rights
-from runner.job import Job, make_key
+from runner.job import Job, Verdict, make_key
 from runner.ports import Decoded, Delivery, Dialect
-from runner.records import ClaimedJob
+from runner.records import ClaimedJob, JournalEntry
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,19 @@ class Intake:
 def is_expired(claim: ClaimedJob, now: float) -> bool:
     """Tell whether a job is older than it says it may become."""
     return claim.job.expires is not None and now > claim.submitted_at + claim.job.expires
+
+
+def is_known(entry: JournalEntry, claim: ClaimedJob, token: str) -> bool:
+    """Tell whether the journal has this very attempt: it runs, or its verdict stands."""
+    if claim.attempt > entry.claimed.claim.attempt or is_lost(entry):
+        return False
+    if entry.stored is None:
+        return entry.settled is None
+    decision = entry.stored.decision
+    released = decision is not None and decision.verdict is Verdict.RELEASE
+    return not (entry.settled is not None and released and token != entry.claimed.token)
+
+
+def is_lost(entry: JournalEntry) -> bool:
+    """Tell whether the claim behind an entry was lost: what is delivered after that begins afresh."""
+    return entry.stored is not None and entry.stored.decision is None

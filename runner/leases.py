@@ -44,6 +44,14 @@ class Leases:
         self.held[key] = held
         self._fresh[held.token] = asyncio.get_running_loop().time() - age_s
 
+    async def renew_regularly(self) -> None:
+        """Renew every third of the lease, and first at once: what an earlier life held may be about to lapse."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            next_at = clock() + self._queue.lease_s / 3
+            await self.renew_all()
+            await asyncio.sleep(max(0.0, next_at - clock()))
+
     async def renew_all(self) -> None:
         """Renew every claim at once; takes at most a third of the lease."""
         async with asyncio.TaskGroup() as group:

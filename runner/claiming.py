@@ -1,0 +1,121 @@
+"""
+A delivery becomes a claim of this box: journaled under its token, unless the box knows it already or must not have it.
+
+Tells no actor anything; its poller sends on what it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runner.intake import Intake, is_expired, is_known, is_lost
+from runner.job import EndReason, Key
+from runner.leases import Held
+from runner.leaving import decision_of
+from runner.lookout import Lookout
+from runner.messages import Ended, Offered
+from runner.open_queue import OpenQueue
+from runner.ports import Delivery
+from runner.records import ClaimedJob, ClaimRecord, JournalEntry, StoreRecord
+from runner.settling import Settling
+from runner.units import format_duration
+
+BUSY_S = 5.0
+"""A submission of an id that runs already waits so long in the queue before it is looked at again."""
+
+
+class Claiming:
+    """
+    Takes the deliveries of one queue.
+
+    ``stopping`` says that new ones are no longer wanted. ``settle`` is called with a job whose verdict stands.
+    """
+
+    def __init__(
+        self,
+        opened: OpenQueue,
+        settling: Settling,
+        lookout: Lookout,
+        *,
+        stopping: Callable[[], bool],
+        settle: Callable[[Key], None],
+    ) -> None:
+        """Keep whom to tell."""
+        self._opened, self._settling, self._lookout = opened, settling, lookout
+        self._stopping, self._settle_soon = stopping, settle
+
+    async def take(self, delivery: Delivery, intake: Intake, *, ahead: bool) -> Offered | Ended | None:
+        """Journal a delivery; return what becomes of it, None where it goes nowhere from here."""
+        claim, problem = intake.claim(delivery, self._opened.now())
+        async with self._settling.alone_with(claim.key):
+            if not await self._claim(delivery, claim):
+                return None
+        await self._opened.trail.tell_state(claim, "waiting", f"claimed from {claim.queue_name}")
+        return await self._sent_on(claim, problem, ahead=ahead)
+
+    async def _claim(self, delivery: Delivery, claim: ClaimedJob) -> bool:
+        """Journal a claim; False where it was known, is given back, is lost already, or ended elsewhere."""
+        opened = self._opened
+        entry = await opened.trail.entry(claim.key)
+        if entry is not None and is_known(entry, claim, delivery.token):
+            await self._retake(entry, delivery)
+            return False
+        if self._stopping():
+            await self._settling.put_off(delivery, 0.0, "the runner stops")
+            return False
+        if self._earlier_one_runs(entry, claim):
+            await self._settling.put_off(delivery, BUSY_S, "an earlier one of its id runs")
+            return False
+        if not await opened.leases.stands(delivery.token, claim.claimed_at, opened.now()):
+            return False
+        held = Held(delivery.token, claim.id, claim.attempt)
+        opened.leases.hold(claim.key, held, age_s=opened.now() - claim.claimed_at)
+        await opened.trail.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, opened.now()))
+        return not await self._ended_elsewhere(claim)
+
+    async def _retake(self, entry: JournalEntry, delivery: Delivery) -> None:
+        """One message delivered twice: a running job's token changes, a stored one is settled again."""
+        claim, opened = entry.claimed.claim, self._opened
+        held = Held(delivery.token, claim.id, claim.attempt)
+        if entry.settled is not None and entry.stored is not None and entry.stored.decision is not None:
+            await self._settling.carry_out(held, entry.stored.decision)
+            return
+        opened.leases.held[entry.key] = held
+        await opened.trail.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, opened.now()))
+        if entry.stored is not None:
+            self._settle_soon(entry.key)
+
+    def _earlier_one_runs(self, entry: JournalEntry | None, claim: ClaimedJob) -> bool:
+        """
+        Tell whether another submission of this id, or an earlier attempt of this one, is not done here.
+
+        An earlier attempt that still runs while a later one is delivered has lost its claim long ago.
+        """
+        if entry is None or entry.settled is not None or is_lost(entry):
+            return self._opened.leases.other_with_id(claim.id, claim.key)
+        if entry.stored is None:
+            self._lookout.stop(entry.key, entry.claimed.claim.attempt, EndReason.LEASE_LOST)
+        else:
+            self._settle_soon(entry.key)
+        return True
+
+    async def _ended_elsewhere(self, claim: ClaimedJob) -> bool:
+        """Settle a job whose receipt of this attempt stands: whoever wrote it died before it settled."""
+        stored = await self._opened.standing_receipt(claim)
+        if stored is None:
+            return False
+        record = StoreRecord(stored, decision_of(stored, claim), self._opened.now())
+        await self._opened.trail.record(claim.key, record)
+        self._settle_soon(claim.key)
+        return True
+
+    async def _sent_on(self, claim: ClaimedJob, problem: str, *, ahead: bool) -> Offered | Ended:
+        """Offer a job, or end it here; only an offer uses up the credit."""
+        if problem:
+            return Ended(claim, EndReason.REJECTED, problem)
+        if is_expired(claim, self._opened.now()):
+            text = f"older than its limit of {format_duration(claim.job.expires or 0.0)} when it was claimed"
+            return Ended(claim, EndReason.EXPIRED, text)
+        if claim.id in await self._opened.stop_marks():
+            return Ended(claim, EndReason.CANCELLED, "cancelled while it waited in the queue")
+        return Offered(claim, ahead)

@@ -1,0 +1,68 @@
+"""
+What reaches a running job from its queue's side: stop marks, and the loss of its claim. Also how deep the queue is.
+
+Only tells; the stage that holds the job ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from runner.errors import RunnerError
+from runner.job import EndReason, Key
+from runner.kernel import Ref
+from runner.leases import Held
+from runner.messages import StopJob
+from runner.open_queue import OpenQueue
+
+
+class Lookout:
+    """Looks at one queue beside the renewals. ``tell_state`` is told how the queue is, and its depth."""
+
+    def __init__(
+        self, opened: OpenQueue, stages: tuple[Ref[object], ...], tell_state: Callable[[str, int | None], None]
+    ) -> None:
+        """Begin with nothing told."""
+        self._opened, self._stages, self._tell_state = opened, stages, tell_state
+        # Jobs that carried a stop mark and were told to the stages already.
+        self._stop_told: set[str] = set()
+
+    async def look_regularly(self) -> None:
+        """Read stop marks and the depth every third of the lease, for ever."""
+        while True:
+            await self._read_stop_marks()
+            await self._tell_depth()
+            await asyncio.sleep(self._opened.queue.lease_s / 3)
+
+    async def _read_stop_marks(self) -> None:
+        held_now = self._opened.leases.held
+        if not held_now:
+            return
+        marked = await self._opened.stop_marks()
+        for key, held in held_now.items():
+            if held.job_id in marked and held.job_id not in self._stop_told:
+                self._stop_told.add(held.job_id)
+                self.stop(key, held.attempt, EndReason.CANCELLED)
+
+    async def _tell_depth(self) -> None:
+        try:
+            self._tell_state("polling", await self._opened.depth())
+        except RunnerError as error:
+            self._tell_state(f"backing off: {error}", None)
+
+    async def lost(self, key: Key, held: Held) -> None:
+        """End an attempt whose claim another box may have; where its verdict stands, settling finds out."""
+        entry = await self._opened.trail.entry(key)
+        if entry is not None and entry.stored is None:
+            self.stop(key, held.attempt, EndReason.LEASE_LOST)
+
+    def stop(self, key: Key, attempt: int, reason: EndReason) -> None:
+        """Tell every stage to end an attempt."""
+        stop = StopJob(key, attempt, reason, self._opened.now())
+        for stage in self._stages:
+            stage.urgent(stop)
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job that is settled."""
+        self._stop_told.discard(job_id)

@@ -1,0 +1,73 @@
+"""
+One open queue with its result backend, and the calls that its poller makes of them, each within its time.
+
+Decides nothing. The claims that came from it stand in ``leases``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runner.calls import Caller
+from runner.config import Config
+from runner.errors import RunnerError
+from runner.leases import Leases
+from runner.ports import Delivery, Queue, Results
+from runner.receipt import Receipt
+from runner.records import ClaimedJob
+from runner.trail import Trail
+
+LONG_POLL_S = 20.0
+
+
+@dataclass(frozen=True)
+class OpenQueue:
+    """What work on one queue needs; the poller that opened it closes it. ``now`` is wall time."""
+
+    queue: Queue
+    results: Results | None
+    leases: Leases
+    caller: Caller
+    trail: Trail
+    now: Callable[[], float]
+
+    async def fetch(self) -> Delivery | None:
+        """Wait for one delivery; a long poll is not cut off by anything but its own limit."""
+        limit_s = LONG_POLL_S + self.caller.patience.try_s
+        return await self.caller.once(lambda: self.queue.fetch(LONG_POLL_S), "fetch", try_s=limit_s)
+
+    async def depth(self) -> int:
+        """Count what waits."""
+        return await self.caller.once(self.queue.depth, "depth of the queue")
+
+    async def withdraw(self, job_id: str) -> bool:
+        """Remove a waiting message of this job; False where none waits."""
+        return await self.caller.once(lambda: self.queue.withdraw(job_id), "withdrawal")
+
+    async def stop_marks(self) -> frozenset[str]:
+        """Return the ids of jobs to be stopped; none where they cannot be read now, for they are read again."""
+        if self.results is None:
+            return frozenset()
+        try:
+            return await self.caller.once(self.results.stops, "stop marks")
+        except RunnerError:
+            return frozenset()
+
+    async def standing_receipt(self, claim: ClaimedJob) -> Receipt | None:
+        """Return the receipt of this attempt; a backend that is away is asked again before anything is stored."""
+        results = self.results
+        if results is None:
+            return None
+        try:
+            stored = await self.caller.once(lambda: results.get(claim.key), f"receipt of {claim.key}")
+        except RunnerError:
+            return None
+        return stored if stored is not None and stored.attempt == claim.attempt else None
+
+    async def prune(self, config: Config) -> None:
+        """Delete what was kept long enough of this queue's: dead letters, and what its result backend holds."""
+        now = self.now()
+        await self.queue.prune(now - config.keep_dead)
+        if self.results is not None:
+            await self.results.prune(now - config.keep_results)

@@ -1,0 +1,45 @@
+"""How a queue is opened: however long its service is away, and for one reader on this box alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from runner.directory import Directory
+from runner.errors import RunnerError
+from runner.kernel import Ref
+from runner.messages import StopFetching
+
+T = TypeVar("T")
+
+FIRST_S = 0.2
+MOST_S = 30.0
+LOOK_AGAIN_S = 5.0
+
+
+async def until_open(
+    open_once: Callable[[], Awaitable[T]], jitter: Callable[[], float], trouble: Callable[[str], None]
+) -> T:
+    """
+    Open with back-off, whatever the error: a person may mend what is refused.
+
+    ``jitter`` returns a number from 0 to 1; ``trouble`` is called with why it is not open yet.
+    """
+    pause = FIRST_S
+    while True:
+        try:
+            return await open_once()
+        except RunnerError as error:
+            trouble(str(error))
+        await asyncio.sleep(pause * (0.5 + jitter() / 2))
+        pause = min(MOST_S, pause * 2)
+
+
+async def until_alone(
+    directory: Directory, queue: str, poller: Ref[StopFetching], tell_state: Callable[[str], None]
+) -> None:
+    """Wait while another credential file serves this very queue: two readers here would be one too many."""
+    while (other := directory.find(queue)) is not None and other.poller is not poller:
+        tell_state("waiting: another credential file serves this queue already")
+        await asyncio.sleep(LOOK_AGAIN_S)

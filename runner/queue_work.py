@@ -1,0 +1,77 @@
+"""
+All that is done on one open queue: what comes from it, what is held of it, what goes back. Its poller says when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from runner.claiming import Claiming
+from runner.intake import Intake
+from runner.job import Key
+from runner.kernel import Ref
+from runner.leases import Held
+from runner.lookout import Lookout
+from runner.messages import Ended, Offered
+from runner.open_queue import OpenQueue
+from runner.records import JournalEntry
+from runner.settling import Settling
+
+AHEAD_DEPTH = 2
+"""One job is staged ahead only where another waits behind it, so that no idle box goes without."""
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """A fetch brought nothing to send on; ``shallow``: there was too little to stage one ahead."""
+
+    shallow: bool = False
+
+
+class QueueWork:
+    """
+    The hands of one poller.
+
+    ``stopping`` says that nothing new is wanted; ``settle`` is called with a job whose verdict stands;
+    ``tell_state`` with how the queue is, and its depth.
+    """
+
+    def __init__(
+        self,
+        opened: OpenQueue,
+        stages: tuple[Ref[object], ...],
+        *,
+        tell_state: Callable[[str, int | None], None],
+        stopping: Callable[[], bool],
+        settle: Callable[[Key], None],
+    ) -> None:
+        """Begin with nothing held."""
+        self.opened, self.queue, self.leases = opened, opened.queue, opened.leases
+        self.lookout = Lookout(opened, stages, tell_state)
+        self._settle_soon = settle
+        self._settling = Settling(opened)
+        self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)
+
+    def take_up(self, entry: JournalEntry) -> None:
+        """Hold what an earlier life claimed; carry out the verdict where one stands."""
+        claim = entry.claimed.claim
+        self.leases.held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
+        if entry.stored is not None:
+            self._settle_soon(entry.key)
+
+    async def fetch(self, intake: Intake, *, ahead: bool) -> Offered | Ended | Nothing:
+        """Wait for one delivery and claim it; return what is to be told of it."""
+        if ahead and await self.opened.depth() < AHEAD_DEPTH:
+            return Nothing(shallow=True)
+        delivery = await self.opened.fetch()
+        taken = await self._claiming.take(delivery, intake, ahead=ahead) if delivery is not None else None
+        return taken or Nothing()
+
+    async def settle(self, key: Key) -> bool:
+        """Carry out the verdict that stands in the journal; False where none stood, or it was carried out before."""
+        settled = await self._settling.settle(key)
+        if settled is None:
+            return False
+        self.lookout.forget(settled.claimed.claim.id)
+        return True

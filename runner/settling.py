@@ -1,0 +1,67 @@
+"""
+Verdicts that stand in the journal, carried out on the queue: each once, by whoever comes first, also after a restart.
+
+A claim that was lost meanwhile is somebody else's to settle, and no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from weakref import WeakValueDictionary
+
+from runner.errors import LeaseLost
+from runner.job import Decision, Key, Verdict
+from runner.leases import Held
+from runner.open_queue import OpenQueue
+from runner.ports import Delivery
+from runner.records import JournalEntry, SettleRecord
+
+logger = logging.getLogger(__name__)
+
+
+class Settling:
+    """Settles the claims of one queue."""
+
+    def __init__(self, opened: OpenQueue) -> None:
+        """Begin with nobody at work."""
+        self._opened = opened
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+
+    def alone_with(self, key: Key) -> asyncio.Lock:
+        """Keep taking and settling one job apart, so that no record falls on the wrong claim."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
+    async def settle(self, key: Key) -> JournalEntry | None:
+        """Carry out the verdict that stands in the journal; None where none stands, or it was carried out before."""
+        opened = self._opened
+        async with self.alone_with(key):
+            entry = await opened.trail.entry(key)
+            if entry is None or entry.stored is None or entry.settled is not None:
+                return None
+            held = opened.leases.held.get(key)
+            if held is not None and entry.stored.decision is not None:
+                await self.carry_out(held, entry.stored.decision)
+            await opened.trail.record(key, SettleRecord(opened.now()))
+            opened.leases.held.pop(key, None)
+            return entry
+
+    async def carry_out(self, held: Held, decision: Decision) -> None:
+        """Tell the queue, for as long as it takes."""
+        settle = lambda: self._opened.queue.settle(  # noqa: E731 - one call, named
+            held.token, decision.verdict, after_s=decision.after_s, note=decision.note, reason=decision.note.last_reason
+        )
+        try:
+            await self._opened.caller.until_done(settle, f"settlement of {held.job_id}")
+        except LeaseLost:
+            logger.warning("a claim was lost before it was settled", extra={"action": "settle", "job_id": held.job_id})
+
+    async def put_off(self, delivery: Delivery, after_s: float, reason: str) -> None:
+        """Give a delivery back as it came."""
+        release = lambda: self._opened.queue.settle(  # noqa: E731 - one call, named
+            delivery.token, Verdict.RELEASE, after_s=after_s, note=delivery.note, reason=reason
+        )
+        await self._opened.caller.until_done(release, f"release of {delivery.submission}")
