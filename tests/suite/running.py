@@ -87,13 +87,13 @@ class _Run:
         return [*command, *found] if found else [sys.executable, "-c", f"raise SystemExit({PYTEST_NO_TESTS})"]
 
     def _judge(self, code: int | None) -> None:
-        """Hold the exit code against what was reported: a pytest that broke has reported nothing."""
+        """Hold the exit code against what was reported: a pytest that broke has reported nothing of what came then."""
         if code is None:
             self.outcome.fail(f"killed at its limit of {self._group.timeout_s:.0f} s")
         elif code == PYTEST_NO_TESTS and not self.outcome.passed:
             kind = GPU_GAP if self._group.gpu else ""
             self.outcome.gaps.append(Gap(reason="this group holds no tests", kind=kind, count=0))
-        elif code != 0 and not self.outcome.failed:
+        elif code not in {0, PYTEST_FAILED} or (code == PYTEST_FAILED and not self.outcome.failed):
             self.outcome.fail(f"pytest ended with {code}")
 
     def _watched(
