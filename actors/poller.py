@@ -261,12 +261,12 @@ class Poller(Stage[PollerMessage]):
     # Stopping
 
     def _change_credential(self, message: CredentialChanged) -> None:
-        """Take over new rights; a file that came back lets fetching go on."""
+        """Take over new rights; a file that came back lets fetching go on, also beside a fetch that outlived it."""
         if message.file.credential is not None:
             self.rights = message.file.credential.rights
         if self._stopping:
             self._stopping = False
-            if self._ready.is_set() and not self._fetching:
+            if self._ready.is_set():
                 self._introduce()
 
     async def _stop_fetching(self) -> None:

@@ -106,3 +106,32 @@ def test_a_credential_that_goes_lets_what_runs_finish() -> None:
             await until(lambda: ended(world, "later"))
 
     run_virtual(main())
+
+
+def test_a_credential_that_comes_back_while_its_last_fetch_waits_is_read_on() -> None:
+    """The fetch that outlived the file brings a job; the one after that must be fetched, too."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        files = world.files()
+        shown = list(files)
+        world.files = lambda: tuple(shown)  # type: ignore[method-assign]
+        async with alive(world) as runner:
+            control = RunningControl(runner)
+            await asyncio.sleep(1)
+            shown.remove(files[1])
+            await _until_state(control, "finishing")
+            shown.append(files[1])
+            await _until_state(control, "in use")
+            assert now() < 20, "the first long poll must still wait"
+            await put(world, "shared", id="first")
+            await until(lambda: ended(world, "first"))
+            await put(world, "shared", id="second")
+            await until(lambda: ended(world, "second"), limit_s=120)
+
+    run_virtual(main())
+
+
+async def _until_state(control: RunningControl, state: str) -> None:
+    while {row.file: row.state for row in await control.sources()}["shared"] != state:
+        await asyncio.sleep(0.2)
