@@ -6,11 +6,11 @@ import contextlib
 import stat
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.process import ProcessContainers
@@ -26,7 +26,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 KEY: Key = make_key("folder:///q", "digits", "first")
 
 
-class Harness(Protocol):
+class Harness(ABC):
     """
     One runtime under test.
 
@@ -34,35 +34,55 @@ class Harness(Protocol):
     and ``python3`` alone.
     """
 
+    image = ""
+
     limits_memory: bool
     """Whether a job over its memory limit is killed and told so."""
 
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @abstractmethod
     def open(self, box: str = BOX) -> AbstractAsyncContextManager[Containers]:
         """Open the runtime as the runner of this box."""
-        ...
 
     def workspace(self, name: str) -> Path:
         """Return the directory on this box that is the working directory of this container's job; made at first use."""
-        ...
+        path = self.directory / "workspaces" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def spec(
         self, name: str, *command: str, env: Mapping[str, str] = NOTHING, deadline_at: float | None = None
     ) -> ContainerSpec:
         """Return a spec with this command, its workspace, 256 MiB of memory, and whatever else the runtime needs."""
-        ...
+        return ContainerSpec(
+            name=name,
+            key=KEY,
+            attempt=1,
+            command=command,
+            env=dict(env),
+            workspace=str(self.workspace(name)),
+            grant=Grant(places=(Place(memory=MEMORY_BYTES, cpus=1, disk=1 << 30),)),
+            image=self.image,
+            deadline_at=deadline_at,
+        )
 
     async def clean(self) -> None:
         """End and forget everything that was started."""
-        ...
+        for box in (BOX, OTHER_BOX):
+            async with self.open(box) as containers:
+                for name in await containers.list_ours():
+                    await containers.remove(name)
 
 
-class ProcessHarness:
+class ProcessHarness(Harness):
     """Processes of this box; ``uid_range`` and ``cgroups`` as the runtime takes them."""
 
     def __init__(
         self, directory: Path, uid_range: tuple[int, int] | None = UIDS, cgroups: Cgroups | None = None
     ) -> None:
-        self._directory = directory
+        super().__init__(directory)
         self._uid_range = uid_range
         self._cgroups = cgroups
         self.state_dir = directory / "state"
@@ -79,31 +99,6 @@ class ProcessHarness:
         finally:
             await containers.close()
 
-    def workspace(self, name: str) -> Path:
-        path = self._directory / "workspaces" / name
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def spec(
-        self, name: str, *command: str, env: Mapping[str, str] = NOTHING, deadline_at: float | None = None
-    ) -> ContainerSpec:
-        return ContainerSpec(
-            name=name,
-            key=KEY,
-            attempt=1,
-            command=command,
-            env=dict(env),
-            workspace=str(self.workspace(name)),
-            grant=Grant(places=(Place(memory=MEMORY_BYTES, cpus=1, disk=1 << 30),)),
-            deadline_at=deadline_at,
-        )
-
-    async def clean(self) -> None:
-        for box in (BOX, OTHER_BOX):
-            async with self.open(box) as containers:
-                for name in await containers.list_ours():
-                    await containers.remove(name)
-
     def _new(self, box: str) -> ProcessContainers:
         return ProcessContainers(
             str(self.state_dir),
@@ -111,7 +106,7 @@ class ProcessHarness:
             uid_range=self._uid_range,
             now=time.time,
             cgroups=self._cgroups,
-            claims=str(self._directory / "claims"),
+            claims=str(self.directory / "claims"),
         )
 
 
