@@ -16,18 +16,19 @@ from runner.errors import RunnerError
 
 
 class Tally:
-    """What a spool holds: bytes by stream, and the lines of stdout and stderr taken together."""
+    """What a spool holds: bytes by stream, and the lines of stdout and of stderr, in whatever order they came."""
 
     def __init__(self) -> None:
         self.records = 0
         self.bytes = dict.fromkeys(STREAMS, 0)
         self._newlines = 0
-        self._open_line = False
+        # Whose last line has no newline yet.
+        self._open_lines: set[str] = set()
 
     @property
     def lines(self) -> int:
-        """Lines of stdout and stderr in spool order; a last one without newline counts."""
-        return self._newlines + self._open_line
+        """Lines of stdout and stderr; the last one of each without newline counts."""
+        return self._newlines + len(self._open_lines)
 
     @property
     def output_bytes(self) -> int:
@@ -40,7 +41,9 @@ class Tally:
         self.bytes[stream] += len(data)
         if stream in OUTPUT:
             self._newlines += data.count(b"\n")
-            self._open_line = not data.endswith(b"\n")
+            self._open_lines.discard(stream)
+            if not data.endswith(b"\n"):
+                self._open_lines.add(stream)
 
 
 class SpoolFile:

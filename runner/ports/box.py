@@ -28,8 +28,9 @@ class Credentials(Protocol):
 
 class SpoolSeal(msgspec.Struct, frozen=True):
     """
-    What a sealed spool holds of stdout and stderr: lines (a last one without newline counts), bytes, SHA-256 of the
-    bytes in spool order; ``archive`` is the local path of the archive, ``gaps`` counts what is known to be missing.
+    What a sealed spool holds of stdout and stderr: lines (the last one of each without newline counts, whatever came
+    after it from the other), bytes, SHA-256 of the bytes in spool order; ``archive`` is the local path of the archive,
+    ``gaps`` counts what is known to be missing.
     """
 
     lines: int

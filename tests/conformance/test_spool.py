@@ -284,6 +284,27 @@ def test_news_name_each_log_that_grew_once(opened: Opener) -> None:
 # The seal
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("out\n", "tail", "err\n"),
+        ("err\n", "out\n", "tail"),
+        ("out\n", "err\n", "ta", "il"),
+        ("out\nta", "err\n", "il"),
+    ],
+)
+def test_lines_are_counted_by_stream(opened: Opener, order: tuple[str, ...]) -> None:
+    """Which stream of a job is read first is chance; how many lines it wrote is not."""
+
+    async def main() -> None:
+        async with opened() as spool:
+            for text in order:
+                await spool.append(KEY, 1, "stderr" if text.startswith("err") else "stdout", text.encode())
+            assert (await spool.seal(KEY, 1)).lines == 3
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("count", [0, 3, LARGE])
 def test_a_seal_accounts_for_stdout_and_stderr_and_its_archive_holds_them(opened: Opener, count: int) -> None:
     """The receipt's digest is of the very bytes that somebody gets who unpacks the archive."""
