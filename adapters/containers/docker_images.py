@@ -6,6 +6,7 @@ An image's digest is the registry's where the name came from one, else the image
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -18,7 +19,10 @@ from runner.errors import Refused, Unavailable
 
 SILENT_S = 300.0
 """A registry that moves nothing for so long does not answer."""
-_NO = (400, 401, 403, 404)
+_MALFORMED = 400
+_NO = (_MALFORMED, 401, 403, 404)
+_NAME = re.compile(r"[\w./:@+-]+", re.ASCII)
+"""What may stand in the path of a request; the engine knows the rest of the grammar."""
 # A pull tells most failures as text within a stream that began well, or as status 500.
 _WORDS_OF_NO = (
     "manifest unknown",
@@ -51,10 +55,14 @@ class DockerImages:
         self._silent_s = silent_s
 
     async def resolve(self, name: str) -> str | None:
+        if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
+            raise Refused(f"{name!r} cannot name an image: write it as [HOST/]PATH[:TAG][@DIGEST]")
         try:
             async with self._engine.call(f"describe image {name}") as docker:
                 described = await docker.images.inspect(name)
         except EngineRefusal as refusal:
+            if refusal.status == _MALFORMED:
+                raise Refused(f"image {name} cannot be had: {refusal.words}") from refusal
             refusal.unless_absent()
             return None
         image = decoded(described, _Image, self._engine.url)

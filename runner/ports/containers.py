@@ -124,7 +124,12 @@ class Images(Protocol):
     """Images of a container runtime."""
 
     async def resolve(self, name: str) -> str | None:
-        """Return the digest of a local image, None where it is not there."""
+        """
+        Return the digest of a local image, None where it is not there.
+
+        Raises:
+            Refused: no image can have that name.
+        """
         ...
 
     async def pull(self, name: str, progress: Callable[[str], None]) -> str:

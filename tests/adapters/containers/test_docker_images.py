@@ -202,6 +202,19 @@ def test_a_name_that_is_none_is_refused(docker_url: str) -> None:
     asyncio.run(scenario())
 
 
+@docker
+@pytest.mark.parametrize("name", ["UPPER/Case:::", "a:b:c", "Not A Name", "../version", "x/../../info", "", "a?all=1"])
+def test_a_name_that_is_none_is_not_there_either(docker_url: str, name: str) -> None:
+    """It is asked about before it is pulled; and names come from jobs, which talk to no other part of the engine."""
+
+    async def scenario() -> None:
+        async with images_of(docker_url) as images:
+            with pytest.raises(Refused, match=r"name an image|invalid reference"):
+                await images.resolve(name)
+
+    asyncio.run(scenario())
+
+
 def test_progress_is_told_in_few_lines() -> None:
     """A large image brings thousands of events."""
     pull = PullProgress("a:1")
