@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from runner.attempt import Attempt
+from actors.executor.attempt import Attempt
 from runner.calls import Caller
 from runner.errors import RunnerError
 from runner.job import EndReason

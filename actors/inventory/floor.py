@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.inventory.share import FairShare
+from actors.inventory.standing import WAITS_AT_MOST, Standing
 from runner.job import Key
 from runner.placement import Room, dominant_share, remaining, shortage
 from runner.records import ClaimedJob, Place
-from runner.share import FairShare
-from runner.standing import WAITS_AT_MOST, Standing
 from runner.units import format_duration
 
 

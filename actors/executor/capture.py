@@ -12,7 +12,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator
 
-from runner.attempt import Attempt
+from actors.executor.attempt import Attempt
 from runner.calls import Caller
 from runner.errors import OutOfSpace, RunnerError, Unavailable
 from runner.job import EndReason

@@ -14,11 +14,13 @@ from typing import assert_never
 
 import msgspec
 
+from actors.outputs.clearing import Clearing
+from actors.outputs.fence import Fence
+from actors.outputs.publishing import Publishing
+from actors.outputs.uploads import Uploads
 from runner.calls import Patience
-from runner.clearing import Clearing
 from runner.config import Config
 from runner.directory import Directory
-from runner.fence import Fence
 from runner.job import EndReason
 from runner.kernel import Ref
 from runner.leaving import Leaving, decision_of, lost_receipt, receipt_of, release_of
@@ -35,10 +37,8 @@ from runner.messages import (
     StopJob,
 )
 from runner.ports import World
-from runner.publishing import Publishing
 from runner.records import ClaimedJob, ExitRecord, JournalEntry, Outcome, StoreRecord
 from runner.stage import FaultBudget, Stage
-from runner.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 

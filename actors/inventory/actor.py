@@ -14,13 +14,14 @@ from typing import assert_never
 
 import msgspec
 
-from runner.capacity import Capacity
+from actors.inventory.capacity import Capacity
+from actors.inventory.credits import Credits
+from actors.inventory.floor import Floor
+from actors.inventory.granting import Granting, Waits
+from actors.inventory.handover import Handover
+from actors.inventory.standing import Standing
 from runner.config import Config
-from runner.credits import Credits
 from runner.directory import Directory
-from runner.floor import Floor
-from runner.granting import Granting, Waits
-from runner.handover import Handover
 from runner.job import EndReason
 from runner.kernel import Ref
 from runner.messages import (
@@ -39,7 +40,6 @@ from runner.placement import request_of
 from runner.ports import World
 from runner.records import ClaimedJob, Place
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
-from runner.standing import Standing
 
 TURN_S = 1.0
 

@@ -16,13 +16,16 @@ from typing import assert_never
 
 import msgspec
 
+from actors.poller.intake import Intake
+from actors.poller.leases import Held, Leases
+from actors.poller.open_queue import OpenQueue
+from actors.poller.opening import until_alone, until_open
+from actors.poller.queue_work import Nothing, QueueWork
 from runner.config import Config
 from runner.directory import Directory, QueueEntry
 from runner.errors import RunnerError
-from runner.intake import Intake
 from runner.job import Key
 from runner.kernel import Ref
-from runner.leases import Held, Leases
 from runner.messages import (
     CredentialChanged,
     CreditGiven,
@@ -38,10 +41,7 @@ from runner.messages import (
     StopFetching,
     WithdrawAsked,
 )
-from runner.open_queue import OpenQueue
-from runner.opening import until_alone, until_open
 from runner.ports import World
-from runner.queue_work import Nothing, QueueWork
 from runner.source import StandingPoller
 from runner.stage import FaultBudget, Stage
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.inventory.floor import Floor
 from runner.config import Config
-from runner.floor import Floor
 from runner.messages import CreditGiven, CreditReturned
 
 SHALLOW_S = 1.0

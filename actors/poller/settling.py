@@ -10,10 +10,10 @@ import asyncio
 import logging
 from weakref import WeakValueDictionary
 
+from actors.poller.leases import Held
+from actors.poller.open_queue import OpenQueue
 from runner.errors import LeaseLost
 from runner.job import Decision, Key, Verdict
-from runner.leases import Held
-from runner.open_queue import OpenQueue
 from runner.ports import Delivery
 from runner.records import JournalEntry, SettleRecord
 

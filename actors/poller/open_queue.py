@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from actors.poller.leases import Leases
 from runner.calls import Caller
 from runner.config import Config
 from runner.errors import RunnerError
-from runner.leases import Leases
 from runner.ports import Delivery, Queue, Results
 from runner.receipt import Receipt
 from runner.records import ClaimedJob

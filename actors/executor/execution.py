@@ -11,11 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from runner.attempt import Attempt, StoppedEarly
+from actors.executor.attempt import Attempt, StoppedEarly
+from actors.executor.capture import Capture
+from actors.executor.limits import Limits
 from runner.calls import Caller, Patience
-from runner.capture import Capture
 from runner.errors import RunnerError, Unavailable
-from runner.limits import Limits
 from runner.ports import Containers, ContainerSpec, Exit, Running, World
 from runner.records import Outcome, StartRecord, StopRecord
 from runner.trail import Trail

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from actors.poller.leases import Held
+from actors.poller.open_queue import OpenQueue
 from runner.errors import RunnerError
 from runner.job import EndReason, Key
 from runner.kernel import Ref
-from runner.leases import Held
 from runner.messages import StopJob
-from runner.open_queue import OpenQueue
 
 
 class Lookout:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from runner.capacity import Capacity
+from actors.inventory.capacity import Capacity
+from actors.inventory.floor import Floor
+from actors.inventory.standing import KEPT_AFTER_RELEASES, Standing
 from runner.config import Config
-from runner.floor import Floor
 from runner.job import EndReason
 from runner.messages import Ended
 from runner.placement import choose, shortage
 from runner.records import ClaimedJob, Place
-from runner.standing import KEPT_AFTER_RELEASES, Standing
 
 BOXES_AGREE = 3
 

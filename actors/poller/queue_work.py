@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from runner.claiming import Claiming
-from runner.intake import Intake
+from actors.poller.claiming import Claiming
+from actors.poller.intake import Intake
+from actors.poller.leases import Held
+from actors.poller.lookout import Lookout
+from actors.poller.open_queue import OpenQueue
+from actors.poller.settling import Settling
 from runner.job import Key
 from runner.kernel import Ref
-from runner.leases import Held
-from runner.lookout import Lookout
 from runner.messages import Ended, Offered
-from runner.open_queue import OpenQueue
 from runner.records import JournalEntry
-from runner.settling import Settling
 
 AHEAD_DEPTH = 2
 """One job is staged ahead only where another waits behind it, so that no idle box goes without."""

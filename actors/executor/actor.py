@@ -12,10 +12,10 @@ from typing import assert_never
 
 import msgspec
 
-from runner.attempt import Attempt, StoppedEarly
+from actors.executor.attempt import Attempt, StoppedEarly
+from actors.executor.execution import Execution
 from runner.config import Config
 from runner.errors import BadInput, OutOfSpace, Unavailable
-from runner.execution import Execution
 from runner.job import EndReason, Key
 from runner.kernel import Ref
 from runner.messages import Ended, Exited, Granted, JobAdopted, QuietChanged, Released, Staged, Started, StopJob

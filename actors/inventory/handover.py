@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from actors.inventory.standing import Standing
 from runner.kernel import Ref
 from runner.messages import Granted, Placed
 from runner.records import Grant, GrantRecord, PlaceRecord, WaitRecord
-from runner.standing import Standing
 from runner.trail import Trail
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runner.intake import Intake, is_expired, is_known, is_lost
+from actors.poller.intake import Intake, is_expired, is_known, is_lost
+from actors.poller.leases import Held
+from actors.poller.lookout import Lookout
+from actors.poller.open_queue import OpenQueue
+from actors.poller.settling import Settling
 from runner.job import EndReason, Key
-from runner.leases import Held
 from runner.leaving import decision_of
-from runner.lookout import Lookout
 from runner.messages import Ended, Offered
-from runner.open_queue import OpenQueue
 from runner.ports import Delivery
 from runner.records import ClaimedJob, ClaimRecord, JournalEntry, StoreRecord
-from runner.settling import Settling
 from runner.units import format_duration
 
 BUSY_S = 5.0
