@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import deque
 
 from runner.errors import Refused, RunnerError
 from runner.job import EndReason
@@ -28,8 +27,6 @@ class RunningControl:
         self._ring = ring
         self.stopping: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
         self.hurry = asyncio.Event()
-        # Jobs withdrawn lately: no box ever held them, so nothing else here knows their ids.
-        self._withdrawn: deque[str] = deque(maxlen=1000)
 
     async def cancel(self, job_id: str) -> str:
         """End a job here, in its queue, or wherever it is; say which."""
@@ -39,14 +36,11 @@ class RunningControl:
         for queue in self._ring.directory.all():
             done: str = await queue.poller.ask(functools.partial(WithdrawAsked, job_id), timeout_s=ASK_S)
             if done:
-                self._withdrawn.append(job_id)
                 return done
             if queue.results is not None and (ended := await queue.results.get(job_id)) and ended.state == "ended":
                 return f"{job_id} ended already: {ended.end_reason}"
         if entry is not None and entry.stored is not None and entry.stored.receipt.state == "ended":
             return f"{job_id} ended already: {entry.stored.receipt.end_reason}"
-        if job_id in self._withdrawn:
-            return f"{job_id} was withdrawn already"
         raise Refused(f"no job {job_id!r} is known here; name its queue with --queue to cancel it elsewhere")
 
     async def _cancel_here(self, entry: JournalEntry) -> str:

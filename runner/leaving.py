@@ -13,6 +13,9 @@ from runner.records import ClaimedJob, Grant, Outcome, StagedJob
 REASON_MAX_CHARACTERS = 500
 """A note travels with its message, where services give it little room."""
 
+WITHDRAWN = "withdrawn from its queue, where it waited"
+"""Said of a job that was cancelled before any box had it."""
+
 
 class Leaving(msgspec.Struct, frozen=True):
     """

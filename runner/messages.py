@@ -205,7 +205,7 @@ class CredentialChanged(msgspec.Struct, frozen=True):
 
 class WithdrawAsked(msgspec.Struct, frozen=True):
     """
-    control ⇢ poller: remove a waiting message of this job id; answers what was done, "" if nothing.
+    control ⇢ poller: end what waits under this job id and no box holds; answers what was done, "" if nothing.
     """
 
     job_id: str

@@ -45,10 +45,40 @@ def test_cancelling_ends_a_job_in_whatever_stage_it_is(seconds: float) -> None:
             told = [await control.cancel("job"), await control.cancel("job")]
             assert all(told)
             await until(lambda: not world.waiting())
-            if newest(world, "job") is not None:
-                assert reason(world, "job") in {EndReason.CANCELLED, EndReason.SUCCEEDED}
+            await until(lambda: ended(world, "job"))
+            assert reason(world, "job") in {EndReason.CANCELLED, EndReason.SUCCEEDED}
             await until(lambda: all(entry.settled for entry in world.journal.entries.values()))
         assert max(world.queues["own"].final.values()) == 1
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("killed_after_s", [None, 0.0, 0.01, 0.3])
+def test_what_waits_in_its_queue_is_cancelled_with_a_receipt(killed_after_s: float | None) -> None:
+    """As much is told of it as of a job that a box had: whoever follows it sees its end. Also by the next life."""
+
+    async def main() -> None:
+        world, config = FakeWorld(), configuration(max_jobs=1, max_waiting=1)
+        async with alive(world, config, killed=killed_after_s is not None) as runner:
+            for name in ("runs", "waits", "queued", "last"):
+                await put(world, "shared", id=name, command=["run", "100", "0", "1"])
+            await asyncio.sleep(5)
+            assert world.queues["shared"].messages["shared-3"].token == "", "it is not on the box"
+            sentence = await RunningControl(runner).cancel("last")
+            assert sentence == "last is withdrawn from its queue, where it waited"
+            if killed_after_s is not None:
+                await asyncio.sleep(killed_after_s)
+            else:
+                await until(lambda: ended(world, "last"), 5)
+                assert await RunningControl(runner).cancel("last") == "last ended already: cancelled"
+        async with alive(world, config):
+            await until(lambda: ended(world, "last"), 120)
+            await until(lambda: not world.waiting())
+        assert (reason(world, "last"), reason(world, "queued")) == (EndReason.CANCELLED, EndReason.SUCCEEDED)
+        assert {1} == set(world.queues["shared"].final.values())
+        events = world.results.events[key_of(world, "last")]
+        assert ["cancelled"] == [event.end_reason for event in events if event.state == "ended"]
+        assert not world.results.marks
 
     run_virtual(main())
 

@@ -26,6 +26,7 @@ from runner.directory import Directory, QueueEntry
 from runner.errors import RunnerError
 from runner.job import Key
 from runner.kernel import Ref
+from runner.leaving import WITHDRAWN
 from runner.messages import (
     CredentialChanged,
     CreditGiven,
@@ -290,8 +291,11 @@ class Poller(Stage[PollerMessage]):
         return any((claim.source, claim.queue_name) == (self.source, self.queue_name) for claim in claims)
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
+        """End what waits under an id: it leaves by outputs as every job does, with a receipt."""
         try:
-            withdrawn = self._work is not None and await self._work.opened.withdraw(asked.job_id)
-            asked.reply.answer(f"withdrawn from queue {self.queue_name}, where it waited" if withdrawn else "")
+            found = await self.work.withdraw(asked.job_id, self._intake()) if self._ready.is_set() else None
+            for ended in found or ():
+                await self._outputs.tell(ended)
+            asked.reply.answer("" if found is None else f"{asked.job_id} is {WITHDRAWN}")
         except RunnerError as error:
             asked.reply.fail(error)

@@ -14,7 +14,7 @@ from actors.poller.lookout import Lookout
 from actors.poller.open_queue import OpenQueue
 from actors.poller.settling import Settling
 from runner.job import EndReason, Key
-from runner.leaving import decision_of
+from runner.leaving import WITHDRAWN, decision_of
 from runner.messages import Ended, Offered
 from runner.ports import Delivery
 from runner.records import ClaimedJob, ClaimRecord, JournalEntry, StoreRecord
@@ -48,24 +48,41 @@ class Claiming:
         """Journal a delivery; return what becomes of it, None where it goes nowhere from here."""
         claim, problem = intake.claim(delivery, self._opened.now())
         async with self._settling.alone_with(claim.key):
-            if not await self._claim(delivery, claim):
+            entry = await self._opened.trail.entry(claim.key)
+            known = await self._knows(entry, claim, delivery) or await self._puts_off(entry, claim, delivery)
+            if known or not await self._claim(delivery, claim):
                 return None
         await self._opened.trail.tell_state(claim, "waiting", f"claimed from {claim.queue_name}")
         return await self._sent_on(claim, problem, ahead=ahead)
 
-    async def _claim(self, delivery: Delivery, claim: ClaimedJob) -> bool:
-        """Journal a claim; False where it was known, is given back, is lost already, or ended elsewhere."""
-        opened = self._opened
-        entry = await opened.trail.entry(claim.key)
-        if entry is not None and is_known(entry, claim, delivery.token):
-            await self._retake(entry, delivery)
+    async def take_to_end(self, delivery: Delivery, intake: Intake) -> Ended | None:
+        """Journal a delivery that was withdrawn, also one that is not wanted now; return its end."""
+        claim, _ = intake.claim(delivery, self._opened.now())
+        async with self._settling.alone_with(claim.key):
+            entry = await self._opened.trail.entry(claim.key)
+            if await self._knows(entry, claim, delivery) or not await self._claim(delivery, claim):
+                return None
+        return Ended(claim, EndReason.CANCELLED, WITHDRAWN)
+
+    async def _knows(self, entry: JournalEntry | None, claim: ClaimedJob, delivery: Delivery) -> bool:
+        if entry is None or not is_known(entry, claim, delivery.token):
             return False
+        await self._retake(entry, delivery)
+        return True
+
+    async def _puts_off(self, entry: JournalEntry | None, claim: ClaimedJob, delivery: Delivery) -> bool:
+        """Give back what is not wanted now."""
         if self._stopping():
             await self._settling.put_off(delivery, 0.0, "the runner stops")
-            return False
+            return True
         if self._earlier_one_runs(entry, claim):
             await self._settling.put_off(delivery, BUSY_S, "an earlier one of its id runs")
-            return False
+            return True
+        return False
+
+    async def _claim(self, delivery: Delivery, claim: ClaimedJob) -> bool:
+        """Journal a claim; False where it is lost already, or ended elsewhere."""
+        opened = self._opened
         if not await opened.leases.stands(delivery.token, claim.claimed_at, opened.now()):
             return False
         held = Held(delivery.token, claim.id, claim.attempt)

@@ -41,9 +41,15 @@ class OpenQueue:
         """Count what waits."""
         return await self.caller.once(self.queue.depth, "depth of the queue")
 
-    async def withdraw(self, job_id: str) -> bool:
-        """Remove a waiting message of this job; False where none waits."""
-        return await self.caller.once(lambda: self.queue.withdraw(job_id), "withdrawal")
+    async def withdraw(self, job_id: str) -> tuple[Delivery, ...]:
+        """
+        Claim what waits under this id, with a stop mark: it ends also if this process is killed before that is stored.
+        """
+        found = await self.caller.once(lambda: self.queue.withdraw(job_id), f"withdrawal of {job_id}")
+        results = self.results
+        if found and results is not None:
+            await self.caller.once(lambda: results.request_stop(job_id), f"stop mark of {job_id}")
+        return found
 
     async def stop_marks(self) -> frozenset[str]:
         """Return the ids of jobs to be stopped; none where they cannot be read now, for they are read again."""

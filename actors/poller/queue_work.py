@@ -68,6 +68,12 @@ class QueueWork:
         taken = await self._claiming.take(delivery, intake, ahead=ahead) if delivery is not None else None
         return taken or Nothing()
 
+    async def withdraw(self, job_id: str, intake: Intake) -> tuple[Ended, ...] | None:
+        """Claim what waits under an id, to be ended; None where nothing does."""
+        deliveries = await self.opened.withdraw(job_id)
+        taken = [await self._claiming.take_to_end(delivery, intake) for delivery in deliveries]
+        return tuple(ended for ended in taken if ended is not None) if deliveries else None
+
     async def settle(self, key: Key) -> bool:
         """Carry out the verdict that stands in the journal; False where none stood, or it was carried out before."""
         settled = await self._settling.settle(key)

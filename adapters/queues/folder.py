@@ -150,8 +150,8 @@ class FolderQueue:
         await self._call("put into queue", self._put, name, body)
         return submission
 
-    async def withdraw(self, job_id: str) -> bool:
-        return await self._call("withdraw from queue", self._waiting.withdraw, job_id)
+    async def withdraw(self, job_id: str) -> tuple[Delivery, ...]:
+        return await self._call("withdraw from queue", self._withdraw, job_id)
 
     async def depth(self) -> int:
         return await self._call("count queue", self._waiting.count)
@@ -202,6 +202,10 @@ class FolderQueue:
             if delivery is not None:
                 return delivery
         return None
+
+    def _withdraw(self, job_id: str) -> tuple[Delivery, ...]:
+        taken = [self._claims.take(name, part) for part, name in self._waiting.of_job(job_id)]
+        return tuple(delivery for delivery in taken if delivery is not None)
 
     def _give_back(self, token: str) -> None:
         self._arrived(self._claims.give_back(token))

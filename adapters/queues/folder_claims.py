@@ -30,7 +30,7 @@ from runner.ports import Delivery
 
 
 class Claims:
-    """The claims that this box makes on one queue. Blocks; ``take`` in one thread, all else in one other."""
+    """The claims that this box makes on one queue. Blocks; ``take`` in two threads, all else in one of them."""
 
     def __init__(
         self, layout: Layout, notes: Notes, *, clock: QueueClock, now: Callable[[], float], lease_s: float
@@ -43,12 +43,18 @@ class Claims:
         # Names of the claims made here by token; a token of an earlier life is looked for in the directory instead.
         self._held: dict[str, str] = {}
 
-    def take(self, name: str) -> Delivery | None:
-        """Claim a waiting message; None where another box was faster, or where it is no file and went to the dead."""
-        message = read_message(name)
-        token = f"{name}~{secrets.token_hex(8)}"
+    def take(self, name: str, part: str = "ready") -> Delivery | None:
+        """
+        Claim a message by its name in ``ready``, or in ``later`` before it is due.
+
+        None where another box was faster, or where it is no file and went to the dead.
+        """
+        message = read_message(name.rpartition("~")[2])
+        if message is None:
+            return None
+        token = f"{message.name}~{secrets.token_hex(8)}"
         claim = claim_name(token, self._clock.now() + self._lease_s)
-        if message is None or not renamed(self._layout.path("ready", name), self._layout.path("claimed", claim)):
+        if not renamed(self._layout.path(part, name), self._layout.path("claimed", claim)):
             return None
         self._held[token] = claim
         body = read_body(self._layout.path("claimed", claim))

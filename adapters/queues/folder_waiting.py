@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from adapters.files import names_in, remove_file
+from adapters.files import names_in
 from adapters.queues.folder_claims import describe_kind, renamed
 from adapters.queues.folder_clock import QueueClock
 from adapters.queues.folder_layout import Layout
@@ -90,22 +90,12 @@ class Waiting:
         """Count the messages that wait now."""
         return len(names_in(self._layout.path("ready")))
 
-    def withdraw(self, job_id: str) -> bool:
-        """Delete the waiting messages of a job, also delayed ones; True where one was there and nobody's."""
+    def of_job(self, job_id: str) -> list[tuple[str, str]]:
+        """List the waiting messages of a job, also delayed ones: where each stands, and its name there."""
         wanted = safe_name(job_id)
-        ready = ((name, name) for name in names_in(self._layout.path("ready")))
-        later = ((name, name.partition("~")[2]) for name in names_in(self._layout.path("later")))
-        found = [self._layout.path("ready", name) for name, text in ready if _is_job(text, job_id, wanted)]
-        found += [self._layout.path("later", name) for name, text in later if _is_job(text, job_id, wanted)]
-        removed = [path for path in found if remove_file(path)]
-        for path in removed:
-            self._forget(path)
-        return bool(removed)
-
-    def _forget(self, path: str) -> None:
-        message = read_message(os.path.basename(path).rpartition("~")[2])
-        if message is not None:
-            self._notes.remove(message.submission)
+        ready = [("ready", name, name) for name in names_in(self._layout.path("ready"))]
+        later = [("later", name, name.partition("~")[2]) for name in names_in(self._layout.path("later"))]
+        return [(part, name) for part, name, text in (*ready, *later) if _is_job(text, job_id, wanted)]
 
     def _worth_listing(self) -> bool:
         since_s = time.monotonic() - self._listed_at

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from adapters.queues.folder_peek import WaitingMessage
     from runner.job import Key
-    from runner.ports import Results
+    from runner.ports import Delivery, Queue, Results
     from runner.records import JournalEntry
 
 ROWS_MAX = 10_000
@@ -91,6 +91,16 @@ def _jobs(root: Path, queue: str, messages: tuple[WaitingMessage, ...]) -> tuple
             row = msgspec.structs.replace(row, name=job.name, user=job.user)
         found.append(WaitingJob(make_key(identity, job_id, message.submission), row, message.due_at))
     return tuple(found)
+
+
+def job_of(queue: Queue, delivery: Delivery) -> WaitingJob:
+    """Name the job of a message that this command claimed."""
+    from adapters.wire.native import decode
+
+    job = decode(delivery.body).job
+    job_id = job.id or delivery.submission
+    row = JobRow(job_id, queue=queue.name, name=job.name, user=job.user, submitted_at=delivery.enqueued_at)
+    return WaitingJob(make_key(queue.identity, job_id, delivery.submission), row, None)
 
 
 class QueueBook:

@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
-from runner.cli.books import WaitingJob, claimed_jobs, runner_answers, waiting_jobs
+from runner.cli.books import WaitingJob, claimed_jobs, job_of, runner_answers, waiting_jobs
 from runner.cli.jobs import unknown_job
 from runner.cli.output import print_json
 from runner.cli.parser import add_command, add_json, add_queue
 from runner.cli.submission import DURATION
-from runner.errors import AlreadyStored, Unavailable
-from runner.job import EndReason, Key, Verdict
+from runner.errors import AlreadyStored, Refused, Unavailable
+from runner.job import EndReason, Verdict
+from runner.leaving import WITHDRAWN
 from runner.receipt import Event, JobRow, Receipt
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from runner.cli.parser import Subparsers
     from runner.cli.target import Target
-    from runner.ports import Results
+    from runner.ports import Delivery
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -100,26 +101,15 @@ async def _ask_runner(args: argparse.Namespace) -> str:
 
 
 async def _end_here(args: argparse.Namespace, target: Target) -> str:
-    """Ask the running runner; without one, the queue."""
-    waiting = _waiting(args, target)
+    """Ask the running runner; without one, or where it does not know the job, the queue."""
     if not runner_answers(paths.state_dir(args)):
         return await _cancel_without_runner(args, target)
-    sentence = await _ask_runner(args)
-    held = await _held(args, waiting)
-    still = {job.key for job in _waiting(args, target)}
-    for job in waiting:
-        if job.key not in held | still:
-            await _store_end(target.results, job)
-    return sentence
-
-
-async def _held(args: argparse.Namespace, jobs: Sequence[WaitingJob]) -> set[Key]:
-    """Return the keys of those jobs that a box claimed meanwhile, so that their end is its to tell."""
-    from runner.cli.books import open_journal, went_back
-
-    async with open_journal(paths.state_dir(args)) as journal:
-        entries = [await journal.find(job.key) for job in jobs]
-    return {entry.key for entry in entries if entry is not None and not went_back(entry)}
+    try:
+        return await _ask_runner(args)
+    except Refused:
+        if not _waiting(args, target):
+            raise
+        return await cancel_in_queue(args, target)
 
 
 async def _cancel_without_runner(args: argparse.Namespace, target: Target) -> str:
@@ -149,10 +139,11 @@ async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
         Refused: neither the queue nor its result backend knows the job.
     """
     waiting = _waiting(args, target)
-    if waiting and await target.queue.withdraw(waiting[0].row.id):
-        for job in waiting:
-            await _store_end(target.results, job)
-        return f"{waiting[0].row.id} is withdrawn from its queue, where it waited"
+    withdrawn = await target.queue.withdraw(waiting[0].row.id) if waiting else ()
+    for delivery in withdrawn:
+        await _store_end(target, delivery)
+    if withdrawn:
+        return f"{waiting[0].row.id} is {WITHDRAWN}"
     rows = [row for row in await target.results.list(ended=True) if row.id == args.job]
     claimed = [job.row for job in _named(args, claimed_jobs(target.place.root, target.queue.name))]
     row = next(iter((*(row for row in rows if row.state != "ended"), *claimed, *rows)), None)
@@ -168,18 +159,19 @@ async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
     return f"{row.id} ended already: {row.end_reason}"
 
 
-async def _store_end(results: Results, job: WaitingJob) -> None:
-    """Tell those who follow a job that no box has: none will start it any more."""
-    now, message, last = time.time(), "withdrawn from its queue, where it waited", await results.get(job.key)
-    attempt, reason = last.attempt + 1 if last else 1, EndReason.CANCELLED.value
+async def _store_end(target: Target, delivery: Delivery) -> None:
+    """Tell those who follow a job that no box has, then let its message go: none will start it any more."""
+    job = job_of(target.queue, delivery)
+    now, attempt, reason = time.time(), delivery.note.attempt, EndReason.CANCELLED.value
     fields = {name: getattr(job.row, name) for name in JobRow.__struct_fields__}
     ended = {"state": "ended", "end_reason": reason, "ended_at": now, "attempt": attempt}
     with suppress(AlreadyStored):
-        await results.put_receipt(
-            Receipt(**{**fields, **ended}, key=job.key, message=message, verdict=Verdict.ACK.value)
+        await target.results.put_receipt(
+            Receipt(**{**fields, **ended}, key=job.key, message=WITHDRAWN, verdict=Verdict.ACK.value)
         )
-    event = Event(job.key, job.row.id, now, "ended", attempt, message, reason)
-    await results.append(job.key, job.row.id, (event,), ())
+    event = Event(job.key, job.row.id, now, "ended", attempt, WITHDRAWN, reason)
+    await target.results.append(job.key, job.row.id, (event,), ())
+    await target.queue.settle(delivery.token, Verdict.ACK, after_s=0, note=delivery.note, reason="")
 
 
 def _tell(args: argparse.Namespace, sentence: str) -> int:

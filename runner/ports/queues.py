@@ -77,8 +77,12 @@ class Queue(Protocol):
         """Add a message durably and return its submission. ``job_id`` lets the service find it for ``withdraw``."""
         ...
 
-    async def withdraw(self, job_id: str) -> bool:
-        """Remove a waiting message that no box holds; True where one was removed."""
+    async def withdraw(self, job_id: str) -> tuple[Delivery, ...]:
+        """
+        Claim, out of their turn, the messages of a job that wait and that no box holds, delayed ones included.
+
+        Whoever asked stores their end and settles them; if it does not, the claims lapse and they wait again.
+        """
         ...
 
     async def depth(self) -> int:

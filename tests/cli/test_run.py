@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.http.client import ControlClient
+from tests.at_work import until
 from tests.cli.runners import RunningRunner, running
 from tests.cli.typed import started
 
@@ -100,6 +102,32 @@ def test_a_job_that_still_waits_is_cancelled_and_its_follower_told(tmp_path: Pat
         assert [(job, "cancelled") for job in ("first", "second", "third")] == sorted(
             (row["id"], row["end_reason"]) for row in rows
         )
+        assert it.stop() == 0
+
+
+def test_a_job_that_waits_in_a_shared_queue_is_cancelled_with_a_receipt_by_whoever_asks(tmp_path: Path) -> None:
+    """By the command on the box, that need not name the queue, and by any other program that speaks to the socket."""
+    certs, queue = tmp_path / "certs", f"folder://{tmp_path}/shared"
+    certs.mkdir()
+    (certs / "shared.toml").write_text(f'kind = "folder"\nurl = "{queue}"\nruntime = "process"\n')
+    with running(tmp_path / "box", "--certs-dir", certs, "--max-jobs", 1, "--max-waiting", 1) as it:
+        for job in ("runs", "waits", "queued", "last"):
+            assert started("submit", "--queue", queue, "--id", job, "--user", "ada", "--", "sleep", "600").status == 0
+        until(lambda: it.type("why", "waits").status == 0, "the box holds as many as it may")
+        said = it.type("cancel", "queued")
+        assert (0, "queued is withdrawn from its queue, where it waited\n") == (said.status, said.out), said.err
+        sentence = ControlClient(it.state / "control.sock").cancel("last")
+        assert sentence == "last is withdrawn from its queue, where it waited"
+        for job in ("queued", "last"):
+            assert it.type("logs", "-f", "--queue", queue, job).status == 0
+            receipt = json.loads(it.type("show", job, "--queue", queue, "--json").out)
+            assert ("ended", "cancelled", "ada", "ack") == tuple(
+                receipt[name] for name in ("state", "end_reason", "user", "verdict")
+            )
+        assert "last ended already: cancelled" == ControlClient(it.state / "control.sock").cancel("last")
+        for job in ("waits", "runs"):
+            assert it.type("cancel", job).status == 0
+            assert it.type("logs", "-f", "--queue", queue, job).status == 0
         assert it.stop() == 0
 
 

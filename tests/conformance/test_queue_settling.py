@@ -223,7 +223,9 @@ def test_a_waiting_message_is_withdrawn_by_its_jobs_id(queue_harness: QueueHarne
         async with opened(queue_harness) as queue:
             for job_id in ("a", "b", "ab"):
                 await queue.put(job_id.encode(), job_id=job_id)
-            assert [True, False] == [await queue.withdraw("b"), await queue.withdraw("b")]
+            (delivery,) = await queue.withdraw("b")
+            assert (b"b", ()) == (delivery.body, await queue.withdraw("b"))
+            await acknowledge(queue, delivery)
             assert {b"a", b"ab"} == {delivery.body for delivery in await drained(queue)}
 
     asyncio.run(main())
@@ -269,9 +271,28 @@ def test_a_delayed_message_is_withdrawn(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
             await settled(queue, Verdict.RETRY, after_s=30)
-            assert await queue.withdraw("a")
+            (delivery,) = await queue.withdraw("a")
+            assert NOTE == delivery.note
+            await acknowledge(queue, delivery)
             queue_harness.pass_time(31)
         async with opened(queue_harness) as queue:
             assert await queue.fetch(0) is None
+
+    asyncio.run(main())
+
+
+def test_a_withdrawn_message_waits_again_unless_it_is_settled(queue_harness: QueueHarness) -> None:
+    """Whoever withdrew it may be killed before its end is stored anywhere."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"x", job_id="a")
+            (first,) = await queue.withdraw("a")
+            assert await queue.fetch(0) is None
+            queue_harness.pass_time(queue.lease_s + 1)
+        async with opened(queue_harness, OTHER_BOX) as queue:
+            again = await fetched(queue)
+            assert (first.body, first.submission) == (again.body, again.submission)
+            await acknowledge(queue, again)
 
     asyncio.run(main())

@@ -93,14 +93,12 @@ class FakeQueue:
         self.messages[submission] = Message(submission, body, self._now(), self._now())
         return submission
 
-    async def withdraw(self, job_id: str) -> bool:
-        for message in self.messages.values():
-            waits = message.gone is None and (not message.token or message.claimed_until < self._now())
-            if waits and msgspec.json.decode(message.body).get("id") == job_id:
-                message.gone = Verdict.ACK
-                self.final[message.submission] += 1
-                return True
-        return False
+    async def withdraw(self, job_id: str) -> tuple[Delivery, ...]:
+        return tuple(self.claim(message) for message in self.messages.values() if self._waits(message, job_id))
+
+    def _waits(self, message: Message, job_id: str) -> bool:
+        free = message.gone is None and (not message.token or message.claimed_until < self._now())
+        return free and bool(msgspec.json.decode(message.body).get("id") == job_id)
 
     async def depth(self) -> int:
         return sum(1 for message in self.messages.values() if self._visible(message))
