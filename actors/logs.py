@@ -127,7 +127,7 @@ class Logs(Stage[LogsMessage]):
 
     def _wake(self, key: Key) -> None:
         self._pump(key).grew.set()
-        if f"pump {key}" not in self.tasks():
+        if not self.has_task(f"pump {key}"):
             self.start_soon(self._run_pump, key, name=f"pump {key}", on_error=lambda error: self._broke(key, error))
 
     def _broke(self, key: Key, error: Exception) -> _Finished:

@@ -190,7 +190,7 @@ class Sources(Stage[SourcesMessage]):
     def _list_soon(self, name: str) -> None:
         source = self._sources[name]
         task = f"list {name}"
-        if not source.finishing and task not in self.tasks():
+        if not source.finishing and not self.has_task(task):
             self.start_soon(self._list, source, name=task)
 
     async def _list(self, source: Source) -> None:
@@ -218,7 +218,7 @@ class Sources(Stage[SourcesMessage]):
         task = f"close {message.source} {message.queue}"
         source = self._sources.get(message.source)
         closing = source is not None and source.finishing and message.queue in source.rows
-        if closing and task not in self.tasks():
+        if closing and not self.has_task(task):
             self.start_soon(self._end_poller, message, name=task)
 
     async def _end_poller(self, message: QueueClosed) -> None:

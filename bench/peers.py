@@ -77,7 +77,7 @@ class StartLoop:
         """Run a job for each name."""
 
         def work(name: str) -> Work:
-            return lambda slot: self._job(name, self._given.grants[slot])
+            return lambda slot: self._job(name, self._given.grants[slot % len(self._given.grants)])
 
         return await two_at_once([work(name) for name in names])
 

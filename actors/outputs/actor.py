@@ -129,7 +129,7 @@ class Outputs(Stage[OutputsMessage]):
 
     def _begin(self, leaving: Leaving) -> None:
         name = f"store {leaving.claim.key} {leaving.claim.attempt}"
-        if name not in self.tasks():
+        if not self.has_task(name):
             self.start_soon(self._finish, leaving, name=name, on_error=lambda error: _JobFailed(leaving, error))
 
     async def _failed(self, message: _JobFailed) -> None:
@@ -186,7 +186,7 @@ class Outputs(Stage[OutputsMessage]):
         if entry is not None:  # else its poller reads the verdict from the journal when it comes
             entry.poller.urgent(Settled(claim.key))
         name = f"clear {claim.key} {claim.attempt}"
-        if receipt.state == "ended" and name not in self.tasks():
+        if receipt.state == "ended" and not self.has_task(name):
             self.start_soon(self._clearing.stop_mark, claim, name=name)
         if receipt.end_reason is not None:
             facts = {"job_id": claim.id, "attempt": claim.attempt, "reason": receipt.end_reason}

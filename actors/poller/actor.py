@@ -152,7 +152,7 @@ class Poller(Stage[PollerMessage]):
 
     def _start(self, work: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Begin a task unless it runs already: all are idempotent, and the journal holds what they need."""
-        if name not in self.tasks():
+        if not self.has_task(name):
             self.start_soon(work, *args, name=name)
 
     # Opening, and what the journal holds from before

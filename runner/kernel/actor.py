@@ -60,13 +60,17 @@ class Actor(Generic[M]):
         Raises:
             ValueError: a task of this name runs already.
         """
-        if name in self.tasks():
+        if self.has_task(name):
             raise ValueError(f"cannot start task {name!r} of actor {self.ref.name!r}: one runs; cancel it first")
         self._supervised.start(name, _call(func, args), on_error)
 
     def cancel_task(self, name: str) -> bool:
         """Cancel a task; its name is free at once. Returns whether there was one."""
         return self._supervised.cancel(name)
+
+    def has_task(self, name: str) -> bool:
+        """Whether a task of this name runs."""
+        return self._supervised.has(name)
 
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks that run, oldest first."""
@@ -91,6 +95,11 @@ class Tasks:
         """Give an instance its address and its tasks; done here so that subclasses need no `__init__` of ours."""
         actor.ref = self._ref
         actor._supervised = self  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    def has(self, name: str) -> bool:
+        """Tell whether it runs."""
+        task = self.named.get(name)
+        return task is not None and not task.done()
 
     def names(self) -> tuple[str, ...]:
         """List those that run, oldest first."""
