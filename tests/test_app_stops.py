@@ -177,3 +177,48 @@ def test_the_first_of_two_reasons_stands() -> None:
         assert (receipt(world, "job").end_reason, receipt(world, "job").verdict) == ("cancelled", "ack")
 
     run_virtual(main())
+
+
+def test_a_job_that_is_claimed_as_it_is_cancelled_is_found() -> None:
+    """It is in the journal no longer a moment before, and in its queue no longer a moment after."""
+
+    async def main() -> None:
+        world = FakeWorld()
+
+        async def claimed_first(_job_id: str) -> None:
+            await until(lambda: world.journal.entries)
+
+        world.troubles["queue.withdraw"] = claimed_first
+        async with alive(world) as runner:
+            await until(runner.directory.all)
+            cancelling = asyncio.ensure_future(RunningControl(runner).cancel("job"))
+            await asyncio.sleep(0)
+            await put(world, "own", id="job", command=LONG)
+            assert await cancelling == "job is being stopped on this box"
+            await until(lambda: ended(world, "job"), limit_s=60)
+        assert receipt(world, "job").end_reason == "cancelled"
+
+    run_virtual(main())
+
+
+def test_a_stop_mark_that_comes_too_late_ends_no_later_job_of_the_same_id() -> None:
+    """The job was stored, and its mark cleared, while the next was being set."""
+
+    async def main() -> None:
+        world = FakeWorld()
+
+        async def late(_job_id: str) -> None:
+            await until(lambda: ended(world, "job"))
+            await asyncio.sleep(5)
+
+        world.troubles["results.request_stop"] = late
+        await put(world, "own", id="job", command=["run", "5", "0", "1"])
+        async with alive(world) as runner:
+            await until(lambda: world.containers.containers)
+            await RunningControl(runner).cancel("job")
+            assert not await world.results.stops()
+            await put(world, "own", id="job", command=["run", "5", "0", "1"])
+            await until(lambda: len(world.results.receipts) == 2, limit_s=100)
+        assert {told.end_reason for told in world.results.receipts.values()} == {"succeeded"}
+
+    run_virtual(main())
