@@ -48,6 +48,10 @@ class _ImageUnavailable(Unavailable):
     """The registry or the runtime did not answer."""
 
 
+class _OverBudget(Refused):
+    """The inputs alone are larger than the disk that the job was granted."""
+
+
 class _JobFailed(msgspec.Struct, frozen=True):
     """Self: a job's own task failed."""
 
@@ -136,13 +140,11 @@ class Cache(Stage[CacheMessage]):
     async def _stage(self, claim: ClaimedJob, disk: int) -> None:
         """Complete the workspace, or end the job with the reason that is true."""
         try:
-            staged = await self._fill_workspace(claim)
-            if too_large := await self._over_budget(staged, disk):
-                await self._end(claim, EndReason.DISK_EXCEEDED, too_large)
-                self._staging.pop(claim.key, None)
-                return
+            staged = await self._fill_workspace(claim, disk)
             await self.trail.record(claim.key, StageRecord(staged, self.world.now()))
             await self._executor.tell(Staged(claim, staged))
+        except _OverBudget as error:
+            await self._end(claim, EndReason.DISK_EXCEEDED, str(error))
         except Refused as error:
             image = isinstance(error, _ImageRefused)
             await self._end(claim, EndReason.IMAGE_REFUSED if image else EndReason.INPUT_REFUSED, str(error))
@@ -153,33 +155,33 @@ class Cache(Stage[CacheMessage]):
             await self._end(claim, EndReason.IMAGE_UNAVAILABLE if image else EndReason.INPUT_UNAVAILABLE, str(error))
         self._staging.pop(claim.key, None)
 
-    async def _over_budget(self, staged: StagedJob, disk: int) -> str:
-        """Say how far the inputs alone exceed the job's disk, "" where they fit."""
-        if not staged.inputs:
-            return ""
-        used = await self._try(lambda: self.world.workspaces.used_bytes(staged.workspace), "size of the workspace")
-        return f"its inputs take {format_size(used)}, {format_size(disk)} was granted" if used > disk else ""
-
     async def _end(self, claim: ClaimedJob, reason: EndReason, message: str) -> None:
         await self._outputs.tell(Ended(claim, reason, message))
 
-    async def _fill_workspace(self, claim: ClaimedJob) -> StagedJob:
+    async def _fill_workspace(self, claim: ClaimedJob, disk: int) -> StagedJob:
         await self.trail.tell_state(claim, "staging")
         digest = await self._image(claim) if claim.runtime == "container" else ""
         workspace = await self._try(
             lambda: self.world.workspaces.create(claim.key, claim.attempt), f"workspace of {claim.key}"
         )
-        inputs = [await self._input(claim, workspace, item) for item in claim.job.inputs]
+        inputs: list[InputAccount] = []
+        for item in claim.job.inputs:
+            placed = sum(account.bytes for account in inputs)
+            inputs.append(await self._input(claim, workspace, item, (placed, disk)))
+        if inputs:
+            used = await self._try(lambda: self.world.workspaces.used_bytes(workspace), "size of the workspace")
+            _check_budget(used, disk)
         return StagedJob(workspace, claim.job.image, digest, tuple(inputs))
 
-    async def _input(self, claim: ClaimedJob, workspace: str, item: Input) -> InputAccount:
+    async def _input(self, claim: ClaimedJob, workspace: str, item: Input, budget: tuple[int, int]) -> InputAccount:
+        """Place one input into a workspace; ``budget``: bytes that others took, of how many."""
         if item.text is not None:
             return await self._put_in(workspace, item, None)
         if item.url.startswith("upload:"):
             blob = await self._upload(claim, item.url)
             with self._pinned(blob.digest):
                 return await self._put_in(workspace, item, blob.path)
-        blob, cached = await self._blob(claim, item.url)
+        blob, cached = await self._blob(claim, item.url, None if item.unpack else budget)
         with self._pinned(blob.digest):
             account = await self._put_in(workspace, item, blob.path)
         await self.trail.say(claim, f"input {item.path}: {format_size(blob.size)}{' from the cache' if cached else ''}")
@@ -204,11 +206,17 @@ class Cache(Stage[CacheMessage]):
             lambda: self.world.blobs.add(path, url=url, version=digest, scope=claim.source), f"input {url}"
         )
 
-    async def _blob(self, claim: ClaimedJob, url: str) -> tuple[Blob, bool]:
-        """Return the object from the cache, filling it where needed; the second one to ask waits for the first."""
+    async def _blob(self, claim: ClaimedJob, url: str, budget: tuple[int, int] | None) -> tuple[Blob, bool]:
+        """
+        Return the object from the cache, filling it where needed; the second one to ask waits for the first.
+
+        Nothing is fetched that is known to exceed the budget as it is; None: what it unpacks to counts.
+        """
         store = self.world.open_store(url, claim.rights)
         try:
             stat = await self._try(lambda: store.head(url), f"input {url}")
+            if budget is not None:
+                _check_budget(budget[0] + stat.size, budget[1])
             async with self._filling(f"{claim.source}\0{url}"):
                 found = await self._try(
                     lambda: self.world.blobs.find(url, stat.version, claim.source), f"cache of {url}"
@@ -280,6 +288,11 @@ class Cache(Stage[CacheMessage]):
 
     async def _evict(self, limit_bytes: int) -> None:
         await self.world.blobs.evict(limit_bytes, frozenset(self._pins))
+
+
+def _check_budget(used: int, disk: int) -> None:
+    if used > disk:
+        raise _OverBudget(f"its inputs take {format_size(used)}, {format_size(disk)} of disk was granted")
 
 
 def _ignore(_line: str) -> None:

@@ -106,6 +106,23 @@ def test_more_than_is_free_now_waits_and_a_smaller_one_passes(box: AtWork) -> No
     assert box.receipt("waiter").started_at >= box.receipt("holder").ended_at  # type: ignore[operator]  # both ended
 
 
+def test_inputs_that_are_known_to_be_larger_than_the_disk_are_not_fetched(box: AtWork, tmp_path: Path) -> None:
+    """Each for itself and all together; the cache is left as it was."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode() * (700 << 10))
+    cached = sum(path.stat().st_size for path in (box.state / "cache").rglob("*"))
+    for disk, named, told in ((512 << 10, "a", "700 KiB, 512 KiB"), (1 << 20, "ab", "1.4 MiB, 1.0 MiB")):
+        inputs = [f'{{ path = "{name}", url = "folder://{tmp_path}/{name}" }}' for name in named]
+        job = f'command = ["true"]\nresources = {{ disk = {disk} }}\ninputs = [{", ".join(inputs)}]\n'
+        (tmp_path / "job.toml").write_text(job)
+        assert box.follow(f"fat-{disk}", tmp_path / "job.toml").status == 125
+        receipt = box.receipt(f"fat-{disk}")
+        assert ("disk_exceeded", None) == (receipt.end_reason, receipt.started_at)
+        assert f"its inputs take {told} of disk was granted" == receipt.message
+    fetched = sum(path.stat().st_size for path in (box.state / "cache").rglob("*")) - cached
+    assert fetched < 800 << 10, "the one that alone would fit"
+
+
 MESS = """
 mkdir dir; echo a > dir/a; ln -s a dir/link; mkfifo dir/pipe; truncate -s 900M dir/monster
 ln -s /etc/passwd link; mkfifo pipe; truncate -s 900M monster; ln -s dir linked; echo fine > fine
