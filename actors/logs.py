@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import assert_never
 
 import msgspec
 
+from runner.backend import Backend
 from runner.config import Config
 from runner.directory import Directory
 from runner.errors import RunnerError
@@ -154,15 +155,17 @@ class Logs(Stage[LogsMessage]):
         entry = await self.trail.entry(key)
         if entry is not None:
             claim = entry.claimed.claim
-            for sink in (await self._sinks(claim)).values():
-                await self._feed(pump, claim, sink)
+            backend = await self._backend(claim)
+            with backend.in_use():
+                for sink in backend.sinks.values():
+                    await self._feed(pump, claim, sink)
         self.ref.urgent(_Finished(key))
 
-    async def _sinks(self, claim: ClaimedJob) -> Mapping[str, Sink]:
-        """Return the sinks of a job's queue; one that is away comes with its poller."""
+    async def _backend(self, claim: ClaimedJob) -> Backend:
+        """Return the result backend of a job's queue, with its sinks; one that is away comes with its poller."""
         while (entry := self._directory.find(claim.queue)) is None:
             await asyncio.sleep(LOOK_AGAIN_S)
-        return self.world.open_sinks(entry.results)
+        return entry.backend
 
     async def _feed(self, pump: Pump, claim: ClaimedJob, sink: Sink) -> None:
         key = claim.key

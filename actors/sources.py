@@ -152,7 +152,7 @@ class Sources(Stage[SourcesMessage]):
 
     def _open(self, file: CredentialFile, credential: Credential) -> None:
         try:
-            broker = self.world.open_broker(credential)
+            broker = self._pollers.open(credential)
         except RunnerError as error:
             self._broken.report(file, str(error))
             return
@@ -184,6 +184,7 @@ class Sources(Stage[SourcesMessage]):
     async def _list_loop(self) -> None:
         while True:
             await asyncio.sleep(LIST_EVERY_S)
+            await self._pollers.close_unnamed([source.broker for source in self._sources.values()])
             for name in tuple(self._sources):
                 self._list_soon(name)
 
@@ -233,6 +234,7 @@ class Sources(Stage[SourcesMessage]):
         source.rows.pop(message.queue, None)
         if source.finishing and not source.rows:
             del self._sources[message.source]
+            self.cancel_task(f"list {message.source}")
             wanted = self._wanted.get(message.source)
             if wanted is not None and not self._stopping:
                 self._apply(wanted)

@@ -153,21 +153,11 @@ def dialects() -> dict[str, Dialect]:
     return {"native": NativeDialect()}
 
 
-class SinkTable:
-    """One sink object per result backend, since it remembers what it has sent."""
+def open_sinks(results: Results | None) -> dict[str, Sink]:
+    """Open the sinks of one result backend by name; none where a queue has no backend."""
+    from adapters.sinks.results import ResultsSink
 
-    def __init__(self) -> None:
-        self._of_results: dict[int, tuple[Results, Sink]] = {}
-
-    def open(self, results: Results | None) -> dict[str, Sink]:
-        """Return a queue's sinks by name."""
-        from adapters.sinks.results import ResultsSink
-
-        if results is None:
-            return {}
-        if id(results) not in self._of_results:
-            self._of_results[id(results)] = (results, ResultsSink(results))
-        return {"results": self._of_results[id(results)][1]}
+    return {} if results is None else {"results": ResultsSink(results)}
 
 
 @asynccontextmanager
@@ -220,6 +210,6 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             open_broker=lambda credential: open_broker(credential, box),
             open_store=functools.partial(open_store, umask=umask),
             open_results=lambda credential, queue: open_results(credential, queue, box),
-            open_sinks=SinkTable().open,
+            open_sinks=open_sinks,
         )
         await asyncio.sleep(0)  # let callbacks of what was just stopped run before their ports close

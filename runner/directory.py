@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runner.backend import Backend
     from runner.kernel import Ref
     from runner.messages import CreditGiven, LeaseCheck, Settled, StopFetching, WithdrawAsked
     from runner.ports import Results
@@ -22,7 +23,12 @@ class QueueEntry:
 
     name: str
     poller: Ref[CreditGiven | LeaseCheck | Settled | StopFetching | WithdrawAsked]
-    results: Results | None
+    backend: Backend
+
+    @property
+    def results(self) -> Results | None:
+        """Its result backend, None where it has none."""
+        return self.backend.results
 
 
 class Directory:

@@ -1,15 +1,27 @@
-"""The pollers that run: one per queue behind each credential file, made, changed and ended as sources asks."""
+"""
+The pollers that run: one per queue behind each credential file, made, changed and ended as sources asks.
+
+They outlive a crash of sources, and so does what they read with: the services behind files are opened and closed here.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
 
 import msgspec
 
 from actors.poller import Poller
+from runner.backend import Backend
 from runner.credential import Credential, CredentialFile
+from runner.errors import RunnerError
 from runner.messages import CredentialChanged, StopFetching
-from runner.ports import Broker
+from runner.ports import Broker, Results
 from runner.ring import EDGE, Ring
 from runner.source import StandingPoller
+
+logger = logging.getLogger(__name__)
 
 END_S = 5.0
 
@@ -23,7 +35,24 @@ class QueuePollers:
         # By the poller's name: what it reads with now, so that a restarted one has the newest rights.
         self._standing: dict[str, StandingPoller] = {}
         self._finishing: set[str] = set()
+        # By the poller's name, over all its restarts.
+        self._backends: dict[str, Backend] = {}
+        # All that are open, also those that no poller reads yet.
         self._brokers: list[Broker] = []
+
+    def open(self, credential: Credential) -> Broker:
+        """Open the service of a credential file; it is closed once no file names it and no poller reads it."""
+        broker = self._ring.world.open_broker(credential)
+        self._brokers.append(broker)
+        return broker
+
+    async def close_unnamed(self, named: Collection[Broker]) -> None:
+        """Close the services that are neither among these nor read by a poller."""
+        wanted = [*named, *(poller.broker for poller in self._standing.values())]
+        for broker in tuple(self._brokers):
+            if broker not in wanted:
+                self._brokers.remove(broker)
+                await self._close(broker, "a service that no credential file names any more")
 
     def standing(self) -> tuple[StandingPoller, ...]:
         """Return those that were started and not ended."""
@@ -33,8 +62,7 @@ class QueuePollers:
         """Start the poller of one queue, in the edge group: its failures are its own."""
         name = _name(poller.file.file, poller.queue)
         self._standing[name] = poller
-        if poller.broker not in self._brokers:
-            self._brokers.append(poller.broker)
+        self._backends[name] = Backend(self._ring.world)
         self._ring.address(name)
         self._ring.add(name, lambda: self._new(name), group="edge", restart=EDGE)
 
@@ -42,15 +70,13 @@ class QueuePollers:
         ring, standing = self._ring, self._standing[name]
         if name in self._finishing:
             ring.address(name).urgent(StopFetching())
-        inventory, _, _, outputs = ring.stages
         return Poller(
             ring.config,
             ring.world,
             ring.faults,
             standing=standing,
+            backend=self._backends[name],
             directory=ring.directory,
-            inventory=inventory,
-            outputs=outputs,
             stages=ring.stages,
             sources=ring.address("sources"),
         )
@@ -68,16 +94,34 @@ class QueuePollers:
         self._ring.address(_name(source, queue)).urgent(StopFetching())
 
     async def end(self, source: str, queue: str) -> None:
-        """Stop one gracefully and forget it."""
+        """Stop one gracefully, close its result backend after the last user, and forget it."""
         name = _name(source, queue)
         await self._ring.remove(name, grace_s=END_S)
+        if name in self._backends:
+            await self._backends[name].unused()
+            await self._close_backend(name)
         self._standing.pop(name, None)
         self._finishing.discard(name)
 
     async def close(self) -> None:
-        """Close the services behind all pollers, after the last one."""
-        for broker in self._brokers:
-            await broker.close()
+        """Close all that pollers read and stored with, after the last actor that used it."""
+        async with asyncio.TaskGroup() as group:
+            for name in tuple(self._backends):
+                group.create_task(self._close_backend(name))
+            for broker in self._brokers:
+                group.create_task(self._close(broker, "a service"))
+        self._brokers.clear()
+
+    async def _close_backend(self, name: str) -> None:
+        results = self._backends.pop(name).results
+        if results is not None:
+            await self._close(results, f"the result backend of {name}")
+
+    async def _close(self, service: Broker | Results, what: str) -> None:
+        try:
+            await self._ring.caller.once(service.close, f"closing {what}", try_s=END_S)
+        except RunnerError as error:
+            logger.warning("not closed", extra={"action": "close", "reason": str(error)})
 
 
 def _name(source: str, queue: str) -> str:

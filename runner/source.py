@@ -7,7 +7,7 @@ Holds what is known, and the rows of ``runner sources`` made of it; opens and st
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +32,19 @@ class StandingPoller(msgspec.Struct, frozen=True):
 class Pollers(Protocol):
     """How pollers come and go; the composition root knows what they are made of. They outlive sources that crash."""
 
+    def open(self, credential: Credential) -> Broker:
+        """
+        Open the service of a credential file.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+        """
+        ...
+
+    async def close_unnamed(self, named: Collection[Broker]) -> None:
+        """Close the services that are neither among these nor read by a poller."""
+        ...
+
     def standing(self) -> tuple[StandingPoller, ...]:
         """Return those that were started and not ended."""
         ...
@@ -49,7 +62,7 @@ class Pollers(Protocol):
         ...
 
     async def end(self, source: str, queue: str) -> None:
-        """Stop one and forget it."""
+        """Stop one, close what it stored with, and forget it."""
         ...
 
 
@@ -69,7 +82,7 @@ class Source:
 
     def serves_as(self, credential: Credential) -> bool:
         """Tell whether a new content of the file means the same service."""
-        return (credential.kind, credential.url) == (self.credential.kind, self.credential.url)
+        return _service(credential) == _service(self.credential)
 
     def add(self, queue: str) -> StandingPoller:
         """Add a queue, whose poller is about to open it, and return that poller."""
@@ -89,6 +102,11 @@ class Source:
         if self.finishing:
             return "finishing"
         return "unreachable" if self.reason else "in use"
+
+
+def _service(credential: Credential) -> tuple[str, str, str]:
+    """Name what is open behind a file: where its jobs come from, and where what became of them is told."""
+    return credential.kind, credential.url, credential.rights.results
 
 
 class BrokenFiles:

@@ -42,6 +42,7 @@ async def live(world: FakeWorld, config: Config, life: Life, *, for_s: float) ->
             task.cancel()
         await asyncio.gather(running, killed, quiet, return_exceptions=True)
         world.count(life)
+        world.ledger.check()
 
 
 async def until_quiet(world: FakeWorld) -> None:

@@ -22,7 +22,7 @@ import pytest
 from adapters.blobs import FolderBlobs
 from adapters.journal import SqliteJournal
 from adapters.queues.folder import FolderBroker, FolderQueue
-from adapters.registry import SinkTable, dialects, open_store
+from adapters.registry import dialects, open_sinks, open_store
 from adapters.results.folder import FolderResults
 from adapters.spool import FileSpool
 from adapters.workspaces import FolderWorkspaces
@@ -97,7 +97,7 @@ class Year:
                 open_broker=lambda _: self.broker(),
                 open_store=open_store,
                 open_results=lambda _credential, _queue: self.results,
-                open_sinks=SinkTable().open,
+                open_sinks=open_sinks,
             )
 
     def stamp(self) -> None:

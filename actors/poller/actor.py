@@ -19,8 +19,9 @@ import msgspec
 from actors.poller.intake import Intake
 from actors.poller.leases import Held, Leases
 from actors.poller.open_queue import OpenQueue
-from actors.poller.opening import until_alone, until_open
+from actors.poller.opening import open_once, until_alone, until_open
 from actors.poller.queue_work import Nothing, QueueWork
+from runner.backend import Backend
 from runner.config import Config
 from runner.directory import Directory, QueueEntry
 from runner.errors import RunnerError
@@ -60,7 +61,7 @@ class _Fetched(msgspec.Struct, frozen=True):
 
 
 class _Done(msgspec.Struct, frozen=True):
-    """Self: the queue is open, or a claim is settled; that may have been the last thing to do."""
+    """Self: the queue is open, a claim is settled, or logs are told; that may have been the last thing to do."""
 
 
 PollerMessage = (
@@ -88,22 +89,20 @@ class Poller(Stage[PollerMessage]):
         faults: FaultBudget,
         *,
         standing: StandingPoller,
+        backend: Backend,
         directory: Directory,
-        inventory: Ref[object],
-        outputs: Ref[object],
         stages: tuple[Ref[object], ...],
         sources: Ref[object],
     ) -> None:
         super().__init__(config, world, faults)
         self.rights, self.source, self.queue_name = standing.credential.rights, standing.file.file, standing.queue
-        self._standing, self._directory = standing, directory
-        self._inventory, self._outputs, self._stages, self._sources = inventory, outputs, stages, sources
+        self._standing, self._backend, self._directory, self._sources = standing, backend, directory, sources
+        self._inventory, _, _, self._outputs = self._stages = stages
         # None until the queue is open, however long its broker is away.
         self._work: QueueWork | None = None
         # Set once the queue is open and what the journal holds of it is held: what arrives before waits for that.
         self._ready = asyncio.Event()
-        self._fetching = False
-        self._stopping = False
+        self._fetching = self._stopping = False
 
     @property
     def work(self) -> QueueWork:
@@ -164,10 +163,8 @@ class Poller(Stage[PollerMessage]):
         )
         identity = work.queue.identity
         await until_alone(self._directory, identity, self.ref, self._tell_state)
-        self._directory.enter(identity, QueueEntry(work.queue.name, self.ref, opened.results))
-        for entry in await self.trail.in_flight():
-            if entry.claimed.claim.queue == identity:
-                work.take_up(entry)
+        self._directory.enter(identity, QueueEntry(work.queue.name, self.ref, self._backend))
+        await work.take_up()
         self._ready.set()
         self.start_soon(work.leases.renew_regularly, name="renew")
         self.start_soon(work.lookout.look_regularly, name="look")
@@ -176,11 +173,9 @@ class Poller(Stage[PollerMessage]):
         self.ref.urgent(_Done())
 
     async def _open_once(self) -> OpenQueue:
-        broker, name = self._standing.broker, self.queue_name
-        results = self.world.open_results(self._standing.credential, name)
-        queue = await self.caller.once(lambda: broker.open(name), f"queue {name}")
+        queue = await open_once(self._standing, self._backend, self.caller)
         leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble)
-        return OpenQueue(queue, results, leases, self.caller, self.trail, self.world.now)
+        return OpenQueue(queue, self._backend.results, leases, self.caller, self.trail, self.world.now)
 
     def _introduce(self) -> None:
         self._tell_state("polling")
@@ -236,7 +231,7 @@ class Poller(Stage[PollerMessage]):
         names = (self.source, self.work.queue.identity, self.queue_name)
         return Intake(dialect, self.rights, *names, default_image=self.config.default_image)
 
-    # Leases
+    # Claims and their verdicts
 
     def _in_trouble(self, reason: str) -> None:
         self._tell_state(f"backing off: {reason}")
@@ -248,8 +243,6 @@ class Poller(Stage[PollerMessage]):
         """Answer before something is stored, however long the broker is away."""
         await self._ready.wait()
         self._outputs.urgent(LeaseChecked(key, held=await self.work.leases.is_held(key)))
-
-    # Settling
 
     def _settle_soon(self, key: Key) -> None:
         self._start(self._settle, key, name=f"settle {key}")
@@ -279,16 +272,22 @@ class Poller(Stage[PollerMessage]):
         await self._close_if_done()
 
     async def _close_if_done(self) -> None:
-        if self._stopping and not self._fetching and not await self._anything_held():
+        if not self._stopping or self._fetching or await self._anything_held():
+            return
+        if self._backend.is_used:
+            self._start(self._close_when_unused, name="close")
+        else:
             self._sources.urgent(QueueClosed(self.source, self.queue_name))
+
+    async def _close_when_unused(self) -> None:
+        """A log is still told to its end; meanwhile the file may come back."""
+        await self._backend.unused()
+        self.ref.urgent(_Done())
 
     async def _anything_held(self) -> bool:
         """Whether claims are to be settled here; before the queue is open, only the journal can tell."""
-        if self._ready.is_set():
-            return bool(self.work.leases.held)
-        entries = await self.trail.in_flight()
-        claims = [entry.claimed.claim for entry in entries]
-        return any((claim.source, claim.queue_name) == (self.source, self.queue_name) for claim in claims)
+        ready = self._ready.is_set()
+        return bool(self.work.leases.held) if ready else await self.trail.holds(self.source, self.queue_name)
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
         """End what waits under an id: it leaves by outputs as every job does, with a receipt."""

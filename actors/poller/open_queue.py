@@ -23,7 +23,7 @@ LONG_POLL_S = 20.0
 
 @dataclass(frozen=True)
 class OpenQueue:
-    """What work on one queue needs; the poller that opened it closes it. ``now`` is wall time."""
+    """What work on one queue needs; its poller closes the queue, and nobody the results here. ``now`` is wall time."""
 
     queue: Queue
     results: Results | None

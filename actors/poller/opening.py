@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from runner.backend import Backend
+from runner.calls import Caller
 from runner.directory import Directory
 from runner.errors import RunnerError
 from runner.kernel import Ref
 from runner.messages import StopFetching
+from runner.ports import Queue
+from runner.source import StandingPoller
 
 T = TypeVar("T")
 
@@ -34,6 +38,17 @@ async def until_open(
             trouble(str(error))
         await asyncio.sleep(pause * (0.5 + jitter() / 2))
         pause = min(MOST_S, pause * 2)
+
+
+async def open_once(standing: StandingPoller, backend: Backend, caller: Caller) -> Queue:
+    """
+    Open a queue, which the caller closes, after its result backend, which stays open for the next try.
+
+    Raises:
+        RunnerError: one of them cannot be opened now.
+    """
+    backend.open(standing.credential, standing.queue)
+    return await caller.once(lambda: standing.broker.open(standing.queue), f"queue {standing.queue}")
 
 
 async def until_alone(

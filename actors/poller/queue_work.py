@@ -53,8 +53,13 @@ class QueueWork:
         self._settling = Settling(opened)
         self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)
 
-    def take_up(self, entry: JournalEntry) -> None:
-        """Hold what an earlier life claimed; carry out the verdict where one stands."""
+    async def take_up(self) -> None:
+        """Hold what the journal has of this queue from an earlier life; carry out the verdicts that stand."""
+        for entry in await self.opened.trail.in_flight():
+            if entry.claimed.claim.queue == self.queue.identity:
+                self._take_up(entry)
+
+    def _take_up(self, entry: JournalEntry) -> None:
         claim = entry.claimed.claim
         self.leases.held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
         if entry.stored is not None:

@@ -118,7 +118,7 @@ class Broker(Protocol):
         ...
 
     async def open(self, name: str) -> Queue:
-        """Open one queue; made at its first use where the service allows that."""
+        """Open one queue; made at its first use where that is allowed. A call that fails leaves nothing open."""
         ...
 
     async def close(self) -> None:

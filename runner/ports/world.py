@@ -40,3 +40,4 @@ class World:
     open_results: Callable[[Credential, str], Results | None]
     """Credential and queue name."""
     open_sinks: Callable[[Results | None], Mapping[str, Sink]]
+    """By name; called once for what was opened, since a sink remembers what it has sent there."""

@@ -268,20 +268,20 @@ class FakeResults:
 class FakeSink:
     """Hands everything to the result backend, as the real one does."""
 
-    def __init__(self, results: FakeResults, wrap: Callable[[], FakeResults]) -> None:
-        self._results, self._wrap = results, wrap
+    def __init__(self, written: FakeResults, results: FakeResults) -> None:
+        self._written, self._results = written, results
 
     async def open(self, key: Key, job_id: str) -> Position:
-        have = self._results.lines[key]
+        have = self._written.lines[key]
         return Position(*max(have)) if have else Position()
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
-        await self._wrap().append(key, job_id, events, lines)
+        await self._results.append(key, job_id, events, lines)
 
     async def close(self, key: Key, job_id: str, end: object) -> None:
         event = getattr(end, "event")  # noqa: B009 - an End, kept opaque here
-        if not any(told.state == "ended" for told in self._results.events[key]):
-            await self._wrap().append(key, job_id, [event], [])
+        if not any(told.state == "ended" for told in self._written.events[key]):
+            await self._results.append(key, job_id, [event], [])
 
 
 class FakeCredentials:

@@ -97,9 +97,13 @@ class Flaky:
             if before:
                 await self._life.fault(self._name, method)
             result = await found(*args, **kwargs)  # type: ignore[misc]
-            await self._life.step()
-            if not before:
-                await self._life.fault(self._name, method)
+            try:
+                await self._life.step()
+                if not before:
+                    await self._life.fault(self._name, method)
+            except BaseException:
+                await _close(result)  # what was opened, and its caller never sees
+                raise
             return result
 
         return call
@@ -120,3 +124,9 @@ class Flaky:
                 await self._life.step()
 
         return iterate
+
+
+async def _close(result: object) -> None:
+    close = getattr(result, "close", None)
+    if close is not None:
+        await close()

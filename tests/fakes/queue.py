@@ -114,14 +114,14 @@ class FakeQueue:
 
 
 class FakeBroker:
-    def __init__(self, queue: FakeQueue, wrap: Callable[[str, object], object]) -> None:
-        self._queue, self._wrap = queue, wrap
+    def __init__(self, queue: FakeQueue, open_queue: Callable[[], object]) -> None:
+        self._queue, self._open_queue = queue, open_queue
 
     async def queues(self) -> tuple[str, ...]:
         return (self._queue.name,)
 
     async def open(self, name: str) -> object:
-        return self._wrap("queue", self._queue)
+        return self._open_queue()
 
     async def close(self) -> None:
         return None

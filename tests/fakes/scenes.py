@@ -28,6 +28,7 @@ async def alive(world: FakeWorld, config: Config | None = None, *, killed: bool 
             await runner.stop(grace_s=5.0, order=("logs",))
         life.end()
         await asyncio.wait({running})
+    world.ledger.check()
     if not running.cancelled():
         running.result()
 

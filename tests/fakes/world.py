@@ -27,6 +27,7 @@ from tests.fakes.disk import (
     FakeWorkspaces,
 )
 from tests.fakes.faults import Flaky, Life, Trouble
+from tests.fakes.ledger import Ledger
 from tests.fakes.queue import FakeBroker, FakeQueue
 
 EPOCH = 1_700_000_000.0
@@ -67,6 +68,7 @@ class FakeWorld:
         # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
         self.troubles: dict[str, Trouble] = {}
         self.unopenable: dict[str, RunnerError] = {}
+        self.ledger = Ledger()
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
 
@@ -80,14 +82,24 @@ class FakeWorld:
         def flaky(name: str, port: object) -> Any:
             return Flaky(name, port, life, self.troubles)
 
+        def opened(name: str, port: object, of: str) -> Any:
+            return flaky(name, self.ledger.enter(f"{name} {of}", port))
+
+        def open_broker(credential: Credential) -> Any:
+            queue = self.queues[credential.url.removeprefix("fake:")]
+            return opened("broker", FakeBroker(queue, lambda: opened("queue", queue, queue.name)), queue.name)
+
         def open_results(_credential: Credential, queue: str) -> Any:
             if queue in self.unopenable:
                 raise self.unopenable[queue]
-            return results
+            return opened("results", self.results, queue)
+
+        def open_sinks(results: Any) -> Any:
+            self.ledger.opened["sinks"] += 1
+            return {"results": flaky("sink", FakeSink(self.results, results))}
 
         self.probe.locked.clear()
         self.spool._news = asyncio.Event()  # noqa: SLF001 - waiters of an earlier life are gone
-        results = flaky("results", self.results)
         return World(
             box=BOX,
             now=self.now,
@@ -101,12 +113,10 @@ class FakeWorld:
             containers={"process": flaky("containers", self.containers)},
             images=None,
             dialects={"native": PlainDialect()},
-            open_broker=lambda credential: flaky(
-                "broker", FakeBroker(self.queues[credential.url.removeprefix("fake:")], flaky)
-            ),
-            open_store=lambda _url, _rights: flaky("store", self.store),
+            open_broker=open_broker,
+            open_store=lambda _url, _rights: opened("store", self.store, ""),
             open_results=open_results,
-            open_sinks=lambda _results: {"results": flaky("sink", FakeSink(self.results, lambda: self.results))},
+            open_sinks=open_sinks,
         )
 
     def count(self, life: Life) -> None:

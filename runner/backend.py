@@ -1,0 +1,62 @@
+"""
+A queue's result backend and the sinks that feed it: open for as long as its poller stands, over all its restarts.
+
+Others are in the middle of storing there when a poller crashes, and a log is told to its end after the last claim is
+settled. So only whoever ends a poller for good closes it, and not before the last user is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from runner.credential import Credential
+from runner.ports import Results, Sink, World
+
+
+class Backend:
+    """What one poller opened beside its queue; ``results`` is None until then, and where the queue has none."""
+
+    def __init__(self, world: World) -> None:
+        """Begin with nothing open."""
+        self._world = world
+        self.results: Results | None = None
+        # Opened with the results, since a sink remembers what it has sent there.
+        self.sinks: Mapping[str, Sink] = {}
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    def open(self, credential: Credential, queue: str) -> None:
+        """
+        Open what is not open yet, so that trying again opens nothing twice.
+
+        Raises:
+            RunnerError: it cannot be opened like this.
+        """
+        if self.results is None:
+            self.results = self._world.open_results(credential, queue)
+        if not self.sinks:
+            self.sinks = self._world.open_sinks(self.results)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody has something to send still."""
+        return self._users > 0
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep it from being closed meanwhile."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until nobody uses it, as long as that takes: what a job's log owes to a service that is away."""
+        await self._unused.wait()

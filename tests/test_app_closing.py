@@ -1,0 +1,181 @@
+"""What a runner opens for its queues it closes, as soon as nobody needs it: services, queues, result backends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from runner.app import Runner
+from runner.credential import CredentialFile
+from runner.errors import Unavailable
+from tests.fakes.faults import raises
+from tests.fakes.queue import FakeQueue
+from tests.fakes.scenes import alive, ended, put, reason, until
+from tests.fakes.world import FakeWorld, key_of
+from tests.virtual_time import run_virtual
+
+AWAY = raises(Unavailable("its service is away"))
+
+
+def elsewhere(world: FakeWorld, file: CredentialFile, url: str = "fake:other", **rights: object) -> CredentialFile:
+    """Return a credential file that names another service."""
+    assert file.credential is not None
+    world.queues.setdefault("other", FakeQueue("other", world.now))
+    changed = msgspec.structs.replace(file.credential.rights, **rights)
+    credential = msgspec.structs.replace(file.credential, url=url, rights=changed)
+    return msgspec.structs.replace(file, content=f"{url} {rights}", credential=credential)
+
+
+def restarts(runner: Runner, name: str) -> int:
+    return next(child.restarts for child in runner.children() if child.name == name)
+
+
+def open_now(world: FakeWorld, name: str) -> int:
+    return world.ledger.open[name]
+
+
+def test_a_file_that_names_another_service_closes_the_one_before() -> None:
+    """Its connection, and the thread behind it, would stand until the runner ends."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await until(lambda: open_now(world, "queue shared"))
+            world.shown[1] = elsewhere(world, world.shown[1])
+            await put(world, "other", id="job")
+            await until(lambda: ended(world, "job"), limit_s=60)
+            await asyncio.sleep(10)
+            assert open_now(world, "broker shared") == open_now(world, "results shared") == 0
+            assert open_now(world, "broker other") == open_now(world, "results other") == 1
+
+    run_virtual(main())
+
+
+def test_a_file_that_names_another_result_backend_uses_that_one() -> None:
+    """A job's results stay where it was claimed for; the next job's go where the file says now."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "shared", id="runs", command=["run", "60", "0", "1"])
+            await until(lambda: world.containers.containers)
+            world.shown[1] = elsewhere(world, world.shown[1], "fake:shared", results="folder:///elsewhere")
+            await until(lambda: ended(world, "runs"))
+            await until(lambda: world.ledger.opened["results shared"] == 2, limit_s=60)
+            assert open_now(world, "results shared") == 1
+
+    run_virtual(main())
+
+
+def test_a_file_that_goes_and_comes_back_leaves_nothing_open() -> None:
+    """Somebody's deployment may write it anew every hour."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            for number in range(1, 6):
+                await until(lambda: open_now(world, "queue shared"), limit_s=60)
+                assert world.ledger.opened["broker shared"] == number
+                gone = world.shown.pop()
+                await until(lambda: not open_now(world, "broker shared"), limit_s=60)
+                assert open_now(world, "queue shared") == open_now(world, "results shared") == 0
+                world.shown.append(gone)
+
+    run_virtual(main())
+
+
+def test_a_service_whose_queues_were_never_listed_is_closed_too() -> None:
+    """No poller of it ever stood, so none can end."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["broker.queues"] = AWAY
+        async with alive(world):
+            await until(lambda: open_now(world, "broker shared"))
+            world.shown.pop()
+            await until(lambda: not open_now(world, "broker shared"), limit_s=60)
+
+    run_virtual(main())
+
+
+def test_sources_that_crash_leave_no_service_open() -> None:
+    """What no poller reads yet is opened anew by whoever comes after the crash."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["broker.queues"] = AWAY
+        async with alive(world) as runner:
+            await until(lambda: open_now(world, "broker shared"))
+            world.troubles["credentials.scan"] = raises(OSError(5, "Input/output error"), times=3)
+            await until(lambda: restarts(runner, "sources") == 3)
+            await asyncio.sleep(30)
+            assert open_now(world, "broker shared") == open_now(world, "broker own") == 1
+
+    run_virtual(main())
+
+
+def test_a_result_backend_is_opened_once_however_long_its_broker_is_away() -> None:
+    """It was opened again at every try, each with threads of its own."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["broker.open"] = AWAY
+        async with alive(world):
+            await asyncio.sleep(600)
+            assert world.ledger.opened["results shared"] == 1
+            del world.troubles["broker.open"]
+            await put(world, "shared", id="job")
+            await until(lambda: ended(world, "job"), limit_s=120)
+            assert (world.ledger.opened["results shared"], world.ledger.opened["sinks"]) == (1, 2)
+
+    run_virtual(main())
+
+
+def test_a_poller_that_crashes_again_and_again_opens_nothing_again_but_its_queue() -> None:
+    """What others store with goes on below them, and neither backends nor sinks grow in number."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["results.put_receipt"] = AWAY
+        await put(world, "shared", id="job")
+        async with alive(world) as runner:
+            await until(lambda: world.spool.seals)
+            world.troubles["queue.depth"] = raises(OSError(5, "Input/output error"), times=24)
+            await until(lambda: restarts(runner, "poller shared shared") >= 8, limit_s=2500)
+            world.troubles.clear()
+            await until(lambda: ended(world, "job"), limit_s=120)
+            assert (world.ledger.opened["results shared"], world.ledger.opened["sinks"]) == (1, 2)
+            await until(lambda: open_now(world, "queue shared") == 1, limit_s=60)
+        assert reason(world, "job") == "succeeded"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("file", ["goes", "comes back"])
+def test_a_log_is_told_to_its_end_after_its_queue_was_settled(file: str) -> None:
+    """The file goes while a job runs; who follows that job at the result backend must see how it ended."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "shared", id="job", command=["run", "10", "0", "5"])
+            await until(lambda: world.containers.containers)
+            world.troubles["sink.write"] = AWAY
+            gone = world.shown.pop()
+            await until(lambda: not world.waiting(), limit_s=120)
+            await asyncio.sleep(60)
+            assert open_now(world, "results shared") == 1
+            if file == "comes back":
+                world.shown.append(gone)
+                await put(world, "shared", id="next")
+                await until(lambda: ended(world, "next"), limit_s=60)
+            world.troubles.clear()
+            await until(lambda: not open_now(world, "results shared") or file == "comes back", limit_s=60)
+            await asyncio.sleep(60)
+            told = [event.state for event in world.results.events[key_of(world, "job")]]
+            assert told[-1] == "ended"
+            assert len(world.results.lines[key_of(world, "job")]) >= 5
+
+    run_virtual(main())
