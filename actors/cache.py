@@ -196,11 +196,8 @@ class Cache(Stage[CacheMessage]):
         return await self.caller.once(lambda: self._making_room(place), f"input {item.path}", try_s=limit)
 
     async def _upload(self, claim: ClaimedJob, url: str) -> Blob:
-        results = self._directory.results(claim.queue)
-        if results is None:
-            raise Unavailable(f"input {url}: the result backend of queue {claim.queue_name} is away")
         path = self.world.blobs.new_file()
-        await self._try(lambda: results.get_upload(url, path), f"input {url}", transfer=True)
+        await self._try(lambda: self._directory.get_upload(claim.queue, url, path), f"input {url}", transfer=True)
         digest = url.rpartition("/")[2]
         return await self._try(
             lambda: self.world.blobs.add(path, url=url, version=digest, scope=claim.source), f"input {url}"

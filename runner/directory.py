@@ -7,14 +7,19 @@ and logs look up. A queue that is not here is away: what belongs to it waits in 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from runner.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from runner.backend import Backend
     from runner.kernel import Ref
     from runner.messages import CreditGiven, LeaseCheck, Settled, StopFetching, WithdrawAsked
     from runner.ports import Results
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,34 @@ class Directory:
         """Return a queue's entry, None where it is away."""
         return self._entries.get(queue)
 
-    def results(self, queue: str) -> Results | None:
-        """Return a queue's result backend, None where it has none or is away."""
+    async def on_results(self, queue: str, call: Callable[[Results], Awaitable[T]]) -> T | None:
+        """
+        Call a queue's result backend as it stands now; None where it has none.
+
+        Raises:
+            Unavailable: the queue is away just now; its poller opens it again.
+        """
         entry = self._entries.get(queue)
-        return entry.results if entry is not None else None
+        if entry is None:
+            raise Unavailable(f"the result backend of queue {queue} is away until the queue is open")
+        with entry.backend.in_use():
+            return await call(entry.results) if entry.results is not None else None
+
+    async def get_upload(self, queue: str, url: str, path: str) -> None:
+        """
+        Copy what was uploaded beside a queue to a local file.
+
+        Raises:
+            Unavailable: the queue is away just now.
+            Refused: there is no such upload, nor could there be: the queue has no result backend.
+        """
+
+        async def get(results: Results) -> bool:
+            await results.get_upload(url, path)
+            return True
+
+        if not await self.on_results(queue, get):
+            raise Refused(f"{url}: its queue has no result backend, where uploads stand")
 
     def all(self) -> tuple[QueueEntry, ...]:
         """Return every entry, in order of arrival."""

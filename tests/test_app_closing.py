@@ -1,8 +1,10 @@
-"""What a runner opens for its queues it closes, as soon as nobody needs it: services, queues, result backends."""
+"""What a runner opens for its queues: closed as soon as nobody needs it, and waited for where it is away."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from runner.app import Runner
 from runner.credential import CredentialFile
 from runner.errors import Unavailable
-from tests.fakes.faults import raises
+from tests.fakes.faults import hangs, raises
 from tests.fakes.queue import FakeQueue
 from tests.fakes.scenes import alive, ended, put, reason, until
 from tests.fakes.world import FakeWorld, key_of
@@ -177,5 +179,71 @@ def test_a_log_is_told_to_its_end_after_its_queue_was_settled(file: str) -> None
             told = [event.state for event in world.results.events[key_of(world, "job")]]
             assert told[-1] == "ended"
             assert len(world.results.lines[key_of(world, "job")]) >= 5
+
+    run_virtual(main())
+
+
+@asynccontextmanager
+async def away(world: FakeWorld, queue: str) -> AsyncIterator[None]:
+    """Let the pollers crash, and be away when this is entered; they may come back when it is left."""
+    world.troubles["queue.depth"] = raises(OSError(5, "Input/output error"))
+    await until(lambda: not open_now(world, f"queue {queue}"), limit_s=120)
+    yield
+    del world.troubles["queue.depth"]
+
+
+@pytest.mark.parametrize("call", ["spool.seal", "store.put_bytes"])
+def test_a_poller_that_is_away_as_a_job_is_stored_costs_neither_log_nor_receipt(call: str) -> None:
+    """A backend that is away is not the same as none: nobody could see what became of the job."""
+
+    async def main() -> None:
+        world = FakeWorld()
+
+        async def crash(*_args: object) -> None:
+            if world.troubles.pop(call, None):
+                async with away(world, "shared"):
+                    pass
+
+        world.troubles[call] = crash
+        await put(world, "shared", id="job", outputs=[{"path": "o", "url": "folder:///r"}])
+        async with alive(world):
+            await until(lambda: not world.waiting(), limit_s=500)
+            assert reason(world, "job") == "succeeded"
+            assert list(world.results.archives) == [(key_of(world, "job"), 1)]
+
+    run_virtual(main())
+
+
+def test_an_upload_is_waited_for_where_its_queue_is_not_open_yet() -> None:
+    """A job that was being staged when the runner was killed is staged again before any queue is open."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["results.get_upload"] = hangs
+        await put(world, "shared", id="job", inputs=[{"path": "x", "url": "upload:sha256/0"}])
+        async with alive(world, killed=True):
+            await until(lambda: world.blobs.files, limit_s=60)
+        world.troubles.clear()
+        async with alive(world):
+            await until(lambda: ended(world, "job"), limit_s=120)
+        assert (reason(world, "job"), world.queues["shared"].messages["shared-0"].note.faults) == ("succeeded", 0)
+
+    run_virtual(main())
+
+
+def test_a_stop_mark_is_cleared_after_a_kill_too() -> None:
+    """Else it ends the next job of this id, which nobody wanted stopped."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        await world.results.request_stop("job")
+        world.troubles["results.clear_stop"] = world.troubles["queue.settle"] = hangs
+        await put(world, "shared", id="job")
+        async with alive(world, killed=True):
+            await until(lambda: ended(world, "job"), limit_s=60)
+            await asyncio.sleep(1)
+        world.troubles.clear()
+        async with alive(world):
+            await until(lambda: not world.results.marks, limit_s=60)
 
     run_virtual(main())

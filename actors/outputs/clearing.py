@@ -6,6 +6,7 @@ Nothing here holds up a job: what cannot be deleted now is left over, and told.
 
 from __future__ import annotations
 
+import functools
 import logging
 
 from runner.calls import COURTESY, Caller
@@ -13,7 +14,7 @@ from runner.config import Config
 from runner.directory import Directory
 from runner.errors import RunnerError
 from runner.leaving import Leaving
-from runner.ports import World
+from runner.ports import Results, World
 from runner.records import ClaimedJob
 from runner.trail import Trail
 
@@ -45,11 +46,13 @@ class Clearing:
 
     async def stop_mark(self, claim: ClaimedJob) -> None:
         """Take away a stop mark that came too late or did its work, so that it never ends a later job of this id."""
-        results = self._directory.results(claim.queue)
-        if results is None:
-            return
+
+        async def clear(results: Results) -> None:
+            await results.clear_stop(claim.id)
+
+        on_results = functools.partial(self._directory.on_results, claim.queue, clear)
         try:
-            await self._caller.until_done(lambda: results.clear_stop(claim.id), f"stop mark of {claim.id}", COURTESY)
+            await self._caller.until_done(on_results, f"stop mark of {claim.id}", COURTESY)
         except RunnerError as error:
             facts = {"action": "clear_stop", "job_id": claim.id, "reason": str(error)}
             logger.warning("a stop mark is left over", extra=facts)

@@ -7,6 +7,7 @@ The receipt in the result backend is the one that counts; the rest is a courtesy
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -43,14 +44,15 @@ class Publishing:
             await self._trail.say(claim, f"{leaving.outcome.reason.value}: {leaving.outcome.message}")
         seal_it = lambda: self._world.spool.seal(claim.key, claim.attempt)  # noqa: E731 - one call, named
         seal = await self._caller.until_done(seal_it, f"spool of {claim.key}")
-        results = self._directory.results(claim.queue)
-        url = await self._put_log(claim, results, seal.archive) if results is not None else ""
-        return log_account(seal, url)
+        return log_account(seal, await self._put_log(claim, seal.archive))
 
-    async def _put_log(self, claim: ClaimedJob, results: Results, archive: str) -> str:
-        put = lambda: results.put_log(claim.key, claim.attempt, archive)  # noqa: E731 - one call, named
+    async def _put_log(self, claim: ClaimedJob, archive: str) -> str:
+        async def put(results: Results) -> str:
+            return await results.put_log(claim.key, claim.attempt, archive)
+
+        on_results = functools.partial(self._directory.on_results, claim.queue, put)
         try:
-            return await self._caller.until_done(put, f"log of {claim.key}", COURTESY)
+            return await self._caller.until_done(on_results, f"log of {claim.key}", COURTESY) or ""
         except RunnerError as error:
             facts = {"action": "store", "job_id": claim.id, "reason": str(error)}
             logger.error("a log archive was not stored", extra=facts)
@@ -63,25 +65,24 @@ class Publishing:
         One that stood already is ours from an earlier life, or of a box that died before it settled: it counts.
         """
         await self._put_beside_outputs(claim, receipt)
-        results = self._directory.results(claim.queue)
-        if results is None:
-            return receipt
         try:
-            await self._insist(lambda: results.put_receipt(receipt), f"receipt of {claim.key}")
+            await self._insist(claim, lambda results: results.put_receipt(receipt))
         except AlreadyStored:
-            stored = await self._insist(lambda: results.get(claim.key), f"receipt of {claim.key}")
+            stored = await self._insist(claim, lambda results: results.get(claim.key))
             return stored if stored is not None and stored.attempt == receipt.attempt else None
         return receipt
 
-    async def _insist(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+    async def _insist(self, claim: ClaimedJob, call: Callable[[Results], Awaitable[T]]) -> T | None:
         """Call a result backend until it takes it: one that refuses must be mended by a person, and the job waits."""
+        on_results = functools.partial(self._directory.on_results, claim.queue, call)
         while True:
             try:
-                return await self._caller.until_done(call, what)
+                return await self._caller.until_done(on_results, f"receipt of {claim.key}")
             except AlreadyStored:
                 raise
             except RunnerError:
-                logger.exception("a result backend refuses; the job waits", extra={"action": "store", "what": what})
+                facts = {"action": "store", "job_id": claim.id}
+                logger.exception("a result backend refuses; the job waits", extra=facts)
                 await asyncio.sleep(REFUSED_S)
 
     async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
