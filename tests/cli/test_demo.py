@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.demo.stage import open_stage
+from tests.at_work import until
 from tests.cli.typed import clean_environ, started, typed
 
 LIMIT_S = 300
@@ -106,21 +109,102 @@ def assert_the_account_is_true(out: Path) -> None:
     )
 
 
+def interrupted(directory: Path, *, at: str, by: signal.Signals) -> Path:
+    """Interrupt a demo once it said something; return its state directory."""
+    with demo(directory) as process:
+        read_until(process, at)
+        process.send_signal(by)
+        process.communicate(timeout=LIMIT_S)
+    assert process.returncode == (130 if by is signal.SIGINT else -by)
+    return state_of(directory)
+
+
+def resumed(directory: Path, state: Path) -> str:
+    """Type the same again, which goes on to the end on the same state; return what it said."""
+    with demo(directory) as process:
+        said, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, said
+    assert state == state_of(directory)
+    assert "goes on where a demo was interrupted" in said
+    assert re.search(r"^demo ok: 6 of 6 as expected", said, re.MULTILINE), said
+    account = json.loads((directory / "demo.json").read_bytes())
+    assert (True, True, []) == (account["resumed"], account["ok"], account["problems"])
+    assert_nothing_is_left(state)
+    return said
+
+
 @pytest.mark.slow
-def test_a_demo_that_was_killed_is_cleared_up_by_the_next(tmp_path: Path) -> None:
-    """Whoever kills the demo leaves its runner and its jobs; the next one there ends them, and begins anew."""
+def test_a_demo_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Its runner and its jobs went on; the next one takes them back, and neither submits nor plays anything again."""
+    state = interrupted(tmp_path, at=WRITTEN, by=signal.SIGKILL)
+    assert processes_of(state)
+    said = resumed(tmp_path, state)
+    assert "act 1 was played before" in said
+    assert (0, 1, 1) == tuple(said.count(text) for text in (WRITTEN, "Six jobs share", "kill -9 on the runner"))
+    assert re.search(r"^    digits +succeeded +succeeded +✓ .* 1  3,122 lines", said, re.MULTILINE), said
+    assert "kill -9 survived" in said
+
+
+@pytest.mark.slow
+def test_a_demo_that_was_interrupted_while_it_killed_its_runner_does_that_again(tmp_path: Path) -> None:
+    """Ctrl-C ends all it started, so its jobs begin again; what they wrote before counts for nothing."""
+    state = interrupted(tmp_path, at="kill -9 on the runner", by=signal.SIGINT)
+    assert [] == processes_of(state)
+    said = resumed(tmp_path, state)
+    assert "acts 1 to 2 were played before" in said
+    assert (0, 0, 1) == tuple(said.count(text) for text in (WRITTEN, "Six jobs share", "kill -9 on the runner"))
+    assert re.search(r" 0 lines lost, 0 twice$", said, re.MULTILINE), said
+
+
+@pytest.mark.slow
+def test_a_demo_that_was_killed_in_its_last_act_plays_that_alone(tmp_path: Path) -> None:
+    state = interrupted(tmp_path, at="runner started again", by=signal.SIGKILL)
+    said = resumed(tmp_path, state)
+    assert "acts 1 to 3 were played before" in said
+    assert (0, 0, 0) == tuple(said.count(text) for text in (WRITTEN, "Six jobs share", "kill -9 on the runner"))
+    assert "kill -9 survived" in said
+
+
+@pytest.mark.slow
+def test_a_training_that_ended_meanwhile_is_not_interrupted_any_more(tmp_path: Path) -> None:
+    """The demo's runner served on without it: what ended counts, and nothing is said to be survived that was not."""
+    state = interrupted(tmp_path, at=WRITTEN, by=signal.SIGKILL)
+    until((tmp_path / "digits" / "receipt.json").exists, "the training ended", LIMIT_S)
+    said = resumed(tmp_path, state)
+    assert "not played: the training " in said
+    assert "survived" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        ('{"ok": true}', "the demo there has ended"),
+        ('{"temporary": "/tmp/runner-demo-gone"}', "what an interrupted demo left at /tmp/runner-demo-gone is gone"),
+        ("not yet", "what stands there of an earlier demo cannot be read"),
+    ],
+)
+def test_what_cannot_go_on_begins_anew_and_says_why(tmp_path: Path, left: str, why: str) -> None:
+    (tmp_path / "demo.json").write_text(left)
     with demo(tmp_path) as process:
-        read_until(process, WRITTEN)
-        process.kill()
-    left = state_of(tmp_path)
-    assert processes_of(left)
-    with demo(tmp_path) as process:
-        read_until(process, WRITTEN)
-        assert_nothing_is_left(left)
-        process.send_signal(signal.SIGTERM)
+        read_until(process, f" anew   {why}, so this one begins anew")
+        process.send_signal(signal.SIGINT)
         process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
-    assert_nothing_is_left(state_of(tmp_path))
+    shutil.rmtree(json.loads((tmp_path / "demo.json").read_bytes())["temporary"])
+
+
+def test_a_temporary_directory_of_another_demo_is_left_alone(tmp_path: Path) -> None:
+    """What a copied or forged file names is nobody's to start a runner on, or to delete."""
+    out, other = tmp_path / "out", tmp_path / "runner-demo-other"
+    for path in (out, other):
+        path.mkdir()
+    (other / "of").write_text("/somebody/else")
+    (out / "demo.json").write_text(json.dumps({"temporary": str(other)}))
+    with open_stage(out) as stage:
+        stage.clear()
+        assert (None, False) == (stage.before, stage.temporary == other)
+    assert "/somebody/else" == (other / "of").read_text()
 
 
 @pytest.mark.slow
@@ -145,8 +229,9 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     assert status == 130
     assert "\x1b[?25l" in screen
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
-    assert screen.rstrip().endswith("demo interrupted: what it started is stopped; the same command begins anew")
-    assert_nothing_is_left(state_of(tmp_path))
+    assert screen.rstrip().endswith("demo interrupted: what it started is stopped; the same command goes on with it")
+    assert [] == processes_of(state_of(tmp_path))
+    shutil.rmtree(state_of(tmp_path).parent)
 
 
 def _typed_on_terminal(directory: Path, *, until: str, then: bytes) -> tuple[str, int]:

@@ -14,15 +14,24 @@ from adapters.archives import Limits, unpack
 from adapters.interruptible import Stop
 from adapters.spool import FileSpool
 from adapters.wire.native import decode
-from runner.cli.demo.account import Account, BoxFacts, JobFacts
+from runner.cli.demo.account import Account, BoxFacts, JobFacts, KillFacts
 from runner.cli.demo.cast import EPOCHS, EVIL_MEMBER, STEPS_AN_EPOCH, Part, six_jobs
 from runner.cli.demo.closing import closing
 from runner.cli.demo.finding import job_facts, lines_of, problems_of
 from runner.cli.demo.proof import LinesFound, count_steps, log_matches, output_problems
-from runner.cli.demo.tables import Line, dotted, ends_table, sparkline, spread, state_of, states_table
+from runner.cli.demo.tables import (
+    Line,
+    dotted,
+    ends_table,
+    resumed_told,
+    sparkline,
+    spread,
+    state_of,
+    states_table,
+)
 from runner.cli.demo.watching import Progress, Seen, Tail
 from runner.errors import Refused
-from runner.job import make_key
+from runner.job import PastAttempt, make_key
 from runner.receipt import LogAccount, OutputAccount, Receipt
 
 TWO_CORES = BoxFacts(cores=2, memory=1 << 34, gpus=2, why_simulated="no NVIDIA driver")
@@ -151,6 +160,11 @@ def test_what_was_not_expected_is_said(tmp_path: Path) -> None:
         "forever ended as not at all, expected was cancelled",
         "of the training's log 2 lines are lost, 1 stand twice, 0 astray",
     ]
+    stopped = PastAttempt("box", "preempted", 1.0)
+    twice = Receipt("typo", attempts=(stopped, PastAttempt("box", "failed", 1.0)))
+    receipts, whole = {"typo": twice}, LinesFound(0, 0, 0)
+    assert problems_of((cast["typo"],), (typo,), receipts, whole) == ["typo was tried 2 times, once was expected"]
+    assert problems_of((cast["typo"],), (typo,), receipts, whole, resumed=True) == []
     assert problems_of((), (typo,), {}, None) == ["the training left no log or no figures to compare"]
 
 
@@ -243,6 +257,19 @@ def test_a_figure_stands_at_the_end_of_its_line() -> None:
     assert plain(spread("left" * 4, "61 ms", 20)) == ["left" * 4, "               61 ms"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ((0, 0, 0, 0), ("no act was played to its end", "jobs: none yet")),
+        ((1, 2, 4, 0), ("act 1 was played before", "jobs: 2 had ended, 4 taken back")),
+        ((3, 5, 0, 1), ("acts 1 to 3 were played before", "jobs: 5 had ended, 1 to begin again")),
+    ],
+)
+def test_a_demo_that_goes_on_says_from_where(facts: tuple[int, int, int, int], told: tuple[str, str]) -> None:
+    acts, ended, taken_back, wait = facts
+    assert resumed_told(acts, ended=ended, taken_back=taken_back, wait=wait)[1:] == told
+
+
 def test_parts_of_a_line_are_never_torn() -> None:
     """They go on below their beginning, each part whole."""
     parts = ("2 cores", "22.4 GiB", "no NVIDIA driver, so 2 simulated GPUs")
@@ -256,10 +283,13 @@ def test_parts_of_a_line_are_never_torn() -> None:
 def test_the_last_line_says_whether_it_was_as_expected() -> None:
     """And where to read on, where it was not."""
     job = JobFacts("digits", "1 cpu", "succeeded", "succeeded")
-    fine = Account(ok=True, seconds=31.4, directory="demo-out", log="demo-out/runner.log", jobs=(job,) * 6)
+    kill = KillFacts(1, 2, 3, 4, 0.2, 1000)
+    fine = Account(ok=True, seconds=31.4, directory="demo-out", log="demo-out/runner.log", jobs=(job,) * 6, kill=kill)
     assert plain(closing(fine, None))[-1] == (
         "demo ok: 6 of 6 as expected, kill -9 survived, 31 s, outputs in demo-out"
     )
+    unkilled = msgspec.structs.replace(fine, kill=None)
+    assert plain(closing(unkilled, None))[-1] == "demo ok: 6 of 6 as expected, 31 s, outputs in demo-out"
     failed = msgspec.structs.replace(fine, ok=False, problems=("one thing", "another"))
     assert plain(closing(failed, None))[-1] == "demo failed: one thing (and 1 more); read demo-out/runner.log"
     assert "your first job" in "".join(plain(closing(fine, None)))
@@ -270,19 +300,23 @@ def test_the_last_line_says_whether_it_was_as_expected() -> None:
 
 
 def test_a_log_is_read_on_from_where_it_was(tmp_path: Path) -> None:
-    """Lines count once they are whole; the newest epoch is the progress, and a complaint outlives what follows."""
+    """
+    Lines count once they are whole; the newest epoch is the progress, and a complaint outlives what follows. Another
+    attempt begins with nothing.
+    """
 
     async def write_and_read() -> list[tuple[int, int, str]]:
         spool, key = FileSpool(str(tmp_path), lambda: 1), make_key("q", "digits", "1")
         tail, found = Tail(key), []
-        for stream, data in (
-            ("runner", b"staging\n"),
-            ("stdout", b"1437 digits\nstep 1  loss 2.0\nepoch 1/30  loss 1.50  test acc"),
-            ("stdout", b"uracy 0.80\n"),
-            ("stderr", b"train.py: oh\n"),
-            ("stdout", b"epoch 2/30  loss 1.00  test accuracy 0.90\nstep"),
+        for attempt, stream, data in (
+            (1, "runner", b"staging\n"),
+            (1, "stdout", b"1437 digits\nstep 1  loss 2.0\nepoch 1/30  loss 1.50  test acc"),
+            (1, "stdout", b"uracy 0.80\n"),
+            (1, "stderr", b"train.py: oh\n"),
+            (1, "stdout", b"epoch 2/30  loss 1.00  test accuracy 0.90\nstep"),
+            (2, "stdout", b"1437 digits\n"),
         ):
-            await spool.append(key, 1, stream, data)
+            await spool.append(key, attempt, stream, data)
             await tail.read(spool)
             found.append((tail.lines, tail.progress.epoch, tail.last))
         await spool.close()
@@ -294,4 +328,5 @@ def test_a_log_is_read_on_from_where_it_was(tmp_path: Path) -> None:
         (3, 1, "epoch 1/30  loss 1.50  test accuracy 0.80"),
         (4, 1, "train.py: oh"),
         (5, 2, "train.py: oh"),
+        (1, 0, "1437 digits"),
     ]

@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``demo``."""
     parser = add_command(subparsers, "demo", demo)
     parser.add_argument(
-        "--dir", metavar="DIR", default=DEFAULT_DIR, help="where outputs go; again in the same one replaces them"
+        "--dir", metavar="DIR", default=DEFAULT_DIR, help="where outputs go; one that was interrupted goes on there"
     )
     add_json(parser)
 
@@ -47,7 +47,7 @@ def demo(args: argparse.Namespace) -> int:
         account = asyncio.run(play(stage, screen))
         if account is None:
             screen.line("")
-            screen.line("demo interrupted: what it started is stopped; the same command begins anew")
+            screen.line("demo interrupted: what it started is stopped; the same command goes on with it")
             return EXIT_INTERRUPTED
         stage.store(account)
     _conclude(args, screen, account)

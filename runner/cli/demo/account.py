@@ -71,8 +71,27 @@ class DigitsFacts(msgspec.Struct, frozen=True):
     files: tuple[str, ...]
 
 
+class Playing(msgspec.Struct, frozen=True):
+    """
+    What ``demo.json`` says of a demo that has not ended: where its temporary directory is, and what was played.
+
+    ``acts`` counts those that were played to their end. An account reads as one that stands nowhere.
+    """
+
+    temporary: str = ""
+    acts: int = 0
+    box: BoxFacts | None = None
+    first_start_s: float | None = None
+    kill: KillFacts | None = None
+
+
 class Account(msgspec.Struct, frozen=True):
-    """All of it; ``problems`` are sentences, none where all was as expected."""
+    """
+    All of it; ``problems`` are sentences, none where all was as expected.
+
+    ``resumed``: it was interrupted before; ``seconds`` are of the last sitting. ``kill`` is None where a training that
+    went on meanwhile had ended before any runner could be killed.
+    """
 
     ok: bool
     seconds: float
@@ -84,3 +103,4 @@ class Account(msgspec.Struct, frozen=True):
     jobs: tuple[JobFacts, ...] = ()
     kill: KillFacts | None = None
     digits: DigitsFacts | None = None
+    resumed: bool = False

@@ -19,7 +19,8 @@ def closing(account: Account, width: int | None) -> list[Line]:
         failed: Line = [("demo failed: ", "bold red"), f"{first}{others}; read {account.log}"]
         return [[""], failed]
     fine = sum(job.ok for job in account.jobs)
-    summary = f"{fine} of {len(account.jobs)} as expected, kill -9 survived, {account.seconds:.0f} s"
+    survived = ", kill -9 survived" if account.kill is not None else ""
+    summary = f"{fine} of {len(account.jobs)} as expected{survived}, {account.seconds:.0f} s"
     done: Line = [("demo ok: ", "bold green"), f"{summary}, outputs in {account.directory}"]
     return [[""], *_next_steps(program(), width), [""], done]
 

@@ -46,6 +46,19 @@ async def end_all(state: Path) -> tuple[str, ...]:
         await runtime.close()
 
 
+async def kill_runner(state: Path) -> None:
+    """
+    Kill the runner that works on a state directory, if one does; its jobs go on.
+
+    Raises:
+        Unavailable: it does not die.
+    """
+    from adapters.state_dir import StateDir
+
+    if (state / "box-id").exists():
+        await _kill_runner(StateDir(str(state)))
+
+
 async def _end_jobs(runtime: Containers) -> tuple[str, ...]:
     names = await runtime.list_ours()
     for name in names:

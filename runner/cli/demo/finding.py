@@ -8,6 +8,7 @@ from pathlib import Path
 from runner.cli.demo.account import DigitsFacts, JobFacts
 from runner.cli.demo.cast import Part, end_as_shown
 from runner.cli.demo.proof import LinesFound, count_steps, log_matches, output_problems, read_archive, read_metrics
+from runner.job import EndReason
 from runner.receipt import Receipt
 
 METRICS = "metrics.json"
@@ -53,15 +54,20 @@ def lines_of(receipt: Receipt | None, outputs: Path) -> LinesFound | None:
 
 
 def problems_of(
-    parts: Sequence[Part], jobs: Sequence[JobFacts], receipts: Mapping[str, Receipt], lines: LinesFound | None
+    parts: Sequence[Part],
+    jobs: Sequence[JobFacts],
+    receipts: Mapping[str, Receipt],
+    lines: LinesFound | None,
+    *,
+    resumed: bool = False,
 ) -> list[str]:
-    """Say in sentences what was not as expected."""
+    """Say in sentences what was not as expected; in a ``resumed`` demo jobs were stopped and began again."""
     problems = [problem for job in jobs for problem in _job_problems(job)]
     for part in parts:
         receipt = receipts.get(part.id)
         if receipt is not None:
             problems += [f"{part.id}: {problem}" for problem in output_problems(receipt.outputs)]
-            problems += _attempt_problems(receipt)
+            problems += _attempt_problems(receipt, resumed=resumed)
     if lines is None:
         problems.append("the training left no log or no figures to compare")
     elif not lines.whole:
@@ -81,7 +87,6 @@ def _job_problems(job: JobFacts) -> list[str]:
     return problems
 
 
-def _attempt_problems(receipt: Receipt) -> list[str]:
-    if len(receipt.attempts) <= 1:
-        return []
-    return [f"{receipt.id} was tried {len(receipt.attempts)} times, once was expected"]
+def _attempt_problems(receipt: Receipt, *, resumed: bool) -> list[str]:
+    tries = [past for past in receipt.attempts if not (resumed and past.reason == EndReason.PREEMPTED)]
+    return [f"{receipt.id} was tried {len(tries)} times, once was expected"] if len(tries) > 1 else []

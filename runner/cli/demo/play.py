@@ -22,7 +22,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def play(stage: Stage, screen: Screen) -> Account | None:
-    """Play all acts and return what was found; None where a signal ended it. Nothing runs any more afterwards."""
+    """
+    Play all acts that were not played yet and return what was found; None where a signal ended it.
+
+    Nothing runs any more afterwards. What is temporary stays after a signal, for a demo that goes on with it.
+    """
     started, show = time.monotonic(), Show(stage, screen)
     problems = await _unless_interrupted(show)
     if problems is None:
@@ -33,38 +37,40 @@ async def play(stage: Stage, screen: Screen) -> Account | None:
         directory=str(stage.named),
         log=str(stage.named / stage.log.name),
         problems=tuple(problems),
-        box=show.box,
-        first_start_s=show.first_start_s,
+        box=show.played.box,
+        first_start_s=show.played.first_start_s,
         jobs=show.jobs,
-        kill=show.killed,
+        kill=show.played.kill,
         digits=show.digits,
+        resumed=stage.before is not None,
     )
 
 
 async def _unless_interrupted(show: Show) -> list[str] | None:
     """Return what was not as expected, in order; None where a signal came first."""
-    task = asyncio.current_task()
+    task, interrupted = asyncio.current_task(), False
     _on_signals(lambda: task.cancel() if task else None)
     try:
         await show.play()
     except asyncio.CancelledError:
-        return None
+        interrupted = True
     except RunnerError as error:
         show.problems.append(" ".join(str(error).split()))
     finally:
         # From here on nothing may keep the rest from being ended; all of it is bounded.
         _on_signals(lambda: None)
-        await _end(show)
-    return show.problems
+        await _end(show, keep=interrupted)
+    return None if interrupted else show.problems
 
 
-async def _end(show: Show) -> None:
+async def _end(show: Show, *, keep: bool) -> None:
     try:
         await show.close()
     finally:
         left = await end_all(show.stage.state)
         # Here, where no signal can cut it short: one that comes later finds nothing to leave behind.
-        show.stage.clear()
+        if not keep:
+            show.stage.clear()
     if left and not show.problems:
         show.problems.append(f"the runner left {', '.join(left)} behind")
 

@@ -1,31 +1,30 @@
 """
 Where a demo plays: the directory of its outputs, and a private temporary one for the runner's state.
 
-    DIR/demo.json       the account of the last demo; while one plays, where its temporary directory is
+    DIR/demo.json       the account of the last demo; until it ended, what was played and where the temporary one is
     DIR/runner.log      what both lives of the runner said
     DIR/digits/         outputs and receipt of the training
     TEMPORARY/          of      the directory that it belongs to
                         state/  certs/  queue/  scratch/
 
-One demo at a time plays in a directory. What an interrupted one left behind is ended and deleted by the next one there.
+One demo at a time plays in a directory. One that was interrupted goes on there, one that ended begins anew.
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from runner.cli.demo.account import Account
+from runner.cli.demo.account import Account, Playing
 from runner.cli.demo.cast import check_example
-from runner.cli.demo.ending import end_all
 from runner.errors import UsageError
 
 PREFIX = "runner-demo-"
@@ -33,19 +32,19 @@ ACCOUNT, LOG, LOCK = "demo.json", "runner.log", ".lock"
 _PARTS = ("state", "certs", "queue", "scratch")
 
 
-class Playing(msgspec.Struct, frozen=True):
-    """What ``demo.json`` says while a demo plays; ``temporary`` is empty once it ended."""
-
-    temporary: str = ""
-
-
 @dataclass(frozen=True)
 class Stage:
-    """The directory as it was named, the same one absolute, and the temporary one."""
+    """
+    The directory as it was named, the same one absolute, and the temporary one.
+
+    ``before`` is what an interrupted demo played here, None where this one begins; ``anew`` says why it does not go on.
+    """
 
     named: Path
     directory: Path
     temporary: Path
+    before: Playing | None = field(default=None)
+    anew: str = ""
 
     @property
     def state(self) -> Path:
@@ -82,6 +81,10 @@ class Stage:
 
         remove_tree(str(self.temporary))
 
+    def note(self, playing: Playing) -> None:
+        """Keep what was played, for a demo that goes on here."""
+        _write(self.directory / ACCOUNT, msgspec.json.encode(playing))
+
     def store(self, account: Account) -> None:
         """Keep the account beside the outputs."""
         _write(self.directory / ACCOUNT, msgspec.json.format(msgspec.json.encode(account), indent=2) + b"\n")
@@ -90,7 +93,7 @@ class Stage:
 @contextmanager
 def open_stage(named: Path) -> Iterator[Stage]:
     """
-    Open a directory for one demo; everything temporary is deleted on leaving.
+    Open a directory for one demo, which deletes what is temporary when it ended.
 
     Raises:
         UsageError: it holds something else, cannot be written, or another demo plays there.
@@ -127,34 +130,53 @@ def _take(lock: int, named: Path) -> None:
 
 
 def _opened(named: Path, directory: Path) -> Iterator[Stage]:
-    _clear_up_after_another(directory)
+    before, anew = _found(directory)
+    if before is not None:
+        yield Stage(named, directory, Path(before.temporary), before)
+        return
+    stage = Stage(named, directory, _temporary(directory), anew=anew)
+    stage.note(Playing(str(stage.temporary)))
+    _forget_outputs(directory)
+    try:
+        yield stage
+    except BaseException:
+        stage.clear()
+        raise
+
+
+def _temporary(directory: Path) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     # Jobs may have users of their own, who must get to their workspaces; what lies in it is the owner's alone.
     temporary.chmod(0o711)
     (temporary / "of").write_text(str(directory), "utf-8")
     for part in _PARTS:
         (temporary / part).mkdir(mode=0o700)
-    _write(directory / ACCOUNT, msgspec.json.encode(Playing(str(temporary))))
-    _forget_outputs(directory)
-    stage = Stage(named, directory, temporary)
-    try:
-        yield stage
-    finally:
-        stage.clear()
+    return temporary
 
 
-def _clear_up_after_another(directory: Path) -> None:
-    """End and delete what a demo left that was killed itself, if it is a demo's and this directory's."""
+def _found(directory: Path) -> tuple[Playing | None, str]:
+    """Return what an interrupted demo played here; else why none goes on, "" where there never was one."""
     try:
-        left = msgspec.json.decode((directory / ACCOUNT).read_bytes(), type=Playing).temporary
+        found = msgspec.json.decode((directory / ACCOUNT).read_bytes(), type=Playing)
+    except FileNotFoundError:
+        return None, ""
     except (OSError, msgspec.DecodeError):
-        return
-    temporary = Path(left)
-    if not left or temporary.is_symlink() or not temporary.name.startswith(PREFIX):
-        return
-    if _read(temporary / "of") == str(directory):
-        asyncio.run(end_all(temporary / "state"))
-        Stage(directory, directory, temporary).clear()
+        return None, "what stands there of an earlier demo cannot be read"
+    if not found.temporary:
+        return None, "the demo there has ended"
+    if _is_ours(Path(found.temporary), directory):
+        return found, ""
+    return None, f"what an interrupted demo left at {found.temporary} is gone"
+
+
+def _is_ours(temporary: Path, directory: Path) -> bool:
+    """Tell whether a temporary directory is a demo's, of this user, and of this directory."""
+    try:
+        state = temporary.lstat()
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and temporary.name.startswith(PREFIX)
+    return ours and _read(temporary / "of") == str(directory)
 
 
 def _forget_outputs(directory: Path) -> None:

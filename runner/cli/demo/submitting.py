@@ -32,6 +32,14 @@ async def submit_all(stage: Stage, parts: Sequence[Part]) -> None:
             await target.queue.put(encode_job(job, "json"), job_id=job.id, user=job.user)
 
 
+def ids_in_queue(stage: Stage) -> set[str]:
+    """Name the jobs that stand in the queue, also those that a runner has claimed."""
+    from adapters.queues.folder_peek import claimed_messages, waiting_messages
+
+    root = str(stage.queue)
+    return {message.job for message in (*waiting_messages(root), *claimed_messages(root))}
+
+
 async def _uploaded(part: Part, results: Results) -> list[dict[str, object]]:
     return [
         {"url": await results.put_upload(str(source.file)), "path": source.path, "unpack": source.unpack}

@@ -60,6 +60,16 @@ def states_table(parts: Sequence[Part], seen: dict[str, Seen], gpus: str, width:
     return lines
 
 
+def resumed_told(acts: int, *, ended: int, taken_back: int, wait: int) -> tuple[str, ...]:
+    """Say where a demo goes on: which acts were played before, and what became of the jobs that were submitted."""
+    played = {0: "no act was played to its end", 1: "act 1 was played before"}.get(
+        acts, f"acts 1 to {acts} were played before"
+    )
+    counts = ((ended, "had ended"), (taken_back, "taken back"), (wait, "to begin again"))
+    jobs = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return "goes on where a demo was interrupted", played, f"jobs: {jobs or 'none yet'}"
+
+
 def _wrapped(named: str, word: str, detail: str, width: int | None) -> list[Line]:
     state = (word.ljust(STATE_WIDTH) if detail else word, _STYLES.get(word, ""))
     if width is None:

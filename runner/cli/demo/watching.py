@@ -34,16 +34,20 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Tail:
-    """What one job wrote so far."""
+    """What the newest attempt of one job wrote so far."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        # How many whole lines were written.
+        self._position = Position()
+        self._begin(self._position.attempt)
+
+    def _begin(self, attempt: int) -> None:
+        self._attempt = attempt
+        # How many whole lines the attempt wrote.
         self.lines = 0
         self.progress = Progress()
         # The last whole line, of stderr where there is one.
         self.last = ""
-        self._position = Position()
         self._begun = dict.fromkeys(_OUTPUT, b"")
         self._complained = False
 
@@ -51,6 +55,8 @@ class Tail:
         """Read on to what is the end now."""
         while records := await spool.read(self.key, self._position):
             for record in records:
+                if record.attempt != self._attempt:
+                    self._begin(record.attempt)
                 self._add(record)
             self._position = Position(records[-1].attempt, records[-1].sequence + 1)
 
