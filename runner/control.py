@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from runner.errors import Refused, RunnerError
+from runner.directory import QueueEntry
+from runner.errors import Refused, RunnerError, Unavailable
 from runner.job import EndReason
+from runner.kernel import ActorStopped, Ref, Reply
 from runner.messages import GpusAsked, SourcesAsked, StopJob, WithdrawAsked
 from runner.ports import Results
 from runner.receipt import GpuTable, SourceRow
@@ -16,7 +20,13 @@ from runner.ring import Ring
 
 logger = logging.getLogger(__name__)
 
+M = TypeVar("M")
+R = TypeVar("R")
+
 ASK_S = 10.0
+"""For one question to an actor or a service."""
+ANSWER_S = 50.0
+"""For all that one answer takes; a client waits for a minute."""
 
 
 class RunningControl:
@@ -29,38 +39,64 @@ class RunningControl:
         self.hurry = asyncio.Event()
 
     async def cancel(self, job_id: str) -> str:
-        """End a job here, in its queue, or wherever it is; say which."""
+        """
+        End a job here, in its queue, or wherever it is; say which.
+
+        Raises:
+            Refused: nobody knows the job.
+            Unavailable: somebody who may know it did not answer in time.
+        """
+        return await self._call(lambda: self._cancel(job_id), f"cancelling {job_id}", within_s=ANSWER_S)
+
+    async def _cancel(self, job_id: str) -> str:
         entry = await self._in_hand(job_id)
         if entry is not None:
             return await self._cancel_here(entry)
-        if done := await self._withdraw(job_id):
+        silent: list[str] = []
+        if done := await self._from_any(lambda queue: self._withdraw(queue, job_id), silent):
             return done
         entry = await self._in_hand(job_id)  # claimed between the two looks
         if entry is not None:
             return await self._cancel_here(entry)
-        if reason := await self._end_of(job_id):
+        if reason := await self._from_any(lambda it: self._end_in(it, job_id), silent) or await self._end_here(job_id):
             return f"{job_id} ended already: {reason}"
+        if silent:
+            raise Unavailable(f"{job_id} may be where nobody answers, so try again: {'; '.join(silent)}")
         raise Refused(f"no job {job_id!r} is known here; name its queue with --queue to cancel it elsewhere")
 
-    async def _in_hand(self, job_id: str) -> JournalEntry | None:
-        entry = await self._ring.world.journal.find(job_id)
-        return entry if entry is not None and entry.settled is None else None
-
-    async def _withdraw(self, job_id: str) -> str:
-        """Take a job that waits out of its queue; "" where it stands in none."""
+    async def _from_any(self, ask: Callable[[QueueEntry], Awaitable[str]], silent: list[str]) -> str:
+        """Return the first answer that a queue has; add to ``silent`` why one had none."""
         for queue in self._ring.directory.all():
-            done: str = await queue.poller.ask(functools.partial(WithdrawAsked, job_id), timeout_s=ASK_S)
-            if done:
-                return done
+            try:
+                if answer := await ask(queue):
+                    return answer
+            except RunnerError as error:
+                silent.append(str(error))
         return ""
 
-    async def _end_of(self, job_id: str) -> str:
-        """Return why a job ended, "" where none of that id has."""
-        for queue in self._ring.directory.all():
-            if queue.results is not None and (ended := await queue.results.get(job_id)) and ended.state == "ended":
-                return ended.end_reason or ""
-        entry = await self._ring.world.journal.find(job_id)
-        if entry is None or entry.stored is None or entry.stored.receipt.state != "ended":
+    async def _find(self, job_id: str) -> JournalEntry | None:
+        return await self._call(lambda: self._ring.world.journal.find(job_id), f"{job_id} in the journal")
+
+    async def _in_hand(self, job_id: str) -> JournalEntry | None:
+        entry = await self._find(job_id)
+        return entry if entry is not None and entry.settled is None else None
+
+    async def _withdraw(self, queue: QueueEntry, job_id: str) -> str:
+        """Take a job that waits out of its queue; "" where it does not stand there."""
+        return await self._ask(queue.poller, functools.partial(WithdrawAsked, job_id), f"queue {queue.name}")
+
+    async def _end_in(self, queue: QueueEntry, job_id: str) -> str:
+        """Return why a job ended as a queue's result backend has it, "" where none of that id has."""
+        results = queue.results
+        if results is None:
+            return ""
+        ended = await self._call(lambda: results.get(job_id), f"result backend of queue {queue.name}")
+        return ended.end_reason or "" if ended is not None and ended.state == "ended" else ""
+
+    async def _end_here(self, job_id: str) -> str:
+        """Return why a job ended as this box has it, "" where none of that id has."""
+        entry = await self._find(job_id)
+        if entry is None or entry.stored is None or not _ended(entry):
             return ""
         return entry.stored.receipt.end_reason or ""
 
@@ -81,22 +117,31 @@ class RunningControl:
 
         One that came too late is taken back: it must not end the next job of this id.
         """
-        world, caller = self._ring.world, self._ring.caller
+        journal = self._ring.world.journal
         try:
-            await caller.once(lambda: results.request_stop(claim.id), f"stop mark of {claim.id}")
-            entry = await caller.once(lambda: world.journal.entry(claim.key), f"journal of {claim.key}")
+            await self._call(lambda: results.request_stop(claim.id), f"stop mark of {claim.id}")
+            entry = await self._call(lambda: journal.entry(claim.key), f"journal of {claim.key}")
             if entry is not None and _ended(entry):
-                await caller.once(lambda: results.clear_stop(claim.id), f"stop mark of {claim.id}")
+                await self._call(lambda: results.clear_stop(claim.id), f"stop mark of {claim.id}")
         except RunnerError as error:
             logger.warning("no stop mark was set", extra={"action": "cancel", "job_id": claim.id, "reason": str(error)})
 
     async def sources(self) -> tuple[SourceRow, ...]:
         """Return the rows of ``runner sources``."""
-        return await self._ring.address("sources").ask(SourcesAsked, timeout_s=ASK_S)
+        return await self._ask(self._ring.address("sources"), SourcesAsked, "the table of sources")
 
     async def gpus(self) -> GpuTable:
         """Return the table of ``runner gpus``."""
-        return await self._ring.address("inventory").ask(GpusAsked, timeout_s=ASK_S)
+        return await self._ask(self._ring.address("inventory"), GpusAsked, "the table of GPUs")
+
+    async def _ask(self, actor: Ref[M], question: Callable[[Reply[R]], M], what: str) -> R:
+        try:
+            return await self._call(lambda: actor.ask(question, timeout_s=ASK_S), what)
+        except ActorStopped as error:
+            raise Unavailable(f"{what}: it was stopped before it answered; ask again") from error
+
+    async def _call(self, call: Callable[[], Awaitable[R]], what: str, *, within_s: float = ASK_S) -> R:
+        return await self._ring.caller.once(call, what, try_s=within_s)
 
     def stop(self, *, leave: bool, grace_s: float | None) -> None:
         """Begin a drain, or leave; again hurries."""
