@@ -7,6 +7,7 @@ A record is written for as long as it takes, before the world is touched; a line
 from __future__ import annotations
 
 import logging
+import math
 
 import msgspec
 
@@ -27,9 +28,15 @@ class Trail:
         """Keep what to write with."""
         self._world, self._caller = world, caller
 
-    async def record(self, key: Key, record: JournalRecord) -> None:
-        """Write to the journal, for as long as it takes."""
-        await self._caller.until_done(lambda: self._world.journal.append(key, record), f"journal of {key}")
+    async def record(self, key: Key, record: JournalRecord, *, within_s: float = math.inf) -> None:
+        """
+        Write to the journal, for as long as it takes.
+
+        Raises:
+            OutOfSpace, Unavailable: it took longer than ``within_s``.
+        """
+        patience = msgspec.structs.replace(self._caller.patience, all_s=within_s)
+        await self._caller.until_done(lambda: self._world.journal.append(key, record), f"journal of {key}", patience)
 
     async def entry(self, key: Key) -> JournalEntry | None:
         """Read what the journal knows of a job, for as long as it takes; None where it knows nothing."""

@@ -222,3 +222,50 @@ def test_a_stop_mark_that_comes_too_late_ends_no_later_job_of_the_same_id() -> N
         assert {told.end_reason for told in world.results.receipts.values()} == {"succeeded"}
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timeout", "disk_full"])
+def test_a_job_that_fills_the_disk_of_the_journal_is_stopped_all_the_same(how: str) -> None:
+    """No record can be written before what it wrote is deleted: the journal is waited for, but not for ever."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        limits = {"timeout": "20s"} if how == "timeout" else {}
+        await put(world, "shared", id="job", command=["run", "5000", "0", "5000"], **limits)
+
+        async def full(*_args: object) -> None:
+            if world.containers.containers:
+                raise OutOfSpace("the disk is full")
+
+        async with alive(world) as runner:
+            await until(lambda: world.containers.containers)
+            await asyncio.sleep(5)
+            world.troubles["journal.append"] = full
+            if how == "disk_full":
+                world.troubles["spool.append"] = full
+            if how == "cancelled":
+                await RunningControl(runner).cancel("job")
+            await until(lambda: newest(world, "job"), limit_s=120)
+        assert receipt(world, "job").end_reason == how
+        assert world.containers.starts[f"{key_of(world, 'job')}.1"] == 1
+
+    run_virtual(main())
+
+
+def test_a_job_that_ended_by_itself_is_kept_until_the_journal_has_its_end() -> None:
+    """Its exit code stands nowhere else: whoever starts the runner again on a full disk must not start the job."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        await put(world, "shared", id="job", command=["run", "20", "3", "1"])
+        async with alive(world, killed=True):
+            await until(lambda: world.containers.containers)
+            world.troubles["journal.append"] = raises(OutOfSpace("the disk is full"))
+            await asyncio.sleep(600)
+            assert world.containers.containers
+        world.troubles.clear()
+        async with alive(world):
+            await until(lambda: newest(world, "job"), limit_s=120)
+        assert (receipt(world, "job").exit_code, world.containers.starts[f"{key_of(world, 'job')}.1"]) == (3, 1)
+
+    run_virtual(main())

@@ -170,11 +170,12 @@ class Executor(Stage[ExecutorMessage]):
         return await execution.watch()
 
     async def _leave(self, attempt: Attempt, execution: Execution | None, outcome: Outcome) -> None:
-        """Journal how it ended before its container is removed; then give back what it held, and pass it on."""
+        """Journal how it ended and remove its container; then give back what it held, and pass it on."""
         claim = attempt.claim
-        await self.trail.record(claim.key, ExitRecord(outcome, self.world.now()))
-        if execution is not None:
-            await execution.remove()
+        if execution is None:
+            await self.trail.record(claim.key, ExitRecord(outcome, self.world.now()))
+        else:
+            await execution.end(outcome)
         if self._running.get(claim.key) is attempt:
             del self._running[claim.key]
         self._inventory.urgent(Released(claim.key, "compute"))

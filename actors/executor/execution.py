@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,9 +16,9 @@ from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.capture import Capture
 from actors.executor.limits import Limits
 from runner.calls import Caller, Patience
-from runner.errors import RunnerError, Unavailable
+from runner.errors import OutOfSpace, RunnerError, Unavailable
 from runner.ports import Containers, ContainerSpec, Exit, Running, World
-from runner.records import Outcome, StartRecord, StopRecord
+from runner.records import ExitRecord, Outcome, StartRecord, StopRecord
 from runner.trail import Trail
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 START_PATIENCE_S = 120.0
 WAIT_SLICE_S = 300.0
+NOTE_WITHIN_S = 5.0
 
 
 class Execution:
@@ -100,19 +102,38 @@ class Execution:
         reason, message = await asyncio.shield(attempt.stop)
         if attempt.stopping_at is None:
             attempt.stopping_at = self._world.now()
-            await self._trail.record(claim.key, StopRecord(reason, message, attempt.stopping_at))
+            await self._note(StopRecord(reason, message, attempt.stopping_at))
         await self._trail.say(claim, f"stopping: {message}")
         grace_s = float(claim.job.stop_grace)
         patience = Patience(try_s=grace_s + self._caller.patience.try_s)
         stop = lambda: self._runtime.stop(attempt.name, grace_s)  # noqa: E731 - one call, named
         await self._caller.until_done(stop, f"stop of {attempt.name} ({reason})", patience)
 
+    async def _note(self, record: StopRecord) -> None:
+        """Journal why it is stopped, for the next life; a full disk may be full of what this very job writes."""
+        try:
+            await self._trail.record(self._attempt.claim.key, record, within_s=NOTE_WITHIN_S)
+        except RunnerError as error:
+            facts = {"action": "stop", "job_id": self._attempt.claim.id, "reason": str(error)}
+            logger.warning("a job is stopped though the journal cannot say why", extra=facts)
+
+    async def end(self, outcome: Outcome) -> None:
+        """Journal how it ended, then remove it; one that was stopped goes first where only that makes room."""
+        key, record = self._attempt.claim.key, ExitRecord(outcome, self._world.now())
+        try:
+            await self._trail.record(key, record, within_s=NOTE_WITHIN_S if self._attempt.stop.done() else math.inf)
+        except RunnerError as error:
+            if isinstance(error, OutOfSpace):
+                await self._remove()
+            await self._trail.record(key, record)
+        await self._remove()
+
     def _limits(self) -> Limits:
         workspace = self._attempt.staged.workspace
         used_bytes = lambda: self._world.workspaces.used_bytes(workspace)  # noqa: E731 - one call, named
         return Limits(self._attempt, self._caller, now=self._world.now, used_bytes=used_bytes)
 
-    async def remove(self) -> None:
+    async def _remove(self) -> None:
         """Remove what the runtime keeps; how the job ended stands already, and must not be lost over this."""
         name = self._attempt.name
         try:
