@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.at_work import AtWork, at_work, left_in, until
+from tests.at_work import AtWork, at_work, end_orphans, left_in, until
 from tests.cli.typed import started
 from tests.tiny_disk import tiny_disk
 
@@ -58,6 +58,7 @@ def elsewhere(tmp_path: Path) -> Elsewhere:
 def disk(tmp_path: Path) -> Iterator[Path]:
     with tiny_disk(tmp_path / "tiny") as it:
         yield it
+        end_orphans(it)
 
 
 @contextmanager
