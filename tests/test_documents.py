@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import signal
@@ -12,7 +11,6 @@ import tomllib
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import pytest
@@ -22,7 +20,6 @@ from adapters import registry
 from adapters.containers.confinement import Confinement
 from adapters.containers.uids import Uids
 from adapters.credential_files import LATER_KEYS, FolderFile, read_credential
-from runner import messages
 from runner.cli.commands import COMMANDS
 from runner.cli.reference import EVERYTHING
 from runner.config import FIELDS, Config, resolve
@@ -32,14 +29,28 @@ from tests.cli.typed import LIMIT_S, clean_environ, typed
 from tests.markdown import ROOT, Page
 
 README, ARCHITECTURE, SECURITY = Page("README.md"), Page("ARCHITECTURE.md"), Page("SECURITY.md")
+
+
 CONTRIBUTING, CHANGELOG = Page("CONTRIBUTING.md"), Page("CHANGELOG.md")
+
+
 PAGES = (README, ARCHITECTURE, SECURITY, CONTRIBUTING, CHANGELOG)
-ACTORS = ("sources", "poller", "inventory", "cache", "executor", "outputs", "logs")
+
+
 RUNNER = ".venv/bin/runner"
+
+
 MADE_LATER = {RUNNER, "bench/results"}
+
+
 """Paths that a checkout does not have before something was run."""
+
+
 NAMED_ELSEWHERE = {"RUNNER_QUEUE", "RUNNER_RESULTS", "RUNNER_CONFIG", "RUNNER_DEBUG"}
+
+
 """Variables that are no key of the configuration."""
+
 
 # Commands
 
@@ -152,38 +163,6 @@ def test_every_path_that_a_page_names_exists(page: Page) -> None:
     named = {span for span in page.spans() if looks_like_one.fullmatch(span) and not span.isupper()} | {*page.links()}
     assert [path for path in sorted(named - MADE_LATER) if not list(ROOT.glob(path))] == []
     assert named or page is CHANGELOG
-
-
-# Messages and actors
-
-
-def test_the_table_of_messages_names_each_of_them_once() -> None:
-    """The table is the index of runner/messages.py."""
-    defined = [name for name, kind in vars(messages).items() if is_message(kind)]
-    assert sorted(defined) == sorted(row[0].strip("`") for row in ARCHITECTURE.table("message"))
-
-
-def is_message(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == messages.__name__
-
-
-@pytest.mark.parametrize("row", ARCHITECTURE.table("message"), ids=lambda row: row[0].strip("`"))
-def test_a_message_goes_where_the_table_says(row: list[str]) -> None:
-    """Its receivers are the actors whose union it stands in; its lane is the one that its docstring draws."""
-    kind = getattr(messages, row[0].strip("`"))
-    _, lane, receivers = re.split(r" ([→⇢]) ", row[1])
-    assert {actor for actor in ACTORS if kind in handled_by(actor)} == set(receivers.split(", "))
-    assert re.findall("[→⇢]", kind.__doc__)[0] == lane
-
-
-def handled_by(actor: str) -> tuple[object, ...]:
-    return get_args(getattr(importlib.import_module(f"actors.{actor}"), f"{actor.capitalize()}Message"))
-
-
-def test_the_table_of_actors_is_whole() -> None:
-    rooms = [path for path in (ROOT / "actors").glob("[!_]*")]
-    assert {row[0] for row in ARCHITECTURE.table("actor")} == {f"`actors/{path.name}`" for path in rooms}
-    assert {path.stem for path in rooms} == set(ACTORS)
 
 
 # What is promised and served

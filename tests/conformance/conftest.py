@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from adapters.spool import FileSpool
+from runner.ports import Spool
 from tests.conformance.container_harness import Harness, ProcessHarness
 from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.queue_harness import FolderHarness, QueueHarness
 from tests.conformance.results_harness import FolderResultsHarness, ResultsHarness
+from tests.conformance.spool_harness import Opener
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
@@ -39,3 +44,19 @@ def results_harness(request: pytest.FixtureRequest, tmp_path: Path) -> ResultsHa
     """Give each result backend in turn."""
     made: ResultsHarness = request.param(tmp_path)
     return made
+
+
+@pytest.fixture
+def open_spool(tmp_path: Path) -> Opener:
+    """Open the same spool, as often as a test likes."""
+    ticks = itertools.count(1_700_000_000_000_000_000)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Spool]:
+        spool = FileSpool(str(tmp_path / "spool"), lambda: next(ticks))
+        try:
+            yield spool
+        finally:
+            await spool.close()
+
+    return opened

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.queues.folder import FolderBroker
-from runner.ports import Broker, Queue
+from runner.job import Verdict
+from runner.ports import Broker, Delivery, Queue
 
 BOX, OTHER_BOX = "5a0c7f31-7a57-4b0e-9df5-1c3a2d0c7e11", "0b5e9d7c-2c4d-47c1-8a11-f0d3a4e6b922"
 LEASE_S = 60.0
+LAPSED_S = LEASE_S + 1.0
+LONG_S = 20.0
 START_AT = 1_700_000_000.0
 QUEUE = "train"
 
@@ -74,3 +77,22 @@ async def opened(harness: QueueHarness, box: str = BOX, name: str = QUEUE) -> As
             yield queue
         finally:
             await queue.close()
+
+
+async def fetched(queue: Queue, wait_s: float = 0.0) -> Delivery:
+    delivery = await queue.fetch(wait_s)
+    assert delivery is not None
+    return delivery
+
+
+async def acknowledge(queue: Queue, delivery: Delivery) -> None:
+    await queue.settle(delivery.token, Verdict.ACK, after_s=0, note=delivery.note, reason="")
+
+
+async def drained(queue: Queue) -> list[Delivery]:
+    """Fetch and acknowledge all that waits."""
+    taken = []
+    while (delivery := await queue.fetch(0)) is not None:
+        await acknowledge(queue, delivery)
+        taken.append(delivery)
+    return taken

@@ -9,10 +9,8 @@ import pytest
 from runner.errors import LeaseLost
 from runner.job import Note, PastAttempt, Verdict
 from runner.ports import Queue
-from tests.conformance.queue_harness import LEASE_S, OTHER_BOX, QueueHarness, opened
-from tests.conformance.test_queue import acknowledge, drained, fetched
+from tests.conformance.queue_harness import LAPSED_S, OTHER_BOX, QueueHarness, acknowledge, drained, fetched, opened
 
-LAPSED_S = LEASE_S + 1.0
 NOTE = Note(
     attempts=1,
     faults=2,

@@ -3,76 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from runner.errors import AlreadyStored
-from runner.job import Key, make_key
-from runner.ports import LogLine, Position, Results
-from runner.receipt import Event, Receipt
+from runner.ports import Position
 from tests.conformance.queue_harness import OTHER_BOX
-from tests.conformance.results_harness import ResultsHarness
-
-AT = 1_700_000_000.0
-LONG_S = 20.0
-
-
-def key_of(job_id: str, submission: str = "first") -> Key:
-    return make_key("queue", job_id, submission)
-
-
-KEY = key_of("a")
-Told = LogLine | Event
-
-
-def line(sequence: int, *, attempt: int = 1, stream: str = "stdout", data: bytes = b"") -> LogLine:
-    """Make the record of one second: the sequence counts seconds."""
-    at_ns = int((AT + 1000 * attempt + sequence) * 1e9)
-    return LogLine(attempt, sequence, at_ns, stream, data or b"%d.%d\n" % (attempt, sequence))
-
-
-def event(state: str, at: float, *, attempt: int = 1, key: Key = KEY, job_id: str = "a", reason: str = "") -> Event:
-    """Make an event so many seconds after its attempt began."""
-    return Event(key, job_id, AT + 1000 * attempt + at, state, attempt, end_reason=reason or None)
-
-
-def end(at: float, *, attempt: int = 1, key: Key = KEY, job_id: str = "a", reason: str = "succeeded") -> Event:
-    return event("ended", at, attempt=attempt, key=key, job_id=job_id, reason=reason)
-
-
-def receipt(job_id: str = "a", *, key: Key = KEY, attempt: int = 1, state: str = "ended", at: float = AT) -> Receipt:
-    return Receipt(
-        id=job_id,
-        name="digits",
-        user="ada",
-        queue="train",
-        key=key,
-        attempt=attempt,
-        state=state,
-        end_reason="succeeded" if state == "ended" else None,
-        exit_code=0,
-        submitted_at=at - 10,
-        ended_at=at,
-        box="box-1",
-        message="it ran",
-    )
-
-
-async def told(results: Results, job_id: str = "a", position: Position | None = None) -> list[Told]:
-    """Read all that stands."""
-    return [item async for item in results.tail(job_id, position or Position(), follow=False)]
-
-
-async def followed(results: Results, job_id: str = "a", position: Position | None = None) -> list[Told]:
-    """Follow to the end."""
-    async with asyncio.timeout(LONG_S):
-        return [item async for item in results.tail(job_id, position or Position(), follow=True)]
-
-
-def sequences(items: Sequence[Told]) -> list[tuple[int, int]]:
-    return [(item.attempt, item.sequence) for item in items if isinstance(item, LogLine)]
-
+from tests.conformance.results_harness import (
+    AT,
+    KEY,
+    ResultsHarness,
+    end,
+    event,
+    followed,
+    line,
+    receipt,
+    sequences,
+    told,
+)
 
 # The log
 
@@ -187,107 +135,6 @@ def test_a_large_log_comes_whole(results_harness: ResultsHarness) -> None:
             for start in range(0, len(lines), 5):
                 await results.append(KEY, "a", (), lines[start : start + 5])
             assert lines == await told(results)
-
-    asyncio.run(main())
-
-
-# Following
-
-
-def test_a_follower_gets_what_another_process_adds_until_the_end(results_harness: ResultsHarness) -> None:
-    async def main() -> None:
-        async with results_harness.open() as results, results_harness.open("") as client:
-            await results.append(KEY, "a", (), [line(0)])
-            items: list[Told] = []
-            arrived = asyncio.Event()
-
-            async def follow() -> None:
-                async for item in client.tail("a", Position(), follow=True):
-                    items.append(item)
-                    arrived.set()
-
-            following = asyncio.create_task(follow())
-            for number in range(1, 20):
-                async with asyncio.timeout(LONG_S):
-                    await arrived.wait()
-                arrived.clear()
-                await results.append(KEY, "a", (), [line(number)])
-            await results.append(KEY, "a", (end(50),), [line(20)])
-            await asyncio.wait_for(following, LONG_S)
-            assert [(1, number) for number in range(21)] == sequences(items)
-            assert end(50) == items[-1]
-
-    asyncio.run(main())
-
-
-def test_a_follower_waits_for_a_job_that_is_not_there_yet(results_harness: ResultsHarness) -> None:
-    """``submit --follow`` begins before any box took the job."""
-
-    async def main() -> None:
-        async with results_harness.open("") as client, results_harness.open() as results:
-            following = [asyncio.create_task(followed(client, name)) for name in ("a", KEY)]
-            await client.stops()
-            await results.append(KEY, "a", (event("running", 0),), [line(0)])
-            await results.append(KEY, "a", (end(5),), ())
-            expected: list[Told] = [event("running", 0), line(0), end(5)]
-            assert [expected, expected] == await asyncio.gather(*following)
-
-    asyncio.run(main())
-
-
-def test_an_attempt_that_is_tried_again_does_not_end_a_follower(results_harness: ResultsHarness) -> None:
-    async def main() -> None:
-        async with results_harness.open() as results:
-            await results.append(KEY, "a", (event("ended", 5), event("waiting", 6)), [line(0)])
-            following = asyncio.create_task(followed(results))
-            await results.append(KEY, "a", (end(9, attempt=2),), [line(0, attempt=2)])
-            assert [(1, 0), (2, 0)] == sequences(await following)
-
-    asyncio.run(main())
-
-
-def test_a_follower_that_goes_away_leaves_nothing_behind(results_harness: ResultsHarness) -> None:
-    async def main() -> None:
-        async with results_harness.open() as results:
-            for _ in range(3):
-                following = asyncio.create_task(followed(results))
-                await results.stops()
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-                assert following.cancelled()
-
-    asyncio.run(main())
-
-
-def test_the_newest_job_of_an_id_is_meant(results_harness: ResultsHarness) -> None:
-    """An id may be submitted again after its job ended; late news of the old one changes nothing."""
-    old, new = key_of("a", "old"), key_of("a", "new")
-
-    async def main() -> None:
-        async with results_harness.open() as results:
-            await results.append(old, "a", (end(1, key=old),), [line(0)])
-            await results.put_receipt(receipt(key=old))
-            await results.append(new, "a", (event("running", 2, key=new),), [line(7)])
-            await results.append(old, "a", (event("storing", 1, key=old),), [line(1)])
-            assert [(1, 7)] == sequences(await told(results))
-            assert await results.get("a") is None
-            assert [(1, 0), (1, 1)] == sequences(await told(results, old))
-            assert await results.get(old) == receipt(key=old)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("job_id", ["../../etc/passwd", "", ".", "a/b", "x" * 500, "ü\n", "ids"])
-def test_an_id_that_is_a_path_stays_a_name(results_harness: ResultsHarness, job_id: str) -> None:
-    key = key_of(job_id)
-
-    async def main() -> None:
-        async with results_harness.open() as results:
-            assert [] == await told(results, job_id)
-            await results.append(key, job_id, (end(1, key=key, job_id=job_id),), ())
-            await results.put_receipt(receipt(job_id, key=key))
-            assert [end(1, key=key, job_id=job_id)] == await told(results, job_id)
-            assert await results.get(job_id) == receipt(job_id, key=key)
 
     asyncio.run(main())
 

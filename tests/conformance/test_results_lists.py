@@ -13,8 +13,7 @@ import pytest
 from runner.errors import Refused
 from runner.receipt import BoxBeat
 from tests.conformance.queue_harness import BOX, OTHER_BOX
-from tests.conformance.results_harness import ResultsHarness
-from tests.conformance.test_results import AT, KEY, end, event, key_of, line, receipt, told
+from tests.conformance.results_harness import AT, KEY, ResultsHarness, end, event, key_of, line, receipt, told
 
 MISSING = "0" * 64
 

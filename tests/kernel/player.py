@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from runner.kernel import Actor, Counters, DeadLetter, Ref, Reply, Supervisor
+from runner.kernel import Actor, Counters, DeadLetter, Ref, Reply, Restart, Supervisor
 
 Act = Callable[["Player"], Awaitable[None]]
 
@@ -135,3 +135,53 @@ def answering(value: object) -> Callable[[Reply[object]], Act]:
         return act
 
     return make
+
+
+async def turns(count: int = 5) -> None:
+    """Let everything that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+EDGE: dict[str, Any] = {"group": "edge", "restart": Restart.NEVER}
+
+
+async def forever() -> None:
+    """Run until cancelled."""
+    await asyncio.Event().wait()
+
+
+async def fail() -> None:
+    """Fail a little later."""
+    await asyncio.sleep(1)
+    raise Broken
+
+
+def starting(func: Callable[[], Awaitable[None]], name: str = "task", *, told: bool = False) -> object:
+    """Make a message upon which a player starts that task, and is told of its error or not."""
+
+    async def act(me: Player) -> None:
+        me.start_soon(func, name=name, on_error=(lambda error: ("told", type(error))) if told else None)
+
+    return act
+
+
+class Named(Player):
+    """Writes its name into the common diary when its lifespan is left."""
+
+    def __init__(self, name: str, diary: list[object]) -> None:
+        super().__init__(diary)
+        self.name = name
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        yield
+        self.diary.append(f"{self.name} left")
+
+
+def troupe(diary: list[object], *names: str) -> Supervisor:
+    """Make a supervisor of named players."""
+    supervisor = Supervisor()
+    for name in names:
+        supervisor.add(name, lambda name=name: Named(name, diary))  # type: ignore[misc]
+    return supervisor

@@ -1,0 +1,179 @@
+"""What every queue keeps to about claims: leases that lapse and are renewed, tokens, fetches that are cut off."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runner.errors import LeaseLost
+from runner.job import Note, Verdict
+from runner.ports import Delivery
+from tests.conformance.queue_harness import (
+    LAPSED_S,
+    LEASE_S,
+    LONG_S,
+    OTHER_BOX,
+    QueueHarness,
+    acknowledge,
+    fetched,
+    opened,
+)
+
+# Claims
+
+
+def test_a_lapsed_claim_is_another_boxes(queue_harness: QueueHarness) -> None:
+    """A box that died holds nothing up for longer than its lease."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            first = await fetched(queue)
+            queue_harness.pass_time(LAPSED_S)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                second = await fetched(other)
+                assert (first.submission, first.enqueued_at) == (second.submission, second.enqueued_at)
+                assert first.token != second.token
+                with pytest.raises(LeaseLost):
+                    await queue.renew(first.token)
+                for verdict in Verdict:
+                    with pytest.raises(LeaseLost):
+                        await queue.settle(first.token, verdict, after_s=0, note=Note(faults=4), reason="late")
+                await other.renew(second.token)
+                await acknowledge(other, second)
+
+    asyncio.run(main())
+
+
+def test_a_settlement_that_came_too_late_leaves_no_trace(queue_harness: QueueHarness) -> None:
+    """The loser's note must not stand beside the winner's message."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+            await queue.put(b"a", job_id="a")
+            first = await fetched(queue)
+            queue_harness.pass_time(LAPSED_S)
+            second = await fetched(other)
+            with pytest.raises(LeaseLost):
+                await queue.settle(first.token, Verdict.RETRY, after_s=0, note=Note(faults=4), reason="late")
+            await other.settle(second.token, Verdict.RELEASE, after_s=0, note=second.note, reason="")
+            assert Note() == (await fetched(other)).note
+
+    asyncio.run(main())
+
+
+def test_a_renewed_claim_lasts_another_lease(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            delivery = await fetched(queue)
+            for _ in range(3):
+                queue_harness.pass_time(LEASE_S * 0.7)
+                await queue.renew(delivery.token)
+            queue_harness.pass_time(LEASE_S * 0.7)
+            async with opened(queue_harness, OTHER_BOX) as other:
+                assert await other.fetch(0) is None
+                await acknowledge(queue, delivery)
+                queue_harness.pass_time(LAPSED_S)
+                assert await other.fetch(0) is None
+
+    asyncio.run(main())
+
+
+def test_a_late_renewal_and_another_box_never_both_succeed(queue_harness: QueueHarness) -> None:
+    """Of two that reach for a lapsed claim at once, one has it."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number in range(20):
+                await queue.put(b"%d" % number, job_id=f"j{number}")
+                first = await fetched(queue)
+                queue_harness.pass_time(LAPSED_S)
+                async with opened(queue_harness, OTHER_BOX) as other:
+                    renewal, second = await asyncio.gather(
+                        queue.renew(first.token), other.fetch(0), return_exceptions=True
+                    )
+                    assert (renewal is None) == (second is None), (renewal, second)
+                    holder = (queue, first) if renewal is None else (other, second)
+                    assert isinstance(holder[1], Delivery)
+                    await acknowledge(holder[0], holder[1])
+
+    asyncio.run(main())
+
+
+def test_a_claim_is_its_tokens_also_after_a_restart(queue_harness: QueueHarness) -> None:
+    """The journal keeps the token; the next life of the runner renews and settles with it."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            delivery = await fetched(queue)
+        async with opened(queue_harness) as queue:
+            queue_harness.pass_time(LEASE_S * 0.7)
+            await queue.renew(delivery.token)
+            queue_harness.pass_time(LEASE_S * 0.7)
+            assert await queue.fetch(0) is None
+            await acknowledge(queue, delivery)
+            queue_harness.pass_time(LAPSED_S)
+        async with opened(queue_harness) as queue:
+            assert await queue.fetch(0) is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "../../etc/passwd~0", "a~b~c"])
+def test_a_token_that_never_was_is_a_lost_lease(queue_harness: QueueHarness, token: str) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            with pytest.raises(LeaseLost):
+                await queue.renew(token)
+            for verdict in Verdict:
+                with pytest.raises(LeaseLost):
+                    await queue.settle(token, verdict, after_s=0, note=Note(), reason="")
+
+    asyncio.run(main())
+
+
+# Cancellation and the end
+
+
+def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness: QueueHarness) -> None:
+    """It is released, or its claim lapses."""
+
+    async def main() -> None:
+        for steps in range(25):
+            async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
+                waiting = asyncio.create_task(queue.fetch(LONG_S))
+                if steps == 0:
+                    await queue.depth()
+                    waiting.cancel()
+                submission = await other.put(b"x", job_id="a")
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                if not waiting.cancelled():
+                    delivery = waiting.result()
+                    assert delivery is not None
+                    await acknowledge(queue, delivery)
+                    continue
+                queue_harness.pass_time(LAPSED_S)
+                delivery = await fetched(other, LONG_S)
+                assert submission == delivery.submission
+                await acknowledge(other, delivery)
+
+    asyncio.run(main())
+
+
+def test_closing_ends_a_waiting_fetch(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            waiting = asyncio.create_task(queue.fetch(LONG_S))
+            await queue.depth()
+            await queue.close()
+            await queue.close()
+            async with asyncio.timeout(LONG_S / 2):
+                assert await waiting is None
+
+    asyncio.run(main())
