@@ -158,7 +158,7 @@ class Exited(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """poller, inventory, cache, executor → outputs: it ends here without having run, and why. One an attempt."""
+    """poller, inventory, cache, executor, app → outputs: it ends here without having run, and why. One an attempt."""
 
     claim: ClaimedJob
     reason: EndReason
@@ -221,7 +221,7 @@ class StopFetching(msgspec.Struct, frozen=True):
 
 class Reported(msgspec.Struct, frozen=True):
     """
-    outputs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt.
+    outputs, logs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt.
 
     ``at`` is when that stood in the journal, so that who is told again is told the same.
     """
@@ -255,7 +255,7 @@ class QueueStateTold(msgspec.Struct, frozen=True):
 
 
 class QueueClosed(msgspec.Struct, frozen=True):
-    """poller ⇢ sources: it was told to stop fetching, and the last claim is settled."""
+    """poller ⇢ sources: it was told to stop fetching; the last claim is settled, and its log told to the end."""
 
     source: str
     queue: str
