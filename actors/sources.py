@@ -76,6 +76,8 @@ class Sources(Stage[SourcesMessage]):
         """Take over what stands, watch, and list queues anew now and then: some appear later."""
         for poller in self._pollers.standing():
             self._take_over(poller)
+        for poller in self._pollers.ending():
+            self._end_soon(QueueClosed(poller.file.file, poller.queue))
         self.start_soon(self._watch, name="watch")
         self.start_soon(self._list_loop, name="list")
         yield
@@ -216,10 +218,13 @@ class Sources(Stage[SourcesMessage]):
         return matches and not (self._mismatch is not None and self._mismatch.search(queue))
 
     def _close_poller(self, message: QueueClosed) -> None:
-        task = f"close {message.source} {message.queue}"
         source = self._sources.get(message.source)
-        closing = source is not None and source.finishing and message.queue in source.rows
-        if closing and not self.has_task(task):
+        if source is not None and source.finishing and message.queue in source.rows:
+            self._end_soon(message)
+
+    def _end_soon(self, message: QueueClosed) -> None:
+        task = f"close {message.source} {message.queue}"
+        if not self.has_task(task):
             self.start_soon(self._end_poller, message, name=task)
 
     async def _end_poller(self, message: QueueClosed) -> None:

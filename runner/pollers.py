@@ -35,6 +35,8 @@ class QueuePollers:
         # By the poller's name: what it reads with now, so that a restarted one has the newest rights.
         self._standing: dict[str, StandingPoller] = {}
         self._finishing: set[str] = set()
+        # Whose end was begun: sources may crash over it, and must go on with it then.
+        self._ending: set[str] = set()
         # By the poller's name, over all its restarts.
         self._backends: dict[str, Backend] = {}
         # All that are open, also those that no poller reads yet.
@@ -57,6 +59,10 @@ class QueuePollers:
     def standing(self) -> tuple[StandingPoller, ...]:
         """Return those that were started and not ended."""
         return tuple(self._standing.values())
+
+    def ending(self) -> tuple[StandingPoller, ...]:
+        """Return those whose end was begun and not completed."""
+        return tuple(self._standing[name] for name in self._ending)
 
     def start(self, poller: StandingPoller) -> None:
         """Start the poller of one queue, in the edge group: its failures are its own."""
@@ -84,24 +90,30 @@ class QueuePollers:
     def change(self, file: CredentialFile, credential: Credential, queue: str) -> None:
         """Let a poller go on with other rights, also where it was finishing."""
         name = _name(file.file, queue)
+        if name not in self._standing:
+            return  # it ended just now; a source that names its queue starts it again
         self._standing[name] = msgspec.structs.replace(self._standing[name], file=file, credential=credential)
         self._finishing.discard(name)
         self._ring.address(name).urgent(CredentialChanged(file))
 
     def finish(self, source: str, queue: str) -> None:
         """Let a poller fetch no more; it says when its last claim is settled."""
-        self._finishing.add(_name(source, queue))
-        self._ring.address(_name(source, queue)).urgent(StopFetching())
+        name = _name(source, queue)
+        if name in self._standing:
+            self._finishing.add(name)
+            self._ring.address(name).urgent(StopFetching())
 
     async def end(self, source: str, queue: str) -> None:
         """Stop one gracefully, close its result backend after the last user, and forget it."""
         name = _name(source, queue)
+        self._ending.add(name)
         await self._ring.remove(name, grace_s=END_S)
         if name in self._backends:
             await self._backends[name].unused()
             await self._close_backend(name)
         self._standing.pop(name, None)
         self._finishing.discard(name)
+        self._ending.discard(name)
 
     async def close(self) -> None:
         """Close all that pollers read and stored with, after the last actor that used it."""

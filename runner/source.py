@@ -49,6 +49,10 @@ class Pollers(Protocol):
         """Return those that were started and not ended."""
         ...
 
+    def ending(self) -> tuple[StandingPoller, ...]:
+        """Return those whose end was begun and not completed."""
+        ...
+
     def start(self, poller: StandingPoller) -> None:
         """Start the poller of one queue."""
         ...
@@ -62,7 +66,7 @@ class Pollers(Protocol):
         ...
 
     async def end(self, source: str, queue: str) -> None:
-        """Stop one, close what it stored with, and forget it."""
+        """Stop one, close what it stored with, and forget it; an end that was interrupted is completed."""
         ...
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from runner.app import Runner
+from runner.control import RunningControl
 from runner.credential import CredentialFile
 from runner.errors import Unavailable
 from tests.fakes.faults import hangs, raises
@@ -114,6 +115,30 @@ def test_sources_that_crash_leave_no_service_open() -> None:
             await until(lambda: restarts(runner, "sources") == 3)
             await asyncio.sleep(30)
             assert open_now(world, "broker shared") == open_now(world, "broker own") == 1
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("file", ["is gone", "comes back"])
+def test_sources_that_crash_as_a_poller_ends_let_it_end(file: str) -> None:
+    """Else it stands there for ever, told of what no instance hears any more, and its queue is never read again."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.queues["shared"].closing_s = 4.0
+        async with alive(world) as runner:
+            await until(lambda: open_now(world, "queue shared"))
+            gone = world.shown.pop()
+            await until(lambda: world.queues["shared"].closing, limit_s=60)
+            runner.address("sources").urgent("what it does not know")
+            await until(lambda: restarts(runner, "sources") == 1)
+            if file == "comes back":
+                world.shown.append(gone)
+                await put(world, "shared", id="job")
+                await until(lambda: ended(world, "job"), limit_s=60)
+            else:
+                await until(lambda: not open_now(world, "broker shared"), limit_s=60)
+                assert [row.file for row in await RunningControl(runner).sources()] == ["own"]
 
     run_virtual(main())
 

@@ -40,6 +40,8 @@ class FakeQueue:
         # Submissions whose claim lapsed and was seen to be lost.
         self.lost: set[str] = set()
         self.closed = 0
+        # How long a test makes closing take, and whether one is under way.
+        self.closing_s, self.closing = 0.0, False
 
     async def fetch(self, wait_s: float) -> Delivery | None:
         ends = self._now() + wait_s
@@ -110,6 +112,9 @@ class FakeQueue:
         return 0
 
     async def close(self) -> None:
+        self.closing = True
+        await asyncio.sleep(self.closing_s)
+        self.closing = False
         self.closed += 1
 
 
