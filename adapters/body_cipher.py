@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -84,5 +85,5 @@ def _load_key(path: str) -> bytes:
             f"the journal's key {path} has {len(key)} bytes, not {KEY_BYTES}: put back the right file"
         )
     if mode & _OTHERS:
-        raise ConfigurationError(f"the journal's key {path} can be read by others: run `chmod 600 {path}`")
+        raise ConfigurationError(f"the journal's key {path} can be read by others: run `chmod 600 {shlex.quote(path)}`")
     return key

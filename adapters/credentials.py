@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shlex
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
@@ -171,4 +172,4 @@ def _warning(path: str, state: os.stat_result) -> str:
         return ""
     open_to = f"{os.path.basename(path)} is open to other users (mode {stat.S_IMODE(state.st_mode):04o})"
     mounted = os.path.islink(path) and os.readlink(path).startswith("..data/")
-    return f"{open_to}: {'set defaultMode: 0400 on its volume' if mounted else f'chmod 600 {path}'}"
+    return f"{open_to}: {'set defaultMode: 0400 on its volume' if mounted else f'chmod 600 {shlex.quote(path)}'}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import stat
 import uuid
 
@@ -149,7 +150,7 @@ class StateDir:
                 f"it belongs to user {found.st_uid}, this is user {os.geteuid()}; run as that user, or {_ANOTHER}"
             )
         if found.st_mode & _BY_OTHERS:
-            raise self._refused(f"everybody may write to it; run `chmod 700 {self.path}`")
+            raise self._refused(f"everybody may write to it; run `chmod 700 {shlex.quote(self.path)}`")
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise self._refused(f"it cannot be written; mount it writable, `chmod 700` it, or {_ANOTHER}")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -101,9 +102,10 @@ class Confinement(msgspec.Struct, frozen=True):
                 let_pass(path, self.state_dir)
             shut = shut_ancestor(path)
             if shut:
+                open_it = f"chmod o+x {shlex.quote(shut)}"
                 raise Unavailable(
                     f"start {spec.name}: jobs have a user of their own, and {shut} lets no other user pass to {path}: "
-                    f"`chmod o+x {shut}`, or put the state directory where all may pass, as /var/lib/runner is"
+                    f"`{open_it}`, or put the state directory where all may pass, as /var/lib/runner is"
                 )
 
     def prefix(self, control: Control, spec: ContainerSpec, uid: int | None) -> list[str]:

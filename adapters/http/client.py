@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -111,9 +112,9 @@ class ControlClient:
             ) from error
 
     def _nobody(self) -> str:
-        return (
-            f"no runner is running on {self._path.parent}; start one with: runner run --state-dir {self._path.parent} &"
-        )
+        state = self._path.parent
+        start = shlex.join(["runner", "run", "--state-dir", str(state)])
+        return f"no runner is running on {state}; start one with: {start} &"
 
     def _failure(self, response: http.client.HTTPResponse) -> RunnerError:
         try:

@@ -186,12 +186,12 @@ def went_back(entry: JournalEntry) -> bool:
 class BoxBook:
     """The box's journal first, then its own queue: what waits there, and what its result backend still knows."""
 
-    def __init__(self, journal: Journal, queue: QueueBook, *, box: str, running: bool) -> None:
-        """Keep all; ``running`` says whether a runner answers on the box."""
+    def __init__(self, journal: Journal, queue: QueueBook, *, box: str, start: str) -> None:
+        """Keep all; ``start`` is what to type to start a runner on the box, "" where one answers."""
         self._journal = journal
         self._queue = queue
         self._box = box
-        self._running = running
+        self._start = start
 
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
@@ -218,9 +218,9 @@ class BoxBook:
         why = await self._queue.why(job_id) if entry is None or went_back(entry) else None
         if why is None and entry is not None:
             why = why_of(entry)
-        if why is None or why.state == "ended" or self._running:
+        if why is None or why.state == "ended" or not self._start:
             return why
-        sentence = f"{why.sentence}; no runner is running on this box: start one with: runner run &"
+        sentence = f"{why.sentence}; no runner is running on this box: start one with: {self._start}"
         return msgspec.structs.replace(why, sentence=sentence)
 
 
@@ -236,8 +236,9 @@ async def open_book(args: argparse.Namespace) -> AsyncIterator[Book]:
             yield queue
             return
         state = paths.state_dir(args)
+        start = "" if runner_answers(state) else paths.start_command(state)
         async with open_journal(state) as journal:
-            yield BoxBook(journal, queue, box=box_id(state), running=runner_answers(state))
+            yield BoxBook(journal, queue, box=box_id(state), start=start)
 
 
 @asynccontextmanager

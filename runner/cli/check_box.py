@@ -58,12 +58,12 @@ def existing(path: Path) -> Path:
 def running(path: Path) -> Check:
     """Look whether a runner answers."""
     from adapters.http.client import ControlClient
-    from runner.cli.paths import control_socket
+    from runner.cli.paths import control_socket, start_command
 
     try:
         health = ControlClient(control_socket(path)).health()
     except RunnerError:
-        return Check("runner", "warn", "none is running on this state directory", "runner run &")
+        return Check("runner", "warn", "none is running on this state directory", start_command(path))
     return Check("runner", "ok", f"version {health.version} runs as process {health.pid}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,10 @@ async def sources(config: Config) -> list[Check]:
     if not config.certs_dir:
         return [*checks, Check("certs", "ok", "no directory is watched: the box serves its own queue alone")]
     if not os.access(config.certs_dir, os.R_OK | os.X_OK):
-        return [*checks, Check("certs", "fail", f"{config.certs_dir} cannot be read", f"chmod u+rx {config.certs_dir}")]
+        return [
+            *checks,
+            Check("certs", "fail", f"{config.certs_dir} cannot be read", f"chmod u+rx {shlex.quote(config.certs_dir)}"),
+        ]
     for file in await _scan(config):
         checks += await _source(config, file)
     return checks
@@ -85,7 +89,8 @@ async def _source(config: Config, file: CredentialFile) -> list[Check]:
     if file.credential is None:
         return [Check(name, "fail", file.reason, f"mend {Path(config.certs_dir) / file.file}")]
     if file.warning:
-        checks = [Check(name, "warn", file.warning, f"chmod 600 {Path(config.certs_dir) / file.file}")]
+        path = shlex.quote(str(Path(config.certs_dir) / file.file))
+        checks = [Check(name, "warn", file.warning, f"chmod 600 {path}")]
     else:
         checks = [Check(name, "ok", f"{file.credential.kind} {file.credential.url}")]
     return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential)]
@@ -122,8 +127,7 @@ def _stores(name: str, credential: Credential) -> Iterator[Check]:
     for url in (*credential.rights.paths, *credential.rights.stores):
         path = url.removeprefix(FOLDER)
         if path.startswith("/") and not os.access(path, os.R_OK | os.X_OK):
-            yield Check(
-                f"{name} store", "fail", f"{path} is not there, or not readable", f"mkdir -p {path}, or correct {name}"
-            )
+            fix = f"mkdir -p {shlex.quote(path)}, or correct {name}"
+            yield Check(f"{name} store", "fail", f"{path} is not there, or not readable", fix)
         elif path.startswith("/"):
             yield Check(f"{name} store", "ok", url)

@@ -43,8 +43,10 @@ def print_log(args: argparse.Namespace) -> int:
     show = _show_json if args.json else screen.show
     if args.follow and not args.queue and _follow_here(args, show):
         return 0
-    asyncio.run(_print(args, show))
+    empty = asyncio.run(_print(args, show))
     screen.clear()
+    if empty and not args.json:
+        say(empty)
     return 0
 
 
@@ -82,7 +84,8 @@ def _follow_here(args: argparse.Namespace, show: Show) -> bool:
     return True
 
 
-async def _print(args: argparse.Namespace, show: Show) -> None:
+async def _print(args: argparse.Namespace, show: Show) -> str:
+    """Print what there is; return what to say where there was nothing."""
     from runner.cli.books import open_book
 
     async with open_book(args) as book:
@@ -92,8 +95,11 @@ async def _print(args: argparse.Namespace, show: Show) -> None:
         ended = receipt.state == "ended"
         if args.follow and not ended and not args.queue:
             say("no runner has this job now; waiting for one")
+        empty = f"{receipt.id} has written nothing" + ("" if ended else f" yet: it is {receipt.state}")
         async for told in _stored(args, receipt.key or args.job, ended=ended):
             show(told)
+            empty = "" if isinstance(told, LogLine) else empty
+        return empty
 
 
 async def _stored(args: argparse.Namespace, key: str, *, ended: bool) -> AsyncIterator[LogLine | Event]:

@@ -59,10 +59,14 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             return self._unknown(message.split(": ", 1)[1].split())
         if message.startswith("the following arguments are required: "):
-            return f"{message.split(': ', 1)[1]} is missing"
+            return self._missing(message.split(": ", 1)[1])
         if found := DETAIL.fullmatch(message):
             return f"{found['name'].split('/')[-1]}: {found['problem']}"
         return " ".join(message.split())
+
+    def _missing(self, name: str) -> str:
+        known = next((action.choices for action in self._actions if name in {action.dest, action.metavar}), None)
+        return f"{name} is missing" + (f": write {' or '.join(map(str, known))}" if known else "")
 
     def _unknown(self, words: list[str]) -> str:
         options = [word for word in words if word.startswith("-")]

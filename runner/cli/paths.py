@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,14 @@ def state_dir(args: argparse.Namespace) -> Path:
     """Return the state directory: option, RUNNER_STATE_DIR, the file that RUNNER_CONFIG names, default; absolute."""
     named = args.state_dir or os.environ.get("RUNNER_STATE_DIR") or _configured()
     return Path(named).absolute() if named else default_state_dir(os.environ, os.geteuid())
+
+
+def start_command(state: Path) -> str:
+    """Return what to type to start a runner on a state directory: it is named unless nothing else would be meant."""
+    default = default_state_dir(os.environ, os.geteuid())
+    meant = Path(os.environ.get("RUNNER_STATE_DIR") or _configured() or default).absolute()
+    named = [] if state == meant else ["--state-dir", str(state)]
+    return f"{shlex.join(['runner', 'run', *named])} &"
 
 
 def _configured() -> str:

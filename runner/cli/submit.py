@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ def submit(args: argparse.Namespace) -> int:
     if args.file is None and args.words is None:
         args.parser.error("a job is missing; name a job file, or give a command after --")
     document = read_document(args.file)
+    _warn_of_quotes(args.words)
     apply_options(document, args)
     fill_in(document)
     if args.upload:
@@ -60,6 +62,13 @@ def submit(args: argparse.Namespace) -> int:
     local = take_local_inputs(document, base)
     make_outputs_absolute(document, base)
     return asyncio.run(_submit(args, checked(document, told_name(args.file)), local))
+
+
+def _warn_of_quotes(words: list[str] | None) -> None:
+    """A shell that got a command in quotes hands it over as one word, which then names one program."""
+    if words is not None and len(words) == 1 and len(words[0].split()) > 1:
+        line = f"sh -c {shlex.quote(words[0])}"
+        say(f"{words[0]!r} is taken as the name of one program; without its quotes it is a command, or write: {line}")
 
 
 async def _submit(args: argparse.Namespace, job: Job, local: list[LocalInput]) -> int:
@@ -89,7 +98,7 @@ def _warn_of_no_runner(args: argparse.Namespace, target: Target) -> None:
 
     state = paths.state_dir(args)
     if target.place.own and not runner_answers(state):
-        say(f"no runner seems to run on {state}, so the job waits; start one with: runner run &")
+        say(f"no runner seems to run on {state}, so the job waits; start one with: {paths.start_command(state)}")
 
 
 async def _follow(args: argparse.Namespace, target: Target, job_id: str, key: Key) -> int:
@@ -131,8 +140,6 @@ async def _cancel(args: argparse.Namespace, job_id: str) -> None:
 
 
 def _detached(args: argparse.Namespace, screen: Screen, job_id: str) -> int:
-    import shlex
-
     screen.clear()
     options = [f"--{name}={value}" for name in ("queue", "results") if (value := getattr(args, name))]
     options += [f"--state-dir={args.state_dir}"] if args.state_dir else []

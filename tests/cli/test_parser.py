@@ -16,6 +16,8 @@ DURATION = 'is no duration: write "90s", "30m" or "1h30m"'
     ("words", "command", "problem"),
     [
         (("logs",), "logs", "JOB is missing"),
+        (("schema",), "schema", "document is missing: write job or receipt or config"),
+        (("config",), "config", "action is missing: write explain"),
         (("logs", "a", "b"), "logs", "'b' is one word too many"),
         (("ps", "--jsn"), "ps", "no such option --jsn; did you mean --json?"),
         (("ps", "--al"), "ps", "no such option --al; did you mean --all?"),

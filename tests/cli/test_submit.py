@@ -16,7 +16,9 @@ from runner.units import Duration, Size
 from tests.cli.typed import Typed, started, typed
 
 HERE = Path(__file__).resolve().parents[2]
-NO_RUNNER = "runner: no runner seems to run on {state}, so the job waits; start one with: runner run &\n"
+NO_RUNNER = (
+    "runner: no runner seems to run on {state}, so the job waits; start one with: runner run --state-dir {state} &\n"
+)
 
 
 def submitted(state: Path, *words: object) -> Job:
@@ -269,3 +271,33 @@ def test_a_waiting_job_is_cancelled_without_any_runner(tmp_path: Path) -> None:
     assert Typed(0, "x ended already: cancelled\n", "") == typed("cancel", "x", "--state-dir", tmp_path)
     receipt = json.loads(typed("show", "x", "--json", "--state-dir", tmp_path).out)
     assert ("ended", "cancelled", "ack") == (receipt["state"], receipt["end_reason"], receipt["verdict"])
+
+
+def test_a_command_in_quotes_is_told_to_be_one_word(tmp_path: Path) -> None:
+    """It is submitted all the same, since a program may be called so; one with arguments says nothing."""
+    said = typed("submit", "--state-dir", tmp_path, "--id", "x", "--", "echo 'a b' | wc")
+    told = said.err.splitlines()[0]
+    assert 0 == said.status
+    assert told.endswith("or write: sh -c 'echo '\"'\"'a b'\"'\"' | wc'")
+    assert ("echo 'a b' | wc",) == waiting_job(tmp_path, "x").command
+    for words in (("sh", "-c", "echo a b"), ("true",)):
+        assert NO_RUNNER.format(state=tmp_path) == typed("submit", "--state-dir", tmp_path, "--", *words).err
+
+
+def test_what_is_to_be_typed_is_quoted_for_the_shell(tmp_path: Path) -> None:
+    """A directory with spaces in it is still one directory once the line is pasted."""
+    state = tmp_path / "a b"
+    start = f"start one with: runner run --state-dir '{state}' &\n"
+    assert typed("submit", "--state-dir", state, "--id", "x", "--", "true").err.endswith(start)
+    assert typed("drain", "--state-dir", state).err.endswith(start)
+    assert typed("why", "--state-dir", state, "x").out.endswith(start)
+    environ = {"RUNNER_STATE_DIR": str(state)}
+    assert started("why", "x", environ=environ).out.endswith("start one with: runner run &\n")
+
+
+def test_the_log_of_a_job_that_has_none_says_so(tmp_path: Path) -> None:
+    """On stderr: what stands on stdout is the job's alone."""
+    submitted(tmp_path, "--id", "x", "--", "true")
+    said = typed("logs", "x", "--state-dir", tmp_path)
+    assert Typed(0, "", "runner: x has written nothing yet: it is waiting\n") == said
+    assert Typed(0, "", "") == typed("logs", "x", "--json", "--state-dir", tmp_path)
