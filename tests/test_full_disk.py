@@ -39,6 +39,10 @@ class Elsewhere:
         said = box.type("submit", "--queue", self.url, "--id", job_id, *words)
         assert (0, f"{job_id}\n") == (said.status, said.out), said.err
 
+    def said(self, box: AtWork, job_id: str) -> str:
+        """Return what a job wrote by now."""
+        return box.type("logs", "--queue", self.url, job_id).out
+
     def ended(self, box: AtWork, job_id: str) -> tuple[str | None, int, str]:
         """Follow a job to its end; return the reason, the attempt, and what it wrote."""
         said = box.type("logs", "-f", "--queue", self.url, job_id)
@@ -129,7 +133,7 @@ def test_a_runner_is_stopped_and_started_on_a_full_disk(elsewhere: Elsewhere, di
     options = (*elsewhere.options(), "--on-stop", "leave")
     with at_work(disk / "state", *options) as box:
         elsewhere.submit(box, "long", "--", "sh", "-c", script)
-        until(lambda: list((disk / "state" / "workspaces").glob("long.*")), "it runs")
+        until(lambda: elsewhere.said(box, "long") == "begun\n", "it runs, and what it wrote so far was written")
         with no_space(disk):
             elsewhere.submit(box, "late", "--", "echo", "late")
             box.wait_for("retry")
@@ -171,9 +175,10 @@ def test_cached_inputs_give_way_to_new_ones(elsewhere: Elsewhere, disk: Path, tm
 
 def test_an_input_that_never_fits_ends_as_disk_full(elsewhere: Elsewhere, disk: Path, tmp_path: Path) -> None:
     """Tried again where there may be more room; nothing of it stays."""
-    (tmp_path / "huge").write_bytes(b"x" * (3 << 20))
+    (tmp_path / "huge").write_bytes(b"x" * (1 << 20))
     with at_work(disk / "state", *elsewhere.options()) as box:
-        words = ("--input", f"huge=folder://{tmp_path}/huge", "--", "true")
+        (disk / "somebody's").write_bytes(b"x" * (1 << 20))
+        words = ("--disk", "1500KiB", "--input", f"huge=folder://{tmp_path}/huge", "--", "true")
         elsewhere.submit(box, "huge", *words)
         assert "free some" in str(box.wait_for("retry")["reason"])
         assert box.type("cancel", "huge").status == 0
