@@ -22,16 +22,18 @@ def default_state_dir(environ: Mapping[str, str], uid: int) -> Path:
 
 def state_dir(args: argparse.Namespace) -> Path:
     """Return the state directory: option, RUNNER_STATE_DIR, the file that RUNNER_CONFIG names, default; absolute."""
-    named = args.state_dir or os.environ.get("RUNNER_STATE_DIR") or _configured()
-    return Path(named).absolute() if named else default_state_dir(os.environ, os.geteuid())
+    return Path(args.state_dir).absolute() if args.state_dir else _meant_without_option()
 
 
 def start_command(state: Path) -> str:
     """Return what to type to start a runner on a state directory: it is named unless nothing else would be meant."""
-    default = default_state_dir(os.environ, os.geteuid())
-    meant = Path(os.environ.get("RUNNER_STATE_DIR") or _configured() or default).absolute()
-    named = [] if state == meant else ["--state-dir", str(state)]
+    named = [] if state == _meant_without_option() else ["--state-dir", str(state)]
     return f"{shlex.join(['runner', 'run', *named])} &"
+
+
+def _meant_without_option() -> Path:
+    named = os.environ.get("RUNNER_STATE_DIR") or _configured()
+    return Path(named).absolute() if named else default_state_dir(os.environ, os.geteuid())
 
 
 def _configured() -> str:
