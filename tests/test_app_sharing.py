@@ -27,6 +27,25 @@ def test_room_is_used_at_once_though_the_queue_was_too_shallow_to_stage_ahead() 
     assert max(second - first, third - second) < 3.3 + 0.4
 
 
+def test_room_is_not_kept_for_a_queue_that_fell_silent() -> None:
+    """Its last job is done and its next fetch waits in vain: another queue's job takes the core that is free."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "shared", id="last", resources={"cpus": 1})
+            await until(lambda: ended(world, "last"))
+            await put(world, "own", id="long", resources={"cpus": 1}, command=["run", "300", "0", "1"])
+            await asyncio.sleep(2)
+            await put(world, "own", id="next", resources={"cpus": 1})
+            await until(lambda: ended(world, "next"))
+        receipt = newest(world, "next")
+        assert receipt is not None
+        assert (receipt.started_at or 0.0) - (receipt.submitted_at or 0.0) < 2
+
+    run_virtual(main())
+
+
 def test_a_job_that_does_not_fit_now_never_blocks_a_smaller_one() -> None:
     """Two GPUs are wanted, one is free: the CPU job behind passes, and the sentence names who holds the GPU."""
 

@@ -13,6 +13,8 @@ from runner.config import Config
 from runner.messages import CreditGiven, CreditReturned
 
 SHALLOW_S = 1.0
+COMING_S = 1.0
+"""A fetch that brought nothing for so long waits for a message that is not there yet."""
 ROUNDING = 1e-9
 
 
@@ -22,7 +24,8 @@ class Credit:
 
     # Given, and not yet used up or returned.
     given: bool = False
-    # The last fetch found nothing: a credit that stands here may stand for long, and is not counted on.
+    given_at: float = 0.0
+    # The last fetch found nothing: the next one is not counted on, either.
     idle: bool = True
     # Asked to be left alone until then.
     rests_until: float = 0.0
@@ -65,25 +68,26 @@ class Credits:
         credit = self._of.get(queue)
         if credit is None or credit.given or credit.rests_until > clock:
             return None
-        room = self._has_room(queue, free_cpus)
-        if not room and (credit.shallow_until > clock or not self._stages_ahead()):
+        room = self._has_room(queue, free_cpus, clock)
+        if not room and (credit.shallow_until > clock or not self._stages_ahead(clock)):
             return None
-        credit.given = True
+        credit.given, credit.given_at = True, clock
         return CreditGiven(ahead=not room)
 
-    def _has_room(self, queue: str, free_cpus: float) -> bool:
+    def _has_room(self, queue: str, free_cpus: float, clock: float) -> bool:
         """
         Tell whether a job more of this queue may run or wait here.
 
         Credits that busy queues hold count as jobs to come, so that the next room goes to the queue whose turn it is.
         """
-        waiting, coming, most = self._floor.waiting(), self._coming(), self._config.max_jobs
+        waiting, coming, most = self._floor.waiting(), self._coming(clock), self._config.max_jobs
         under_most = not most or len(self._floor.running()) + len(waiting) + coming < most
         of_queue = sum(1 for job in waiting if job.claim.queue == queue)
         return free_cpus - coming > ROUNDING and under_most and of_queue < self._config.max_waiting
 
-    def _stages_ahead(self) -> bool:
-        return bool(self._config.ahead) and not self._floor.waiting() and not self._coming()
+    def _stages_ahead(self, clock: float) -> bool:
+        return bool(self._config.ahead) and not self._floor.waiting() and not self._coming(clock)
 
-    def _coming(self) -> int:
-        return sum(1 for credit in self._of.values() if credit.given and not credit.idle)
+    def _coming(self, clock: float) -> int:
+        busy = (credit for credit in self._of.values() if credit.given and not credit.idle)
+        return sum(1 for credit in busy if clock - credit.given_at < COMING_S)
