@@ -26,7 +26,7 @@ def box(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AtWo
     """A runner that serves it beside its own."""
     certs = tmp_path_factory.mktemp("certs")
     (certs / "shared.toml").write_text(CREDENTIAL.format(queue=shared))
-    with at_work(tmp_path_factory.mktemp("box"), "--certs-dir", certs, "--patience", "1s") as it:
+    with at_work(tmp_path_factory.mktemp("box"), "--certs-dir", certs, "--patience", "3s") as it:
         yield it
         assert it.stop() == 0
         assert [line for line in it.said if line.get("level") == "error" or "traceback" in line or "text" in line] == []
@@ -97,9 +97,9 @@ def test_more_than_is_free_now_waits_and_a_smaller_one_passes(box: AtWork) -> No
     assert box.type("submit", "--id", "holder", "--gpus", "1", "--cpus", "0.1", "--", "sh", "-c", hold).status == 0
     until(lambda: list((box.state / "workspaces").glob("holder.*")), "the first runs")
     assert box.type("submit", "--id", "waiter", "--gpus", "2", "--cpus", "0.1", "--", "echo", "late").status == 0
+    assert box.follow("smaller", "--gpus", "1", "--cpus", "0.1", "--", "echo", "passed").out == "passed\n"
     until(lambda: "holder has GPU 0" in box.type("why", "waiter").out, "it says what it waits for")
     assert "needs 2 GPUs, 1 is free" in box.type("why", "waiter").out
-    assert box.follow("smaller", "--gpus", "1", "--cpus", "0.1", "--", "echo", "passed").out == "passed\n"
     assert box.receipt("waiter").state == "waiting"
     next((box.state / "workspaces").glob("holder.*")).joinpath("go").touch()
     assert box.type("logs", "-f", "waiter").out == "late\n"
