@@ -166,6 +166,19 @@ def test_a_demo_that_was_killed_in_its_last_act_plays_that_alone(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_demo_whose_reader_went_away_can_go_on(tmp_path: Path) -> None:
+    """As with Ctrl-C of ``runner demo | tee``: what it said last reached nobody."""
+    with demo(tmp_path) as process:
+        read_until(process, WRITTEN)
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(LIMIT_S)
+    state = state_of(tmp_path)
+    assert [] == processes_of(state)
+    assert "act 1 was played before" in resumed(tmp_path, state)
+
+
+@pytest.mark.slow
 def test_a_training_that_ended_meanwhile_is_not_interrupted_any_more(tmp_path: Path) -> None:
     """The demo's runner served on without it: what ended counts, and nothing is said to be survived that was not."""
     state = interrupted(tmp_path, at=WRITTEN, by=signal.SIGKILL)

@@ -54,6 +54,9 @@ async def _unless_interrupted(show: Show) -> list[str] | None:
         await show.play()
     except asyncio.CancelledError:
         interrupted = True
+    except OSError:
+        interrupted = True  # whoever read what is shown went away
+        raise
     except RunnerError as error:
         show.problems.append(" ".join(str(error).split()))
     finally:

@@ -137,11 +137,7 @@ def _opened(named: Path, directory: Path) -> Iterator[Stage]:
     stage = Stage(named, directory, _temporary(directory), anew=anew)
     stage.note(Playing(str(stage.temporary)))
     _forget_outputs(directory)
-    try:
-        yield stage
-    except BaseException:
-        stage.clear()
-        raise
+    yield stage
 
 
 def _temporary(directory: Path) -> Path:
