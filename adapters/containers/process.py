@@ -13,6 +13,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.cgroup_group import Group
@@ -70,6 +71,8 @@ class ProcessContainers:
         # Who ended, in this and in earlier lives of the runner.
         self._exits = Exits()
         self._threads = Worker("containers", threads=_THREADS_MAX)
+        # Starts under way by name, also those that nobody awaits any more: a thread cannot be called back.
+        self._starting: dict[str, list[Future[None]]] = {}
 
     def confinement(self) -> Confinement:
         """Return how this box keeps jobs apart, for ``doctor``. Blocks some milliseconds at the first call."""
@@ -89,7 +92,12 @@ class ProcessContainers:
             OutOfSpace: the disk of the state directory is full.
         """
         control = self._control(spec.name)
-        await self._threads.run(self._start, spec, control)
+        starting = self._threads.submit(self._start, spec, control)
+        self._starting.setdefault(spec.name, []).append(starting)
+        try:
+            await asyncio.wrap_future(starting)
+        finally:
+            self._nothing_starts(spec.name)
         running = self._running(control)
         if running is None:
             raise Unavailable(f"start {spec.name}: it was removed meanwhile")
@@ -147,7 +155,7 @@ class ProcessContainers:
         """
         control = self._control(name)
         give_up_at = asyncio.get_running_loop().time() + _REMOVE_LIMIT_S
-        while not await self._threads.run(self._ended_and_forgotten, control):
+        while not await self._is_removed(control):
             if asyncio.get_running_loop().time() > give_up_at:
                 raise Unavailable(f"remove {name}: it is being started and does not get on: look at the disk")
             await asyncio.sleep(_EMPTYING_PAUSE_S)
@@ -238,6 +246,18 @@ class ProcessContainers:
             finally:
                 os.close(lock)
         return True
+
+    async def _is_removed(self, control: Control) -> bool:
+        # Asked first: what a start makes until it is over must be found.
+        nothing_starts = self._nothing_starts(control.name)
+        return await self._threads.run(self._ended_and_forgotten, control) and nothing_starts
+
+    def _nothing_starts(self, name: str) -> bool:
+        """Tell whether no start of this name is under way."""
+        under_way = [starting for starting in self._starting.pop(name, ()) if not starting.done()]
+        if under_way:
+            self._starting[name] = under_way
+        return not under_way
 
     def _kill_all(self, control: Control) -> Record | None:
         record = control.record()
