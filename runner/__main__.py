@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+"""As a shell reports a program that Ctrl-C ended."""
+
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    from runner.cli.program import run_command
-
+    try:
+        from runner.cli.program import run_command
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return run_command(sys.argv[1:])
 
 

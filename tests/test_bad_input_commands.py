@@ -42,6 +42,7 @@ def one_line(said: Typed, status: int, *words: object) -> None:
         (("submit", "--queue", "folder:///proc/nosuch", "--", "true"), 69, ("/proc/nosuch",)),
         (("submit", "--gpus", "two", "--", "true"), 64, ("--gpus", "two")),
         (("submit", "--timeout", "1 hour", "--", "true"), 64, ("--timeout", "1 hour", '"90s"')),
+        (("submit", "--memory", "4", "--", "true"), 64, ("resources.memory", "1MiB", "4GiB")),
         (("submit", "--input", "rabbit://host/x", "--", "true"), 64, ("inputs[0].url", "rabbit://host/x")),
         (("submit", "--id", "../../etc/x", "--", "true"), 64, ("id", "../../etc/x")),
         (("submit", "--id", "a" * 300, "--", "true"), 64, ("id",)),

@@ -209,3 +209,24 @@ def test_nothing_is_left_behind(box: AtWork, shared: Path) -> None:
     """Every message of this file is settled."""
     until(lambda: left_in(box.queue) + left_in(shared) == [], "all are settled")
     assert json.loads(box.type("ps", "--json").out) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "reason", "message"),
+    [
+        (("--disk", "1MiB"), "head -c 2000000 /dev/zero > file", "disk_exceeded", "beyond its disk of 1.0 MiB"),
+        (("--disk", "1MiB"), "head -c 2000000 /dev/zero >&2", "disk_exceeded", "beyond its disk of 1.0 MiB"),
+        ((), "exit 200", "failed", "exit code 200"),
+        ((), "kill -9 $$", "failed", "ended by signal 9"),
+    ],
+)
+def test_an_exit_code_is_told_as_what_it_means(
+    box: AtWork, options: tuple[str, ...], script: str, reason: str, message: str
+) -> None:
+    """A file that outgrew the job's disk ends it by a signal that nobody knows; some codes only look like signals."""
+    said = box.type("submit", *options, "--", "sh", "-c", script)
+    job = said.out.strip()
+    box.type("logs", "-f", job)
+    receipt = box.receipt(job)
+    assert reason == receipt.end_reason
+    assert message in receipt.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import dataclass, field
 
 from runner.errors import OutOfSpace, RunnerError
@@ -100,8 +101,12 @@ class Attempt:
             return EndReason.RUNNER_FAULT, ended.message or "the container vanished, and nobody knows how it ended"
         if ended.code == 0:
             return EndReason.SUCCEEDED, "succeeded"
+        if ended.code == SIGNALS_FROM + signal.SIGXFSZ:
+            limit = format_size(self.grant.here.disk)
+            return EndReason.DISK_EXCEEDED, f"a file, or what it printed, grew beyond its disk of {limit}"
         return EndReason.FAILED, ended.message or _exit_words(ended.code)
 
 
 def _exit_words(code: int) -> str:
-    return f"ended by signal {code - SIGNALS_FROM}" if code > SIGNALS_FROM else f"exit code {code}"
+    by_signal = code - SIGNALS_FROM in signal.valid_signals()
+    return f"ended by signal {code - SIGNALS_FROM}" if by_signal else f"exit code {code}"

@@ -17,6 +17,7 @@ LATER_SCHEMES = ("s3", "https", "http", "gs")
 RETRIES_MAX = 100
 PRIORITY_MAX = 1_000_000
 SIZE_MAX_BYTES = 1 << 60
+MEMORY_MIN_BYTES = 1 << 20
 DURATION_MAX_S = 366 * 86400
 ARGUMENT_MAX_BYTES = 131_071
 """Linux starts no process with a longer argument or variable (MAX_ARG_STRLEN)."""
@@ -145,6 +146,8 @@ def _sizes(job: Job) -> Problems:
         size = getattr(wanted, name)
         if size is not None and not 0 < size <= SIZE_MAX_BYTES:
             yield f"resources.{name} must be more than 0 and at most 1 EiB; write 4GiB or the like"
+        elif name == "memory" and size is not None and size < MEMORY_MIN_BYTES:
+            yield "resources.memory must be at least 1MiB, without which no program starts; write 4GiB or the like"
 
 
 def path_problem(path: str) -> str:

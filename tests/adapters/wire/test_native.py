@@ -161,7 +161,7 @@ PRINTABLE = st.text(
     st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_categories=["Cc", "Cf", "Cs", "Zs", "Zl"]), max_size=20
 )
 DURATIONS = st.integers(1, 10**6).map(Duration) | st.floats(0.001, 10**6).map(Duration)
-SIZES = st.integers(1, 1 << 60).map(Size)
+MEMORY = st.integers(1 << 20, 1 << 60).map(Size)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JOBS = st.builds(
     Job,
@@ -172,7 +172,7 @@ JOBS = st.builds(
     stop_grace=DURATIONS,
     retries=st.integers(0, 100),
     env=st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]*", fullmatch=True), TEXTS, max_size=3),
-    resources=st.builds(Resources, gpus=st.integers(0, 8), cpus=st.floats(0.1, 64), memory=st.none() | SIZES),
+    resources=st.builds(Resources, gpus=st.integers(0, 8), cpus=st.floats(0.1, 64), memory=st.none() | MEMORY),
     inputs=st.lists(st.builds(Input, path=st.uuids().map(str), text=TEXTS), max_size=2).map(tuple),
     outputs=st.lists(st.builds(Output, path=st.uuids().map(str), url=st.just("folder:///o")), max_size=2).map(tuple),
 )
