@@ -86,13 +86,11 @@ def test_a_credential_that_goes_lets_what_runs_finish() -> None:
 
     async def main() -> None:
         world = FakeWorld()
-        files = world.files()
-        shown = list(files)
-        world.files = lambda: tuple(shown)  # type: ignore[method-assign]
+        shared = world.shown[1]
         async with alive(world) as runner:
             await put(world, "shared", id="runs", command=["run", "40", "0", "1"])
             await until(lambda: world.containers.containers)
-            shown.remove(files[1])
+            world.shown.remove(shared)
             await asyncio.sleep(15)
             rows = {row.file: row for row in await RunningControl(runner).sources()}
             assert rows["shared"].state == "finishing"
@@ -102,7 +100,7 @@ def test_a_credential_that_goes_lets_what_runs_finish() -> None:
             assert {row.file for row in await RunningControl(runner).sources()} == {"own"}
             assert world.queues["shared"].closed == 1
             assert newest(world, "later") is None
-            shown.append(files[1])
+            world.shown.append(shared)
             await until(lambda: ended(world, "later"))
 
     run_virtual(main())
@@ -113,15 +111,13 @@ def test_a_credential_that_comes_back_while_its_last_fetch_waits_is_read_on() ->
 
     async def main() -> None:
         world = FakeWorld()
-        files = world.files()
-        shown = list(files)
-        world.files = lambda: tuple(shown)  # type: ignore[method-assign]
+        shared = world.shown[1]
         async with alive(world) as runner:
             control = RunningControl(runner)
             await asyncio.sleep(1)
-            shown.remove(files[1])
+            world.shown.remove(shared)
             await _until_state(control, "finishing")
-            shown.append(files[1])
+            world.shown.append(shared)
             await _until_state(control, "in use")
             assert now() < 20, "the first long poll must still wait"
             await put(world, "shared", id="first")

@@ -126,11 +126,11 @@ def test_a_user_has_no_more_running_than_the_queue_allows() -> None:
 
     async def main() -> None:
         world = FakeWorld()
-        own, shared = world.files()
+        own = world.shown[0]
         assert own.credential is not None
         rights = msgspec.structs.replace(own.credential.rights, user_max_running=1)
         capped = msgspec.structs.replace(own, credential=msgspec.structs.replace(own.credential, rights=rights))
-        world.files = lambda: (capped, shared)  # type: ignore[method-assign]
+        world.shown[0] = capped
         async with alive(world):
             half = {"cpus": 0.5}
             await put(world, "own", id="first", user="ada", resources=half, command=["run", "60", "0", "1"])
