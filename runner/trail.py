@@ -35,7 +35,9 @@ class Trail:
         Raises:
             OutOfSpace, Unavailable: it took longer than ``within_s``.
         """
-        patience = msgspec.structs.replace(self._caller.patience, all_s=within_s)
+        patience = self._caller.patience
+        if within_s < patience.all_s:
+            patience = msgspec.structs.replace(patience, all_s=within_s)
         await self._caller.until_done(lambda: self._world.journal.append(key, record), f"journal of {key}", patience)
 
     async def entry(self, key: Key) -> JournalEntry | None:
