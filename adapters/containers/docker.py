@@ -124,7 +124,7 @@ class DockerContainers:
         if found is not None:
             await self._box.delete(found.id)
         if NAME.fullmatch(name):
-            await asyncio.to_thread(forget, self._settings.directory, name)
+            await to_its_end(asyncio.to_thread(forget, self._settings.directory, name))
         if name in self._peaks:
             self._peaks.pop(name).close()
 
@@ -150,13 +150,15 @@ class DockerContainers:
     # Starting
 
     async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
-        directory = await asyncio.to_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
+        # A thread cannot be called back: broken off, it would go on beside the next call's.
+        writing = asyncio.to_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
+        directory = await to_its_end(writing)
         if created is None:
             await self._create(spec, directory)
             created = await self._present(spec.name)
         uid = _uid_of(created)
         if uid != os.geteuid():
-            await asyncio.to_thread(hand_over, spec.workspace, uid)
+            await to_its_end(asyncio.to_thread(hand_over, spec.workspace, uid))
         try:
             await self._start_attached(spec, created)
         except (BadInput, EngineRefusal, OutOfSpace):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.containers.docker_spec import WORK
+from adapters.containers.docker_spec import DEADLINE_FILE, WORK
 from runner.errors import Unavailable
 from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine, collect, collect_until
+from tests.at_work import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration]
 SH = ("sh", "-c")
@@ -123,6 +124,32 @@ def test_a_start_that_is_cancelled_happened_or_did_not(machine: DockerMachine, a
         ended, output = await box.run(spec)
         assert (0, {"stdout": b"out\n", "stderr": b"err\n"}) == (ended.code, output)
         assert (Path(spec.workspace) / "starts").read_text() == "started\n"
+
+    machine.run(scenario)
+
+
+def test_a_start_that_is_cancelled_leaves_no_thread_behind(machine: DockerMachine) -> None:
+    """A thread that goes on would write beside the next start's, or after a removal."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec(*SH, "true", deadline_at=4e9)
+        own = Path(box.settings.directory) / spec.name
+        own.mkdir(parents=True, mode=0o700)
+        gate = own / f".{DEADLINE_FILE}"
+        os.mkfifo(gate)
+        starting = asyncio.create_task(box.containers.start(spec))
+        await asyncio.to_thread(until, lambda: own.stat().st_mode & 0o777 == 0o755, "the deadline being written")
+        starting.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not starting.done()
+        gate_end = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+        await asyncio.wait({starting})
+        os.close(gate_end)
+        assert starting.cancelled()
+        assert not gate.exists()
+        ended, _ = await box.run(spec)
+        assert ended.code == 0
 
     machine.run(scenario)
 
