@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from runner.errors import ConfigurationError
-from runner.units import Duration, Size, decode_hook
+from runner.units import Duration, Size, decode_hook, parse_duration
 
 BARE_NAMES = frozenset({"certs_dir", "cpu_only", "max_cores", "max_mem", "max_disk", "queue_match", "queue_mismatch",
                         "cache_dir", "cache_size"})  # fmt: skip
@@ -32,6 +32,10 @@ def _key(about: str) -> Meta:
 
 def _count(about: str) -> Meta:
     return Meta(description=about, ge=0)
+
+
+def _positive(about: str) -> Meta:
+    return Meta(description=about, ge=1)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +64,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_locks: Annotated[str, _key("directory of one lock file a GPU, shared by all runners of a machine")] = (
         "/run/lock/runner-gpus"
     )
-    max_waiting: Annotated[int, _count("jobs of one queue that wait on this box")] = 4
+    max_waiting: Annotated[int, _positive("jobs of one queue that wait on this box")] = 4
     patience: Annotated[Duration, _key("a job waits so long on a box before it is given back")] = Duration(60)
     ahead: Annotated[int, _count("jobs staged ahead of their grant")] = 1
     lease: Annotated[Duration, _key("a claim on a folder queue lapses after so long without a sign of life")] = (
@@ -80,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     keep_dead: Annotated[Duration, _key("rejected messages in folder queues")] = Duration(90 * 86400)
     keep_journal: Annotated[Duration, _key("rows of ended jobs in ps --all and show")] = Duration(90 * 86400)
-    mailbox: Annotated[int, _key("messages that may wait in a mailbox before senders wait")] = 64
+    mailbox: Annotated[int, _positive("messages that may wait in a mailbox before senders wait")] = 64
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _key("how much the runner itself says")] = "info"
 
 
@@ -152,6 +156,8 @@ _FORMS = {
     "job_uids": (re.compile(r"[1-9]\d{0,9}:[1-9]\d{0,9}"), 'the first and how many, like "210000:4096"'),
 }
 
+_LEAST = {"lease": "1s", "port_timeout": "1s", "transfer_timeout": "1s", "timeout": "1s"}
+
 
 def _misform(name: str, value: object) -> str:
     """Say what is wrong with text that has a form of its own."""
@@ -160,6 +166,8 @@ def _misform(name: str, value: object) -> str:
             re.compile(str(value))
         except re.error as error:
             return f"{value!r} is no regular expression: {error}"
+    if name in _LEAST and cast("float", value) < parse_duration(_LEAST[name]):
+        return f"too short: write at least {_LEAST[name]!r}"
     if name in _FORMS and not _FORMS[name][0].fullmatch(str(value)):
         return f"{value!r} will not do: write {_FORMS[name][1]}"
     return ""
@@ -168,7 +176,8 @@ def _misform(name: str, value: object) -> str:
 def _problem(origin: Origin, error: Exception) -> str:
     """Say what to write instead, where msgspec names types only."""
     kind = FIELDS[origin.name].type.__origin__
-    wanted = {int: "a whole number from 0 up", bool: "true or false", str: "text in quotes"}.get(kind)
+    least = next((meta.ge for meta in FIELDS[origin.name].type.__metadata__ if meta.ge is not None), 0)
+    wanted = {int: f"a whole number from {least} up", bool: "true or false", str: "text in quotes"}.get(kind)
     if choices := getattr(kind, "__args__", ()):
         wanted = " or ".join(repr(choice) for choice in choices)
     return f"{origin.value!r} will not do: write {wanted}" if wanted else str(error)

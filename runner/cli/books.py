@@ -14,7 +14,7 @@ import msgspec
 
 from runner.cli import paths
 from runner.cli.output import clock
-from runner.cli.rows import ending, receipt_of, row_of, why_of
+from runner.cli.rows import ending, last_attempt, receipt_of, row_of, why_of
 from runner.job import make_key
 from runner.receipt import Event, JobRow, Receipt, Why
 
@@ -147,7 +147,7 @@ class QueueBook:
             return Why(receipt.id, "ended", ending(receipt), receipt.ended_at or 0.0)
         waits = next((job for job in self.waiting() if job.row.id == receipt.id), None)
         if waits is not None:
-            return Why(receipt.id, "waiting", _waiting(waits), waits.row.submitted_at or 0.0)
+            return Why(receipt.id, "waiting", _waiting(waits) + last_attempt(receipt), waits.row.submitted_at or 0.0)
         event = await self._newest_event(job_id)
         if event is None:
             return Why(receipt.id, receipt.state, CLAIMED, receipt.submitted_at or 0.0)
@@ -195,7 +195,7 @@ class BoxBook:
 
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
-        waiting = {job.key: job.row for job in self._queue.waiting()}
+        waiting = {job.key: await self._with_attempt(job) for job in self._queue.waiting()}
         held = {entry.key for entry in entries if entry.settled is None}
         known = [row_of(entry, self._box) for entry in entries if not went_back(entry)]
         others = await self._queue.rows(ended=True) if ended else ()
@@ -205,6 +205,12 @@ class BoxBook:
             *known,
             *(row for row in others if row.id not in ids),
         )
+
+    async def _with_attempt(self, job: WaitingJob) -> JobRow:
+        """Count the attempts that this box knows of, where a job waits for its next one."""
+        entry = await self._journal.find(job.key) if job.due_at is not None else None
+        decision = entry.stored.decision if entry is not None and entry.stored is not None else None
+        return job.row if decision is None else msgspec.structs.replace(job.row, attempt=decision.note.attempt)
 
     async def receipt(self, job_id: str) -> Receipt | None:
         entry = await self._journal.find(job_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from runner.cli.output import lively, printable, say
+from runner.cli.output import lively, print_json, printable, say
 from runner.job import EndReason, follow_exit
 from runner.ports import LogLine
 
@@ -88,6 +88,26 @@ class Screen:
         if reason is not EndReason.SUCCEEDED:
             say(f"{self.end.id} {reason.value}" + (f": {self.end.message}" if self.end.message else ""))
         return follow_exit(reason, self.end.exit_code)
+
+
+class Records(Screen):
+    """Writes records as JSON, one a line; what people are told goes to stderr as ever."""
+
+    def show(self, told: LogLine | Event) -> None:
+        """Write one record."""
+        print_record(told)
+        if not isinstance(told, LogLine):
+            self._show_event(told)
+
+
+def print_record(told: LogLine | Event) -> None:
+    """Print a line of a log or a state change as one JSON document; bytes that are not UTF-8 are replaced."""
+    if not isinstance(told, LogLine):
+        print_json({"event": told})
+        return
+    text = told.data.decode("utf-8", "replace")
+    place = {"attempt": told.attempt, "sequence": told.sequence}
+    print_json({**place, "at": told.at_ns / 1e9, "stream": told.stream, "text": text})
 
 
 def _columns() -> int:

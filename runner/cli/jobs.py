@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from runner.cli.output import ago, clock, print_facts, print_json, print_rows
-from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.parser import add_command, add_job, add_json, add_queue
 from runner.errors import Refused
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_queue(listing)
     for name, run in (("show", show_job), ("why", say_why)):
         parser = add_command(subparsers, name, run)
-        parser.add_argument("job", metavar="JOB", help="its id or key")
+        add_job(parser)
         add_json(parser)
         add_queue(parser)
 

@@ -19,10 +19,13 @@ from runner.errors import UsageError
 from runner.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runner.cli.submission import Document
     from runner.job import Input, Job
     from runner.ports import Results
 
+NAMED_MAX = 5
 PLACEHOLDER = "upload:sha256/" + "0" * 64
 
 
@@ -96,6 +99,11 @@ async def upload(job: Job, local: list[LocalInput], results: Results) -> Job:
     return msgspec.structs.replace(job, inputs=tuple(inputs))
 
 
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_MAX
+    return ", ".join(names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
 async def _upload_one(path: Path, results: Results) -> str:
     with tempfile.TemporaryDirectory(prefix="runner-upload-") as scratch:
         return await results.put_upload(await asyncio.to_thread(_packed, path, Path(scratch)))
@@ -110,6 +118,8 @@ def _packed(path: Path, scratch: Path) -> str:
 
     size = measure(str(path))
     say(f"uploading {path.name}/, {size.files} files, {format_size(size.bytes)}")
+    if size.left_out:
+        say(f"left out, since a pack holds only files and directories: {_some(size.left_out)}")
     packed = str(scratch / "upload.tar.gz")
     pack_directory(str(path), packed)
     return packed

@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
-from runner.cli.follow import Screen
+from runner.cli.follow import Screen, print_record
 from runner.cli.jobs import unknown_job
-from runner.cli.output import print_json, say
-from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.output import say
+from runner.cli.parser import add_command, add_job, add_json, add_queue
 from runner.errors import Refused, Unavailable
 from runner.ports import LogLine, Position
 
@@ -31,7 +31,7 @@ LATE_S = 20.0
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``logs``."""
     parser = add_command(subparsers, "logs", print_log)
-    parser.add_argument("job", metavar="JOB", help="its id or key")
+    add_job(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job ended for good")
     add_json(parser)
     add_queue(parser)
@@ -40,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def print_log(args: argparse.Namespace) -> int:
     """Print stdout to stdout, stderr to stderr, and what the runner added to stderr."""
     screen = Screen(verbose=False, runner_lines=True)
-    show = _show_json if args.json else screen.show
+    show = print_record if args.json else screen.show
     if args.follow and not args.queue and _follow_here(args, show):
         return 0
     empty = asyncio.run(_print(args, show))
@@ -48,22 +48,6 @@ def print_log(args: argparse.Namespace) -> int:
     if empty and not args.json:
         say(empty)
     return 0
-
-
-def _show_json(told: LogLine | Event) -> None:
-    if isinstance(told, LogLine):
-        text = told.data.decode("utf-8", "replace")
-        print_json(
-            {
-                "attempt": told.attempt,
-                "sequence": told.sequence,
-                "at": told.at_ns / 1e9,
-                "stream": told.stream,
-                "text": text,
-            }
-        )
-    else:
-        print_json({"event": told})
 
 
 def _follow_here(args: argparse.Namespace, show: Show) -> bool:

@@ -112,6 +112,17 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[[argparse.Names
     return parser
 
 
+def add_job(parser: Parser) -> None:
+    """Add the job that a command is about."""
+    parser.add_argument("job", metavar="JOB", type=_job_name, help="its id or key")
+
+
+def _job_name(text: str) -> str:
+    if not text or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} names no job; list them with: runner ps --all")
+    return text
+
+
 def add_json(parser: Parser) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="print one JSON document with stable names")

@@ -7,9 +7,12 @@ Exit statuses: 0, the command's own, 64 usage, 69 a needed service is unavailabl
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli.commands import COMMANDS
@@ -19,26 +22,41 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+EXIT_FAILED = 1
 EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
 
 
 def run_command(words: Sequence[str]) -> int:
     """Run one command line; never raises but for ``SystemExit`` from the parser."""
+    _open_what_a_shell_closed()
     try:
         return _flushed(list(words))
-    except BrokenPipeError:
-        # Whoever read had enough; what is left to write at exit goes nowhere.
+    except OSError as error:
+        # What is left to write at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):  # whoever read had enough
+            return 0
+        print(f"runner: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _open_what_a_shell_closed() -> None:
+    """Give closed standard streams a place, which else the next file that is opened would take."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may be any bytes, a terminal any encoding
 
 
 def _flushed(words: list[str]) -> int:
     try:
         return _dispatch(words)
     finally:
-        if sys.stdout is not None:  # a shell can close it
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def _dispatch(words: list[str]) -> int:
@@ -81,9 +99,14 @@ def _guarded(args: argparse.Namespace) -> int:
         from runner.cli.failure import first_of
 
         first = first_of(error)
-        if isinstance(first, BrokenPipeError):
+        if isinstance(first, BrokenPipeError) or _no_output(first):
             raise first from None
         return _failed(args, first)
+
+
+def _no_output(error: Exception) -> bool:
+    """Tell whether standard output is full: what fails over a file names it."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
 
 
 def _failed(args: argparse.Namespace, error: Exception) -> int:

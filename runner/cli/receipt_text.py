@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 def facts(receipt: Receipt) -> Sequence[Fact]:
     """Return names and values in the order in which people ask; empty values are left out when printed."""
-    ended = receipt.end_reason or receipt.state
     return (
         ("job", receipt.id),
         ("name", receipt.name),
         ("user", receipt.user),
         ("queue", receipt.queue),
-        ("state", ended if receipt.exit_code is None else f"{ended}, exit {receipt.exit_code}"),
+        ("state", _state(receipt)),
         ("message", receipt.message),
         ("attempt", receipt.attempt),
         *((f"attempt {number}", f"{past.reason} after {format_duration(past.seconds)} on {past.box}")
@@ -41,6 +40,14 @@ def facts(receipt: Receipt) -> Sequence[Fact]:
         ("key", receipt.key),
         ("box", receipt.box),
     )  # fmt: skip
+
+
+def _state(receipt: Receipt) -> str:
+    ended = receipt.end_reason or receipt.state
+    told = ended if receipt.exit_code is None else f"{ended}, exit {receipt.exit_code}"
+    if receipt.end_reason and receipt.state == "waiting":
+        return f"waiting for its next attempt; attempt {receipt.attempt}: {told}"
+    return told
 
 
 def _given(receipt: Receipt) -> Iterator[Fact]:

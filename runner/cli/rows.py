@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runner.receipt import GrantAccount, Isolation, JobRow, Receipt, Usage, Why
 
 if TYPE_CHECKING:
-    from runner.records import JournalEntry
+    from runner.records import ClaimedJob, JournalEntry
 
 DOING = {
     "waiting": "waits on this box for what it asked for",
@@ -76,7 +76,18 @@ def why_of(entry: JournalEntry) -> Why:
         return _why_stored(entry)
     if state == "waiting" and entry.waiting is not None:
         return Why(job_id, state, entry.waiting.sentence, entry.waiting.at)
-    return Why(job_id, state, DOING[state], _since(entry))
+    return Why(job_id, state, DOING[state] + _attempt(entry.claimed.claim), _since(entry))
+
+
+def _attempt(claim: ClaimedJob) -> str:
+    """Say which attempt is made, where it is not the first, and how the one before ended."""
+    history = claim.note.history
+    return f"; attempt {claim.attempt}, the one before ended as {history[-1].reason}" if history else ""
+
+
+def last_attempt(receipt: Receipt) -> str:
+    """Say how the attempt of a receipt ended, where the job goes on."""
+    return f"; attempt {receipt.attempt} ended as {ending(receipt)}" if receipt.end_reason else ""
 
 
 def _why_stored(entry: JournalEntry) -> Why:

@@ -11,7 +11,7 @@ from runner.cli import paths
 from runner.cli.books import WaitingJob, claimed_jobs, job_of, runner_answers, waiting_jobs
 from runner.cli.jobs import unknown_job
 from runner.cli.output import print_json
-from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.parser import add_command, add_job, add_json, add_queue
 from runner.cli.submission import DURATION
 from runner.errors import AlreadyStored, Refused, Unavailable
 from runner.job import EndReason, Verdict
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Subparsers) -> None:
     """Add both."""
     cancelling = add_command(subparsers, "cancel", cancel)
-    cancelling.add_argument("job", metavar="JOB", help="its id or key")
+    add_job(cancelling)
     add_json(cancelling)
     add_queue(cancelling)
     draining = add_command(subparsers, "drain", drain)

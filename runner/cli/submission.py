@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from runner.errors import UsageError
+from runner.job import MESSAGE_MAX_BYTES
 from runner.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ def read_document(file: str | None) -> Document:
     if file is None:
         return {}
     try:
-        body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        document = read(body)
+        document = read(_body(file))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; name a job file, or give a command after --") from error
     except Unreadable as error:
@@ -149,6 +149,14 @@ def read_document(file: str | None) -> Document:
     if not isinstance(document, dict):
         raise UsageError(f"{told_name(file)}: a job is a table of fields, not a list or a single value")
     return cast("Document", document)
+
+
+def _body(file: str) -> bytes:
+    """Read a byte more than a message may have, so that what is too large is found, however large."""
+    if file == "-":
+        return sys.stdin.buffer.read(MESSAGE_MAX_BYTES + 1)
+    with Path(file).open("rb") as opened:
+        return opened.read(MESSAGE_MAX_BYTES + 1)
 
 
 def told_name(file: str | None) -> str:

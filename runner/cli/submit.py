@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
-from runner.cli.follow import Screen
+from runner.cli.follow import Records, Screen
 from runner.cli.local_files import add_upload, make_outputs_absolute, take_local_inputs, upload
 from runner.cli.output import print_json, say
 from runner.cli.parser import add_command, add_json, add_queue
@@ -103,7 +103,7 @@ def _warn_of_no_runner(args: argparse.Namespace, target: Target) -> None:
 
 async def _follow(args: argparse.Namespace, target: Target, job_id: str, key: Key) -> int:
     """Show the job until it ended; the first Ctrl-C cancels the job where that was asked for, else lets go of it."""
-    screen = Screen(verbose=args.verbose)
+    screen = Records(verbose=args.verbose) if args.json else Screen(verbose=args.verbose)
     screen.progress(f"{job_id} waiting")
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:

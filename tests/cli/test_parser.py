@@ -37,6 +37,12 @@ DURATION = 'is no duration: write "90s", "30m" or "1h30m"'
         (("submit", "--timeout", "1 hour", "--", "true"), "submit", f"--timeout: '1 hour' {DURATION}"),
         (("submit", "--env", "A", "--", "true"), "submit", "--env: 'A' is no NAME=VALUE"),
         (("drain", "--grace", "soon"), "drain", f"--grace: 'soon' {DURATION}"),
+        (("run", "--max-waiting", "0"), "run", "--max-waiting: '0' will not do: write a whole number from 1 up"),
+        (("run", "--mailbox", "0"), "run", "--mailbox: '0' will not do: write a whole number from 1 up"),
+        (("run", "--port-timeout", "0s"), "run", "--port-timeout: too short: write at least '1s'"),
+        (("run", "--lease", "999ms"), "run", "--lease: too short: write at least '1s'"),
+        (("cancel", ""), "cancel", "JOB: '' names no job; list them with: runner ps --all"),
+        (("logs", "\udcff"), "logs", "JOB: '\\udcff' names no job; list them with: runner ps --all"),
     ],
 )
 def test_a_mistake_is_one_line_and_64(words: tuple[str, ...], command: str, problem: str) -> None:
@@ -123,6 +129,28 @@ def test_a_reader_that_had_enough_is_no_error(tmp_path: Path, words: list[str]) 
     command = [sys.executable, "-m", "runner", *words]
     said = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=False, timeout=LIMIT_S, env=environ)
     os.close(out)
+    assert (0, b"") == (said.returncode, said.stderr)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["config", "explain"], ["schema", "job"], ["ps", "--all"], ["version", "--json"]]
+)
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path, words: list[str]) -> None:
+    """A script that keeps what a command printed learns that it has not all of it."""
+    environ = {**clean_environ(), "RUNNER_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "runner", *words]
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=LIMIT_S, env=environ)
+    assert (1, b"runner: cannot write to standard output: No space left on device\n") == (said.returncode, said.stderr)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["--help", "ps", "version --json"])
+def test_closed_streams_are_no_fault(tmp_path: Path, words: str, closed: str) -> None:
+    """Some init systems start programs so."""
+    environ = {**clean_environ(), "RUNNER_STATE_DIR": str(tmp_path)}
+    line = f"{sys.executable} -m runner {words} {closed}"
+    said = subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=LIMIT_S, env=environ)
     assert (0, b"") == (said.returncode, said.stderr)
 
 

@@ -55,6 +55,27 @@ def test_what_ended_is_told_by_every_command(box: RunningRunner) -> None:
     assert receipt == json.loads(started("show", "--queue", queue, "told", "--json").out)
 
 
+def test_what_is_followed_as_json_has_a_document_a_line(box: RunningRunner) -> None:
+    """Programs get lines and state changes alike; the exit is the job's own."""
+    said = box.type("submit", "--follow", "--json", "--", "sh", "-c", "echo out; exit 7")
+    told = [json.loads(line) for line in said.out.splitlines()]
+    assert (7, ["out\n"]) == (said.status, [line["text"] for line in told if line.get("stream") == "stdout"])
+    assert ("ended", "failed", 7) == tuple(told[-1]["event"][name] for name in ("state", "end_reason", "exit_code"))
+
+
+def test_a_job_that_is_tried_again_says_how_it_stands(box: RunningRunner) -> None:
+    """Which attempt comes next, and how the last one ended."""
+    assert box.type("submit", "--id", "again", "--retries", "1", "--", "sh", "-c", "exit 7").status == 0
+
+    def rows() -> list[dict[str, object]]:
+        return [row for row in json.loads(box.type("ps", "--json").out) if row["id"] == "again"]
+
+    until(lambda: [("waiting", 2)] == [(row["state"], row["attempt"]) for row in rows()], "a second attempt")
+    why, show = box.type("why", "again").out, box.type("show", "again").out
+    assert re.search(r"waits in queue for its next attempt at .*; attempt 1 ended as failed: exit code 7", why)
+    assert "waiting for its next attempt; attempt 1: failed, exit 7" in show
+
+
 def test_local_files_go_in_and_outputs_come_out(box: RunningRunner, tmp_path: Path) -> None:
     """From a directory here, through the box, to a directory here."""
     (tmp_path / "words").write_text("pear\napple\n")

@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -133,6 +134,26 @@ def test_a_directory_becomes_the_workspace(tmp_path: Path) -> None:
     again = typed("submit", "--state-dir", state, "--upload", source, "--", "python3", "train.py")
     assert (item,) == waiting_job(state, again.out.strip()).inputs
     assert len(list((state / "queue" / "results" / "uploads").iterdir())) == 1
+
+
+def test_what_a_pack_does_not_take_along_is_named(tmp_path: Path) -> None:
+    """Whoever leans on a link learns of it before the job fails."""
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "train.py").write_text("1")
+    os.mkfifo(source / "pipe")
+    for number in range(6):
+        (source / f"z{number}").symlink_to("train.py")
+    said = typed("submit", "--state-dir", tmp_path / "s", "--upload", source, "--", "true")
+    line = "left out, since a pack holds only files and directories: pipe, z0, z1, z2, z3 and 2 more"
+    assert f"runner: {line}\n" in said.err
+
+
+def test_a_job_file_without_end_is_refused(tmp_path: Path) -> None:
+    """Not more of it is read than a message may have."""
+    said = typed("submit", "--state-dir", tmp_path / "s", "/dev/zero")
+    assert said.status == 64
+    assert said.err.startswith("runner: /dev/zero: the message is over 1 MiB: ")
 
 
 def test_a_directory_as_an_input_is_unpacked_there(tmp_path: Path) -> None:
