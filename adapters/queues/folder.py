@@ -117,7 +117,7 @@ class FolderQueue:
         self._now = now
         notes = Notes(layout)
         self._claims = Claims(layout, notes, clock=clock, now=now, lease_s=lease_s)
-        self._waiting = Waiting(layout, notes, clock=clock, now=now)
+        self._waiting = Waiting(layout, notes, clock=clock, now=now, lease_s=lease_s, holds=self._claims.holds)
         self._dead = DeadLetters(layout, notes, clock=clock, now=now)
         self._count = itertools.count()
         # Ends the pause of a waiting fetch: something arrived, or it shall stop.

@@ -43,6 +43,10 @@ class Claims:
         # Names of the claims made here by token; a token of an earlier life is looked for in the directory instead.
         self._held: dict[str, str] = {}
 
+    def holds(self, token: str) -> bool:
+        """Tell whether the claim was made or renewed here, and not given up since; for any thread."""
+        return token in self._held
+
     def take(self, name: str, part: str = "ready") -> Delivery | None:
         """
         Claim a message by its name in ``ready``, or in ``later`` before it is due.
@@ -71,7 +75,7 @@ class Claims:
 
     def give_back(self, token: str) -> str:
         """Make a claimed message wait as if nobody had claimed it; return its name."""
-        self._move(token, self._layout.path("ready", token_message(token)))
+        self._leave(token, self._layout.path("ready", token_message(token)))
         return token_message(token)
 
     def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:
@@ -91,7 +95,7 @@ class Claims:
             self._require_settled(token, message.submission, verdict)
             return
         self._notes.write(message.submission, NoteRecord(note, token, verdict, reason))
-        if not self._move(token, self._destination(message.name, verdict, after_s)):
+        if not self._leave(token, self._destination(message.name, verdict, after_s)):
             raise _lost(token)
 
     def _acknowledge(self, token: str, submission: str) -> None:
@@ -112,13 +116,20 @@ class Claims:
     def _extend(self, token: str) -> bool:
         claim = claim_name(token, self._clock.now() + self._lease_s)
         if not self._move(token, self._layout.path("claimed", claim)):
+            self._held.pop(token, None)
             return False
         self._held[token] = claim
         return True
 
+    def _leave(self, token: str, target: str) -> bool:
+        """Rename a claim's file to where nobody claims it; False where it is gone."""
+        moved = self._move(token, target)
+        self._held.pop(token, None)
+        return moved
+
     def _move(self, token: str, target: str) -> bool:
         """Rename a claim's file; False where it is gone."""
-        held = self._held.pop(token, None)
+        held = self._held.get(token)
         if held is not None and renamed(self._layout.path("claimed", held), target):
             return True
         found = self._search(token)

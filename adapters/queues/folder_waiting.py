@@ -50,11 +50,23 @@ SETTLED_S = 1.0
 class Waiting:
     """The waiting messages of one queue. Blocks. ``next`` is for one thread, the rest for any."""
 
-    def __init__(self, layout: Layout, notes: Notes, *, clock: QueueClock, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        notes: Notes,
+        *,
+        clock: QueueClock,
+        now: Callable[[], float],
+        lease_s: float,
+        holds: Callable[[str], bool],
+    ) -> None:
+        """Begin with nothing listed; ``holds`` tells whether this process has the claim of a token."""
         self._layout = layout
         self._notes = notes
         self._clock = clock
         self._now = now
+        self._lease_s = lease_s
+        self._holds = holds
         self._lock = threading.Lock()
         # Names of waiting messages as a heap, so that the next one is first; some may be claimed by now.
         self._names: list[str] = []
@@ -64,6 +76,8 @@ class Waiting:
         self._mtime_tells = False
         self._pause_s = RESCAN_S
         self._return_at = float("-inf")
+        # Claims held here that were seen lapsed, and when first (monotonic).
+        self._lapsed_here: dict[str, float] = {}
         # Foreign names that could not be moved away, so that each is complained of once.
         self._stuck: set[str] = set()
 
@@ -156,16 +170,27 @@ class Waiting:
             return
         now = self._clock.now()
         self._return_at = time.monotonic() + RETURN_S
-        for name in names_in(self._layout.path("claimed")):
-            claim = read_claim(name)
-            if claim is not None and claim[1] < now:
-                self._return(self._layout.path("claimed", name), token_message(claim[0]))
+        self._bring_back_lapsed(now)
         for name in names_in(self._layout.path("later")):
             delayed = read_stamped(name)
             if delayed is not None and delayed[0] <= now:
                 self._return(self._layout.path("later", name), delayed[1])
             elif delayed is not None:
                 self.expect(delayed[0] - now)
+
+    def _bring_back_lapsed(self, now: float) -> None:
+        claims = ((name, read_claim(name)) for name in names_in(self._layout.path("claimed")))
+        lapsed = {name: claim[0] for name, claim in claims if claim is not None and claim[1] < now}
+        self._lapsed_here = {name: at for name, at in self._lapsed_here.items() if name in lapsed}
+        for name, token in lapsed.items():
+            if not self._may_be_renewed(name, token):
+                self._return(self._layout.path("claimed", name), token_message(token))
+
+    def _may_be_renewed(self, name: str, token: str) -> bool:
+        """Give who has it in this process a lease more: a box that slept wakes to this and to its renewals at once."""
+        if not self._holds(token):
+            return False
+        return time.monotonic() - self._lapsed_here.setdefault(name, time.monotonic()) < self._lease_s
 
     def _return(self, path: str, message: str) -> None:
         if renamed(path, self._layout.path("ready", message)):

@@ -20,6 +20,9 @@ from tests.conformance.queue_harness import (
     opened,
 )
 
+LOOKS_AGAIN_S = 1.5
+"""A queue looks for lapsed claims at least this often."""
+
 # Claims
 
 
@@ -77,6 +80,22 @@ def test_a_renewed_claim_lasts_another_lease(queue_harness: QueueHarness) -> Non
                 await acknowledge(queue, delivery)
                 queue_harness.pass_time(LAPSED_S)
                 assert await other.fetch(0) is None
+
+    asyncio.run(main())
+
+
+def test_a_box_that_slept_past_its_lease_does_not_take_its_own_job_up_again(queue_harness: QueueHarness) -> None:
+    """It wakes to its next fetch and to the renewal at once; in this order the job would run twice."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            delivery = await fetched(queue)
+            queue_harness.pass_time(LAPSED_S)
+            assert await queue.fetch(LOOKS_AGAIN_S) is None
+            await queue.renew(delivery.token)
+            await acknowledge(queue, delivery)
+            assert await queue.fetch(0) is None
 
     asyncio.run(main())
 

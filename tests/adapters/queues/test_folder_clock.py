@@ -36,6 +36,18 @@ def test_a_box_with_a_wrong_clock_steals_nothing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_claim_that_its_own_box_forgot_comes_back_a_lease_later(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with folder_queue(tmp_path / "queue", lease_s=0.05) as queue:
+            submission = await queue.put(b"x", job_id="a")
+            assert await queue.fetch(0) is not None
+            delivery = await queue.fetch(20)
+            assert delivery is not None
+            assert submission == delivery.submission
+
+    asyncio.run(main())
+
+
 def test_a_short_lease_lapses_in_real_time(tmp_path: Path) -> None:
     """Nothing is injected here: two boxes, one directory, one claim that nobody renews."""
 
