@@ -18,7 +18,7 @@ from runner.errors import Unavailable
 from runner.job import EndReason, Key, Verdict, make_key
 from runner.ports import Journal
 from runner.receipt import Receipt
-from runner.records import FaultRecord, SettleRecord
+from runner.records import ClaimRecord, FaultRecord, SettleRecord, StoreRecord
 from tests.fakes.disk import FakeJournal
 from tests.fakes.faults import hangs, raises
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
@@ -121,6 +121,50 @@ def test_a_later_attempt_waits_until_the_earlier_one_is_gone_from_here() -> None
         assert world.containers.most_at_once == 1
         assert [receipt.attempt for receipt in world.results.receipts.values()] == [2]
         assert reason(world, "job") == EndReason.SUCCEEDED
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("stopping_s", [0.0, 0.3, 5.0])
+@pytest.mark.parametrize(("claim_s", "loss_s"), [(0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.4, 0.2), (0.2, 0.4)])
+@pytest.mark.parametrize("back", ["at once", "when its container is told to stop", "when the loss is written"])
+def test_a_lost_job_that_comes_back_while_it_is_being_stopped_is_done(
+    stopping_s: float, claim_s: float, loss_s: float, back: str
+) -> None:
+    """Another box took the lapsed claim up and gave it back: whichever record is written first, the job goes on."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        queue, written, told = world.queues["shared"], asyncio.Event(), asyncio.Event()
+
+        async def slow(_key: Key, record: object) -> None:
+            if isinstance(record, StoreRecord) and record.decision is None:
+                written.set()
+                await asyncio.sleep(loss_s)
+            elif isinstance(record, ClaimRecord):
+                await asyncio.sleep(claim_s)
+
+        async def ends(*_args: object, **_kwargs: object) -> None:
+            told.set()
+            await asyncio.sleep(stopping_s)
+
+        await put(world, "shared", id="job", command=["run", "100", "0", "1"], resources=HALF)
+        async with alive(world):
+            await until(lambda: world.containers.containers)
+            message = queue.messages["shared-0"]
+            world.troubles.update({"queue.renew": raises(Unavailable("away")), "journal.append": slow})
+            world.troubles.update({"containers.stop": ends, "containers.remove": ends})
+            await until(lambda: message.claimed_until < world.now())
+            other = queue.claim(message)
+            del world.troubles["queue.renew"]
+            if back == "when its container is told to stop":
+                await told.wait()
+            elif back == "when the loss is written":
+                await written.wait()
+            await queue.settle(other.token, Verdict.RELEASE, after_s=0, note=other.note, reason="no room")
+            await until(lambda: ended(world, "job") and message.gone, limit_s=300)
+        assert (message.gone, reason(world, "job")) == (Verdict.ACK, EndReason.SUCCEEDED)
+        assert world.containers.most_at_once == 1
 
     run_virtual(main())
 

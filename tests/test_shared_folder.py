@@ -182,6 +182,23 @@ def test_a_box_that_slept_alone_goes_on(shared: Shared) -> None:
     assert ("succeeded", 1) == (receipt.end_reason, shared.starts("long"))
 
 
+def test_jobs_that_ran_on_while_no_runner_did_are_taken_back_after_their_lease(shared: Shared) -> None:
+    """The next life renews before it fetches: else it would take its own jobs up again."""
+    names = [f"long-{number}" for number in range(8)]
+    with shared.box("first") as first:
+        shared.submit({name: shared.command(WAITS) for name in names}, resources={"cpus": 0.1})
+        until(lambda: all(shared.starts(name) == 1 for name in names), "they run")
+        first.end()
+    claims = list((shared.queue / "claimed").iterdir())
+    until(lambda: all(float(it.name.split("~")[1]) / 1e6 < time.time() for it in claims), "the claims lapsed")
+    with shared.box("first") as again:
+        shared.go("first")
+        until(lambda: left_in(shared.queue) == [], "they are settled")
+        assert again.stop() == 0
+    assert Counter(names) == Counter(receipt.id for receipt in shared.receipts())
+    assert dict.fromkeys(names, 1) == {name: shared.starts(name) for name in names}
+
+
 def test_a_box_without_room_leaves_jobs_to_the_other(shared: Shared) -> None:
     """One box holds a job of all GPUs; the next such job is not hoarded behind it."""
     with shared.box("first") as first:

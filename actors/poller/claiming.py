@@ -97,7 +97,9 @@ class Claiming:
         if entry.settled is not None and entry.stored is not None and entry.stored.decision is not None:
             await self._settling.carry_out(held, entry.stored.decision)
             return
-        opened.leases.held[entry.key] = held
+        if not opened.leases.take_back(entry.key, held):
+            await self._settling.put_off(delivery, BUSY_S, "an attempt that had lost its claim is being ended")
+            return
         await opened.trail.record(entry.key, ClaimRecord(claim, delivery.token, delivery.body, opened.now()))
         if entry.stored is not None:
             self._settle_soon(entry.key)

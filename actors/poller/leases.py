@@ -36,21 +36,44 @@ class Leases:
         """Begin without claims."""
         self._queue, self._caller, self._lost, self._trouble = queue, caller, lost, trouble
         self.held: dict[Key, Held] = {}
+        # Jobs whose claim was lost and which are being ended for it: nothing brings such an attempt back.
+        self._given_up: set[Key] = set()
         # Tokens that were claimed, or renewed for an answer, just now, and when, in loop seconds.
         self._fresh: dict[str, float] = {}
 
     def hold(self, key: Key, held: Held, *, age_s: float) -> None:
         """Take in a claim that the broker gave so many seconds ago."""
         self.held[key] = held
+        self._given_up.discard(key)
         self._fresh[held.token] = asyncio.get_running_loop().time() - age_s
 
+    def take_back(self, key: Key, held: Held) -> bool:
+        """Go on under a newer delivery of a claimed message; False where the attempt is being ended for its loss."""
+        if key in self._given_up:
+            return False
+        self.held[key] = held
+        return True
+
+    def give_up(self, key: Key, held: Held | None) -> bool:
+        """Count a claim as lost for good; False where a newer delivery of the same message came meanwhile."""
+        if self.held.get(key) != held:
+            return False
+        self._given_up.add(key)
+        return True
+
+    def forget(self, key: Key) -> None:
+        """Let go of a claim that is settled, or lost and done with."""
+        self.held.pop(key, None)
+        self._given_up.discard(key)
+
     async def renew_regularly(self) -> None:
-        """Renew every third of the lease, and first at once: what an earlier life held may be about to lapse."""
+        """Renew every third of the lease, first a third from now."""
         clock = asyncio.get_running_loop().time
+        next_at = clock()
         while True:
-            next_at = clock() + self._queue.lease_s / 3
+            next_at = max(next_at + self._queue.lease_s / 3, clock())
+            await asyncio.sleep(next_at - clock())
             await self.renew_all()
-            await asyncio.sleep(max(0.0, next_at - clock()))
 
     async def renew_all(self) -> None:
         """Renew every claim at once; takes at most a third of the lease."""
@@ -64,7 +87,7 @@ class Leases:
         try:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}", patience)
         except LeaseLost:
-            if self.held.get(key) == held:  # else a newer delivery of the same message came meanwhile
+            if self.held.get(key) == held:  # else a newer delivery came meanwhile
                 self._lost(key, held)
         except RunnerError as error:
             self._trouble(str(error))
@@ -77,13 +100,13 @@ class Leases:
         """
         held = self.held.get(key)
         if held is None:
-            return False
+            return not self.give_up(key, None)
         if self._is_fresh(held.token):
             return True
         try:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}")
         except LeaseLost:
-            return self.held.get(key) != held
+            return not self.give_up(key, held)
         self._fresh[held.token] = asyncio.get_running_loop().time()
         return True
 

@@ -54,7 +54,7 @@ class Lookout:
     async def lost(self, key: Key, held: Held) -> None:
         """End an attempt whose claim another box may have; where its verdict stands, settling finds out."""
         entry = await self._opened.trail.entry(key)
-        if entry is not None and entry.stored is None:
+        if entry is not None and entry.stored is None and self._opened.leases.give_up(key, held):
             self.stop(key, held.attempt, EndReason.LEASE_LOST)
 
     def stop(self, key: Key, attempt: int, reason: EndReason) -> None:

@@ -17,7 +17,6 @@ from actors.poller.settling import Settling
 from runner.job import Key
 from runner.kernel import Ref
 from runner.messages import Ended, Offered
-from runner.records import JournalEntry
 
 AHEAD_DEPTH = 2
 """One job is staged ahead only where another waits behind it, so that no idle box goes without."""
@@ -54,16 +53,19 @@ class QueueWork:
         self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)
 
     async def take_up(self) -> None:
-        """Hold what the journal has of this queue from an earlier life; carry out the verdicts that stand."""
-        for entry in await self.opened.trail.in_flight():
-            if entry.claimed.claim.queue == self.queue.identity:
-                self._take_up(entry)
+        """
+        Hold what the journal has of this queue from an earlier life; carry out the verdicts that stand.
 
-    def _take_up(self, entry: JournalEntry) -> None:
-        claim = entry.claimed.claim
-        self.leases.held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
-        if entry.stored is not None:
-            self._settle_soon(entry.key)
+        The claims are renewed first: a fetch would take up again what lapsed while no runner ran.
+        """
+        found = [it for it in await self.opened.trail.in_flight() if it.claimed.claim.queue == self.queue.identity]
+        for entry in found:
+            claim = entry.claimed.claim
+            self.leases.held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
+        await self.leases.renew_all()
+        for entry in found:
+            if entry.stored is not None:
+                self._settle_soon(entry.key)
 
     async def fetch(self, intake: Intake, *, ahead: bool) -> Offered | Ended | Nothing:
         """Wait for one delivery and claim it; return what is to be told of it."""

@@ -46,7 +46,7 @@ class Settling:
             if held is not None and entry.stored.decision is not None:
                 await self.carry_out(held, entry.stored.decision)
             await opened.trail.record(key, SettleRecord(opened.now()))
-            opened.leases.held.pop(key, None)
+            opened.leases.forget(key)
             return entry
 
     async def carry_out(self, held: Held, decision: Decision) -> None:
