@@ -47,7 +47,8 @@ class Queue(Protocol):
         """
         Claim one message; wait up to ``wait_s`` for one. None: there was none.
 
-        Highest priority first, then oldest. Messages whose claim lapsed, and retries that are due, count. A
+        Highest priority first, then oldest. Messages whose claim lapsed, and retries that are due, count; but a
+        lapsed claim of this process's own only a lease later, since after a sleep its renewal may be on its way. A
         message that arrives while the call is cancelled is released, or its claim lapses.
         """
         ...
