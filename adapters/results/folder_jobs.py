@@ -71,9 +71,15 @@ class Jobs:
         except FileExistsError:
             write_whole(index, key.encode(), durable=False)
         with contextlib.suppress(FileExistsError):
-            os.link(index, self.path("active", key))  # a third of the cost of one more file
+            self._mark_active(index, key)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path("jobs", key), OWNER_DIRECTORY)
+
+    def _mark_active(self, index: str, key: Key) -> None:
+        try:
+            os.link(index, self.path("active", key))  # a third of the cost of one more file
+        except FileNotFoundError:  # another box put its own in the index's place at this moment
+            write_new(self.path("active", key), key.encode(), durable=False)
 
     def find(self, job_id: str) -> Key | None:
         """Return the key of the newest job of this id, or the key itself where it was given."""

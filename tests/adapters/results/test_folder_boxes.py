@@ -103,3 +103,18 @@ def test_a_follower_goes_over_to_the_box_that_took_the_job_up(tmp_path: Path) ->
         await it.close()
 
     asyncio.run(main())
+
+
+def test_boxes_that_tell_of_a_job_at_once_are_all_heard(tmp_path: Path) -> None:
+    """Each enters it, into a directory where nothing stands yet, and may replace what another enters it with."""
+
+    async def main() -> None:
+        for number in range(100):
+            boxes = [FolderResults(str(tmp_path / str(number)), box_id=f"box-{box}") for box in range(4)]
+            event = Event(KEY, "a", 1.0, "waiting")
+            await asyncio.gather(*(box.append(KEY, "a", (event,), ()) for box in boxes))
+            assert ["a"] == [row.id for row in await boxes[0].list(ended=False)]
+            for box in boxes:
+                await box.close()
+
+    asyncio.run(main())
