@@ -28,7 +28,10 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Leases:
-    """``lost`` is called with a claim that another box may have; ``trouble`` with why a renewal did not go through."""
+    """
+    ``lost`` is called with a claim that another box may have, or that a newer delivery replaced; ``trouble`` with why a
+    renewal did not go through.
+    """
 
     def __init__(
         self, queue: Queue, caller: Caller, *, lost: Callable[[Key, Held], None], trouble: Callable[[str], None]
@@ -87,8 +90,7 @@ class Leases:
         try:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}", patience)
         except LeaseLost:
-            if self.held.get(key) == held:  # else a newer delivery came meanwhile
-                self._lost(key, held)
+            self._lost(key, held)
         except RunnerError as error:
             self._trouble(str(error))
 

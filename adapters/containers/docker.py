@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -30,6 +30,9 @@ from adapters.containers.ownership import hand_over
 from runner.errors import BadInput, OutOfSpace, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 HTTP_NOT_MODIFIED = 304
 HTTP_BAD_PARAMETER = 400
@@ -124,7 +127,7 @@ class DockerContainers:
         if found is not None:
             await self._box.delete(found.id)
         if NAME.fullmatch(name):
-            await to_its_end(asyncio.to_thread(forget, self._settings.directory, name))
+            await _in_thread(forget, self._settings.directory, name)
         if name in self._peaks:
             self._peaks.pop(name).close()
 
@@ -150,15 +153,13 @@ class DockerContainers:
     # Starting
 
     async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
-        # A thread cannot be called back: broken off, it would go on beside the next call's.
-        writing = asyncio.to_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
-        directory = await to_its_end(writing)
+        directory = await _in_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
         if created is None:
             await self._create(spec, directory)
             created = await self._present(spec.name)
         uid = _uid_of(created)
         if uid != os.geteuid():
-            await to_its_end(asyncio.to_thread(hand_over, spec.workspace, uid))
+            await _in_thread(hand_over, spec.workspace, uid)
         try:
             await self._start_attached(spec, created)
         except (BadInput, EngineRefusal, OutOfSpace):
@@ -247,6 +248,11 @@ class DockerContainers:
         attachment = self._unread.pop(name, None)
         if attachment is not None:
             await attachment.close()
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """A thread cannot be called back: a cancellation waits for its end, or it would go on beside the next call's."""
+    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
 
 
 def _uid_of(created: Inspected) -> int:

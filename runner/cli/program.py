@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-EXIT_FAILED = 1
-EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
 
 
 def run_command(words: Sequence[str]) -> int:
     """Run one command line; never raises but for ``SystemExit`` from the parser."""
-    _open_what_a_shell_closed()
+    _prepare_streams()
     try:
         return _flushed(list(words))
     except OSError as error:
@@ -37,12 +35,14 @@ def run_command(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # whoever read had enough
             return 0
+        from runner.cli.failure import EXIT_FAILED
+
         print(f"runner: cannot write to standard output: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
 
 
-def _open_what_a_shell_closed() -> None:
-    """Give closed standard streams a place, which else the next file that is opened would take."""
+def _prepare_streams() -> None:
+    """Open standard streams that were closed, whose numbers the next files would take; let the others take any text."""
     if sys.stdin is None:
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     for name in ("stdout", "stderr"):
@@ -110,7 +110,7 @@ def _no_output(error: Exception) -> bool:
 
 
 def _failed(args: argparse.Namespace, error: Exception) -> int:
-    from runner.cli.failure import describe
+    from runner.cli.failure import EXIT_FAULT, describe
 
     if getattr(args, "debug", False) or os.environ.get("RUNNER_DEBUG"):
         traceback.print_exception(error)
