@@ -125,6 +125,7 @@ def test_a_later_attempt_waits_until_the_earlier_one_is_gone_from_here() -> None
     run_virtual(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopping_s", [0.0, 0.3, 5.0])
 @pytest.mark.parametrize(("claim_s", "loss_s"), [(0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.4, 0.2), (0.2, 0.4)])
 @pytest.mark.parametrize("back", ["at once", "when its container is told to stop", "when the loss is written"])

@@ -132,6 +132,7 @@ def test_a_reader_that_had_enough_is_no_error(tmp_path: Path, words: list[str]) 
     assert (0, b"") == (said.returncode, said.stderr)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "words", [["--help"], ["config", "explain"], ["schema", "job"], ["ps", "--all"], ["version", "--json"]]
 )
@@ -144,6 +145,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path, words: l
     assert (1, b"runner: cannot write to standard output: No space left on device\n") == (said.returncode, said.stderr)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("words", ["--help", "ps", "version --json"])
 def test_closed_streams_are_no_fault(tmp_path: Path, words: str, closed: str) -> None:

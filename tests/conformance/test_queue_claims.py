@@ -84,6 +84,7 @@ def test_a_renewed_claim_lasts_another_lease(queue_harness: QueueHarness) -> Non
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_box_that_slept_past_its_lease_does_not_take_its_own_job_up_again(queue_harness: QueueHarness) -> None:
     """It wakes to its next fetch and to the renewal at once; in this order the job would run twice."""
 

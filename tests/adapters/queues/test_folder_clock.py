@@ -6,6 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from adapters.queues.folder_clock import FileSystemClock
 from runner.job import Note, Verdict
 from tests.adapters.queues.folder_queues import folder_queue
@@ -36,6 +38,7 @@ def test_a_box_with_a_wrong_clock_steals_nothing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_claim_that_its_own_box_forgot_comes_back_a_lease_later(tmp_path: Path) -> None:
     async def main() -> None:
         async with folder_queue(tmp_path / "queue", lease_s=0.05) as queue:
