@@ -41,13 +41,24 @@ class Rights(msgspec.Struct, frozen=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """One typed credential: its kind, the service's URL without secrets, the secrets by name, and its rights."""
+    """
+    One typed credential: its kind, the service's URL without user and secrets, the secrets by name, and its rights.
+
+    ``options`` say how the service is reached (``ca_file``, ``endpoint``, ``management`` …); none of them is secret.
+    ``match`` and ``mismatch`` are regular expressions for the queues behind it that are served.
+
+    Secrets are ``username`` and ``password``; of AWS ``access_key``, ``secret_key`` and ``session_token``; of a result
+    backend elsewhere ``results_username`` and ``results_password``.
+    """
 
     kind: str
     url: str
     rights: Rights = Rights()
     secrets: dict[str, Secret] = {}
     lease: Duration = Duration(60)
+    options: dict[str, str] = {}
+    match: str = ""
+    mismatch: str = ""
 
 
 class CredentialFile(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from adapters.workspaces import FolderWorkspaces
 from runner.app import build
 from runner.config import Config
 from runner.credential import Credential, CredentialFile, Rights
-from runner.ports import Box, Containers, Credentials, Delivery, GpuProbe, World
+from runner.ports import NOBODY, Box, Containers, Credentials, Delivery, GpuProbe, World
 from runner.units import Duration
 from tests.fakes.containers import FakeContainers, FakeProbe
 from tests.fakes.disk import FakeCredentials
@@ -131,9 +131,9 @@ class PatientQueue:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
 
-    async def fetch(self, wait_s: float) -> Delivery | None:
+    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:
         ends = asyncio.get_running_loop().time() + wait_s
-        while (delivery := await self._queue.fetch(0)) is None and asyncio.get_running_loop().time() < ends:
+        while (delivery := await self._queue.fetch(0, served)) is None and asyncio.get_running_loop().time() < ends:
             await asyncio.sleep(wait_s)
         return delivery
 

@@ -21,7 +21,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 from adapters.files import explained, remove_file, sync_directory, write_new
@@ -31,11 +31,13 @@ from adapters.queues.folder_dead import DeadLetters
 from adapters.queues.folder_layout import Layout, is_queue, open_layout, queue_directory, queues_in
 from adapters.queues.folder_names import name_message, token_message
 from adapters.queues.folder_notes import Notes
+from adapters.queues.folder_peek import queued_messages
 from adapters.queues.folder_waiting import Waiting
 from adapters.watch import Watch
 from adapters.worker import Worker
+from runner.credential import Credential
 from runner.job import Note, Verdict, safe_name
-from runner.ports import DeadLetterRow, Delivery
+from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +86,9 @@ class FolderBroker:
         clock = self._clock or FileSystemClock(layout.path("tmp", f"clock-{safe_name(self._box_id or 'client')}"))
         return FolderQueue(name, layout, clock=clock, now=self._now, lease_s=self._lease_s)
 
+    async def change(self, credential: Credential) -> None:
+        """A directory has no secrets."""
+
     async def close(self) -> None:
         self._worker.shutdown()
 
@@ -99,6 +104,10 @@ class FolderBroker:
 
 class FolderQueue:
     """One open queue directory. ``notices`` may be switched off: arrivals are then seen 25 ms late."""
+
+    by_user = False
+    release_costs = False
+    warning = ""
 
     def __init__(
         self,
@@ -126,7 +135,7 @@ class FolderQueue:
         self._fetching = Worker(f"fetch {layout.root}")
         self._calling = Worker(f"queue {layout.root}")
 
-    async def fetch(self, wait_s: float) -> Delivery | None:
+    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:  # noqa: ARG002
         handover = _Handover()
         try:
             await self._fetching.run(self._fetch, handover, wait_s)
@@ -144,8 +153,8 @@ class FolderQueue:
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:
         await self._call("settle in queue", self._settle, token, verdict, after_s, note, reason)
 
-    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0) -> str:
-        submission = f"{next(self._count) & 0xFFFFFFFF:08x}{secrets.token_hex(8)}"
+    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0, submission: str = "") -> str:
+        submission = submission or f"{next(self._count) & 0xFFFFFFFF:08x}{secrets.token_hex(8)}"
         name = name_message(priority=priority, at=self._now(), submission=submission, user=user, job_id=job_id)
         await self._call("put into queue", self._put, name, body)
         return submission
@@ -155,6 +164,9 @@ class FolderQueue:
 
     async def depth(self) -> int:
         return await self._call("count queue", self._waiting.count)
+
+    async def peek(self, limit: int) -> tuple[QueuedMessage, ...] | None:
+        return await self._call("look into queue", queued_messages, self._layout.root, limit)
 
     async def dead(self) -> tuple[DeadLetterRow, ...]:
         return await self._call("list dead letters of queue", self._dead.rows)

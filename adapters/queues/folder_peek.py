@@ -11,6 +11,7 @@ from adapters.files import explained, names_in
 from adapters.queues.folder_claims import read_body
 from adapters.queues.folder_layout import MARKER, is_queue
 from adapters.queues.folder_names import read_claim, read_message, read_stamped, token_message
+from runner.ports import QueuedMessage
 
 
 class WaitingMessage(msgspec.Struct, frozen=True):
@@ -62,6 +63,27 @@ def claimed_messages(root: str) -> tuple[WaitingMessage, ...]:
         claims = [(name, read_claim(name)) for name in sorted(names_in(f"{root}/claimed"))]
     read = [_message(root, "claimed", name, token_message(claim[0]), None) for name, claim in claims if claim]
     return tuple(message for message in read if message is not None)
+
+
+def queued_messages(root: str, limit: int) -> tuple[QueuedMessage, ...]:
+    """Look at what waits, what is delayed and what is claimed, at most ``limit`` of each."""
+    ready: list[WaitingMessage] = []
+    later: list[WaitingMessage] = []
+    for message in waiting_messages(root):
+        (ready if message.due_at is None else later).append(message)
+    free = [_queued(message) for message in (*ready[:limit], *later[:limit])]
+    return (*free, *(_queued(message, claimed=True) for message in claimed_messages(root)[:limit]))
+
+
+def _queued(message: WaitingMessage, *, claimed: bool = False) -> QueuedMessage:
+    return QueuedMessage(
+        message.submission,
+        message.enqueued_at,
+        message.body(),
+        job_id=message.job,
+        due_at=message.due_at,
+        claimed=claimed,
+    )
 
 
 def queue_identity(root: str) -> str:

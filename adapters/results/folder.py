@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ from adapters.results.folder_sweep import sweep
 from adapters.results.folder_uploads import copy, get_upload, put_upload
 from adapters.results.folder_writer import JobWriter
 from adapters.worker import Worker
+from runner.credential import Credential
 from runner.errors import AlreadyStored
 from runner.job import Key, safe_name
 from runner.ports import LogLine, Position
@@ -36,6 +38,7 @@ T = TypeVar("T")
 
 WRITERS_MAX = 1024
 FOLLOW_WAIT_S = 1.0
+BEAT_KEPT_S = 86400.0
 
 
 class FolderResults:
@@ -101,6 +104,12 @@ class FolderResults:
 
     async def beat(self, beat: BoxBeat) -> None:
         await self._call("write beat into results", self._beat, beat)
+
+    async def beats(self) -> tuple[BoxBeat, ...]:
+        return await self._call("read signs of life in results", self._beats)
+
+    async def change(self, credential: Credential) -> None:
+        """A directory has no secrets."""
 
     async def prune(self, before: float) -> int:
         return await self._copy("prune results", self._prune, before)
@@ -203,6 +212,11 @@ class FolderResults:
     def _beat(self, beat: BoxBeat) -> None:
         make_directory(self._jobs.path("beats"))
         write_whole(self._jobs.path("beats", safe_name(beat.box)), msgspec.json.encode(beat), durable=False)
+
+    def _beats(self) -> tuple[BoxBeat, ...]:
+        contents = (read_file(self._jobs.path("beats", name)) for name in sorted(names_in(self._jobs.path("beats"))))
+        beats = (msgspec.json.decode(content, type=BoxBeat) for content in contents if content)
+        return tuple(beat for beat in beats if time.time() - beat.at < BEAT_KEPT_S)
 
     def _prune(self, _: threading.Event, before: float) -> int:
         return sweep(self._jobs, before)

@@ -9,12 +9,13 @@ await; an adapter then leaves the service as if the call had happened, or not ha
 from runner.ports.box import Box, Control, Credentials, Journal, Spool, SpoolSeal
 from runner.ports.containers import Chunk, Containers, ContainerSpec, Exit, GpuProbe, Images, Running
 from runner.ports.dialects import Decoded, Dialect
-from runner.ports.queues import Broker, DeadLetterRow, Delivery, Queue
+from runner.ports.queues import NOBODY, Broker, DeadLetterRow, Delivery, Queue, QueuedMessage
 from runner.ports.results import End, LogLine, Position, Results, Sink
 from runner.ports.stores import Blob, Blobs, CollectedFile, Stat, Store, Workspaces
 from runner.ports.world import World
 
 __all__ = [
+    "NOBODY",
     "Blob",
     "Blobs",
     "Box",
@@ -37,6 +38,7 @@ __all__ = [
     "LogLine",
     "Position",
     "Queue",
+    "QueuedMessage",
     "Results",
     "Running",
     "Sink",

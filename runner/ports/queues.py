@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
 
+from runner.credential import Credential
 from runner.job import Note, Verdict
+
+NOBODY: Mapping[str, float] = MappingProxyType({})
+"""No user was served yet."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -22,6 +28,23 @@ class Delivery(msgspec.Struct, frozen=True):
     submission: str
     enqueued_at: float
     note: Note = Note()
+
+
+class QueuedMessage(msgspec.Struct, frozen=True):
+    """
+    One message as it stands in its queue; ``job_id`` and ``user`` as they were put, "" where the service has not kept
+    them.
+
+    ``due_at`` is set where it waits for a retry, ``claimed`` where a box has it. Times are epoch seconds.
+    """
+
+    submission: str
+    enqueued_at: float
+    body: bytes
+    job_id: str = ""
+    user: str = ""
+    due_at: float | None = None
+    claimed: bool = False
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True):
@@ -42,14 +65,21 @@ class Queue(Protocol):
     """Equal on every box that reads this queue; part of a job's key."""
     lease_s: float
     """A claim lapses this long after it was made or renewed."""
+    by_user: bool
+    """Whether messages are held by user, so that ``served`` has a say in ``fetch``."""
+    release_costs: bool
+    """Whether the service counts a release as one of the deliveries after which it gives a message up."""
+    warning: str
+    """What a person should know of how this queue is served, in one sentence; "" for nothing."""
 
-    async def fetch(self, wait_s: float) -> Delivery | None:
+    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:
         """
         Claim one message; wait up to ``wait_s`` for one. None: there was none.
 
-        Highest priority first, then oldest. Messages whose claim lapsed, and retries that are due, count; but a
-        lapsed claim of this process's own only a lease later, since after a sleep its renewal may be on its way. A
-        message that arrives while the call is cancelled is released, or its claim lapses.
+        Highest priority first, then of the user who was ``served`` least (0 where nothing is said), then oldest; a
+        service that orders less does as well as it can. Messages whose claim lapsed, and retries that are due, count;
+        but a lapsed claim of this process's own only a lease later, since after a sleep its renewal may be on its way.
+        A message that arrives while the call is cancelled is released, or its claim lapses.
         """
         ...
 
@@ -74,13 +104,21 @@ class Queue(Protocol):
         """
         ...
 
-    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0) -> str:
-        """Add a message durably and return its submission. ``job_id`` lets the service find it for ``withdraw``."""
+    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0, submission: str = "") -> str:
+        """
+        Add a message durably and return its submission: the one that was chosen, else a new one.
+
+        ``job_id`` lets the service find it for ``withdraw``. A chosen submission is 24 digits and letters a to f.
+
+        Raises:
+            BadInput: the service cannot carry a message like this; the text says why.
+        """
         ...
 
     async def withdraw(self, job_id: str) -> tuple[Delivery, ...]:
         """
-        Claim, out of their turn, the messages of a job that wait and that no box holds, delayed ones included.
+        Claim, out of their turn, the messages of a job that wait and that no box holds, delayed ones included; () also
+        where the service cannot.
 
         Whoever asked stores their end and settles them; if it does not, the claims lapse and they wait again.
         """
@@ -88,6 +126,13 @@ class Queue(Protocol):
 
     async def depth(self) -> int:
         """Count the messages that wait now, delayed ones not included."""
+        ...
+
+    async def peek(self, limit: int) -> tuple[QueuedMessage, ...] | None:
+        """
+        Look at up to ``limit`` messages of each state, without changing anything: those that wait in the order in
+        which they would be fetched, delayed ones, claimed ones; None where the service cannot show them.
+        """
         ...
 
     async def dead(self) -> tuple[DeadLetterRow, ...]:
@@ -120,6 +165,14 @@ class Broker(Protocol):
 
     async def open(self, name: str) -> Queue:
         """Open one queue; made at its first use where that is allowed. A call that fails leaves nothing open."""
+        ...
+
+    async def change(self, credential: Credential) -> None:
+        """
+        Go on with the secrets of another credential for the same service, in open queues, too.
+
+        What is under way may end with the old ones; no claim is lost by it.
+        """
         ...
 
     async def close(self) -> None:

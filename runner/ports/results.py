@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from runner.credential import Credential
 from runner.job import Key
 from runner.receipt import BoxBeat, Event, JobRow, Receipt
 
@@ -98,6 +99,14 @@ class Results(Protocol):
         """
         Delete what belongs to jobs that ended before this epoch second, and uploads unused since; return how many.
         """
+        ...
+
+    async def beats(self) -> tuple[BoxBeat, ...]:
+        """Return the last sign of life of each box that gave one within a day, by box."""
+        ...
+
+    async def change(self, credential: Credential) -> None:
+        """Go on with the secrets of another credential for the same service."""
         ...
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,11 +32,20 @@ def _docker(request: pytest.FixtureRequest, directory: Path) -> DockerHarness:
     return DockerHarness(url, image, directory)
 
 
-@pytest.fixture(params=[FolderHarness])
+QUEUES: Mapping[str, type[FolderHarness]] = {"folder": FolderHarness}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test of queues each service that is able to do what the test is marked to need."""
+    if "queue_harness" in metafunc.fixturenames:
+        needed = {need for mark in metafunc.definition.iter_markers("able") for need in mark.args}
+        metafunc.parametrize("queue_harness", [name for name in QUEUES if needed <= QUEUES[name].able], indirect=True)
+
+
+@pytest.fixture
 def queue_harness(request: pytest.FixtureRequest, tmp_path: Path) -> QueueHarness:
-    """Give each queue service in turn."""
-    made: QueueHarness = request.param(tmp_path)
-    return made
+    """Open one queue service."""
+    return QUEUES[request.param](tmp_path)
 
 
 @pytest.fixture(params=[FolderResultsHarness])

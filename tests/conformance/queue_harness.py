@@ -12,26 +12,51 @@ from runner.job import Verdict
 from runner.ports import Broker, Delivery, Queue
 
 BOX, OTHER_BOX = "5a0c7f31-7a57-4b0e-9df5-1c3a2d0c7e11", "0b5e9d7c-2c4d-47c1-8a11-f0d3a4e6b922"
-LEASE_S = 60.0
-LAPSED_S = LEASE_S + 1.0
 LONG_S = 20.0
 START_AT = 1_700_000_000.0
 QUEUE = "train"
 
 
 class QueueHarness(Protocol):
-    """One service under test. What was put through one opening is there for the next."""
+    """
+    One service under test, without queues at first. What was put through one opening is there for the next.
+
+    ``able`` names what the service can do beyond what all do; tests that need more are marked ``able``.
+    """
+
+    able: frozenset[str]
+    lease_s: float
+    lapsed_s: float
+    """Longer than a lease by so much that everybody sees it."""
+    delay_s: float
+    """A delay that this service keeps exactly."""
+    tick_s: float
+    """A delay may end so much earlier or later."""
+    step_s: float
+    """Times that differ by this much are told apart."""
+    clock_s: float
+    """Times that the service notes may be off by this much."""
+    rounds: int
+    """How often a race is tried in which a lease has to lapse."""
 
     def broker(self, box: str = BOX) -> AbstractAsyncContextManager[Broker]:
-        """Open the service as the runner of this box; no queue is there at first."""
+        """Open the service as the runner of this box."""
         ...
 
-    def pass_time(self, seconds: float) -> None:
+    async def pass_time(self, seconds: float) -> None:
         """Let leases lapse and delays pass, for everybody. Seen by what is opened afterwards, and soon by the rest."""
+        ...
+
+    async def step(self) -> None:
+        """Let ``step_s`` pass."""
         ...
 
     def now(self) -> float:
         """Return the epoch second that submissions get."""
+        ...
+
+    def about(self, at: float) -> object:
+        """Return what equals times that mean this one."""
         ...
 
 
@@ -46,6 +71,9 @@ class _Clock:
 class FolderHarness:
     """Queues in sub-directories of one directory."""
 
+    able = frozenset({"priority", "withdraw", "tell settled from lost", "release in place", "peek"})
+    lease_s, lapsed_s, delay_s, tick_s, step_s, clock_s, rounds = 60.0, 61.0, 40.0, 1.0, 10.0, 0.0, 20
+
     def __init__(self, directory: Path) -> None:
         self._root = directory / "queues"
         self._root.mkdir()
@@ -54,18 +82,24 @@ class FolderHarness:
     @asynccontextmanager
     async def broker(self, box: str = BOX) -> AsyncIterator[Broker]:
         broker = FolderBroker(
-            str(self._root), box_id=box, now=self._clock.now, lease_s=LEASE_S, single=False, clock=self._clock
+            str(self._root), box_id=box, now=self._clock.now, lease_s=self.lease_s, single=False, clock=self._clock
         )
         try:
             yield broker
         finally:
             await broker.close()
 
-    def pass_time(self, seconds: float) -> None:
+    async def pass_time(self, seconds: float) -> None:
         self._clock.at += seconds
+
+    async def step(self) -> None:
+        await self.pass_time(self.step_s)
 
     def now(self) -> float:
         return self._clock.at
+
+    def about(self, at: float) -> object:
+        return at
 
 
 @asynccontextmanager

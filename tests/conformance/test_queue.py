@@ -20,7 +20,7 @@ def test_a_message_comes_as_it_was_put(queue_harness: QueueHarness) -> None:
             submission = await queue.put(b'{"id": "a"}', job_id="a", user="ada", priority=3)
             delivery = await fetched(queue)
             assert (b'{"id": "a"}', submission) == (delivery.body, delivery.submission)
-            assert (queue_harness.now(), Note()) == (delivery.enqueued_at, delivery.note)
+            assert (queue_harness.about(queue_harness.now()), Note()) == (delivery.enqueued_at, delivery.note)
             assert await queue.fetch(0) is None, "it is claimed"
 
     asyncio.run(main())
@@ -82,6 +82,7 @@ def test_a_waiting_fetch_gets_what_another_box_puts(queue_harness: QueueHarness)
     asyncio.run(main())
 
 
+@pytest.mark.able("priority")
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(priorities=st.lists(st.integers(-3, 3) | st.sampled_from([-(10**12), 10**12]), min_size=1, max_size=12))
 def test_highest_priority_first_then_oldest(queue_harness: QueueHarness, priorities: list[int]) -> None:
@@ -89,19 +90,20 @@ def test_highest_priority_first_then_oldest(queue_harness: QueueHarness, priorit
         async with opened(queue_harness) as queue:
             for number, priority in enumerate(priorities):
                 await queue.put(b"%d" % number, job_id=f"j{number}", priority=priority)
-                queue_harness.pass_time(0.001)
+                await queue_harness.step()
             order = sorted(range(len(priorities)), key=lambda number: -priorities[number])
             assert order == [int(delivery.body) for delivery in await drained(queue)]
 
     asyncio.run(main())
 
 
+@pytest.mark.able("priority")
 def test_a_higher_priority_overtakes_what_waits_already(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
             for number in range(3):
                 await queue.put(b"low %d" % number, job_id="low")
-                queue_harness.pass_time(1)
+                await queue_harness.step()
             first = await fetched(queue)
             await queue.put(b"high", job_id="high", priority=1)
             assert (b"low 0", b"high") == (first.body, (await fetched(queue)).body)
@@ -129,7 +131,7 @@ def test_depth_counts_what_waits_now(queue_harness: QueueHarness) -> None:
             assert await queue.depth() == 3
             delivery = await fetched(queue)
             assert await queue.depth() == 2, "one is claimed"
-            await queue.settle(delivery.token, Verdict.RETRY, after_s=30, note=Note(), reason="")
+            await queue.settle(delivery.token, Verdict.RETRY, after_s=queue_harness.delay_s, note=Note(), reason="")
             assert await queue.depth() == 2, "one is delayed"
 
     asyncio.run(main())
@@ -157,5 +159,51 @@ def test_a_queues_identity_is_equal_on_every_box_and_its_own(queue_harness: Queu
                 assert queue.identity != third.identity
                 await queue.put(b"x", job_id="a")
                 assert await third.fetch(0) is None
+
+    asyncio.run(main())
+
+
+# Looking
+
+
+@pytest.mark.able("peek")
+def test_looking_shows_what_waits_is_delayed_and_is_claimed(queue_harness: QueueHarness) -> None:
+    """And changes nothing."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            assert () == await queue.peek(10)
+            submissions = {}
+            for name in ("claimed", "delayed", "second", "first"):
+                priority = 1 if name == "first" else 0
+                submissions[name] = await queue.put(name.encode(), job_id=name, user="ada", priority=priority)
+                await queue_harness.step()
+                if name in {"claimed", "delayed"}:
+                    delivery = await fetched(queue)
+                    if name == "delayed":
+                        after_s = queue_harness.delay_s
+                        await queue.settle(delivery.token, Verdict.RETRY, after_s=after_s, note=Note(), reason="")
+            for _ in range(2):
+                found = await queue.peek(10)
+                assert found is not None
+                assert ["first", "second", "delayed", "claimed"] == [message.job_id for message in found]
+                assert [submissions[message.job_id] for message in found] == [message.submission for message in found]
+                assert [b"first", b"second", b"delayed", b"claimed"] == [message.body for message in found]
+                assert [False, False, True, False] == [message.due_at is not None for message in found]
+                assert [False, False, False, True] == [message.claimed for message in found]
+            assert 1 == len([message for message in await queue.peek(1) or () if message.job_id == "first"])
+            assert b"first" == (await fetched(queue)).body
+
+    asyncio.run(main())
+
+
+def test_a_submission_may_be_chosen(queue_harness: QueueHarness) -> None:
+    """A client tells the result backend of a job before it puts it, under the key that the box will use."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            chosen = "0123456789abcdef01234567"
+            assert chosen == await queue.put(b"x", job_id="a", submission=chosen)
+            assert chosen == (await fetched(queue)).submission
 
     asyncio.run(main())

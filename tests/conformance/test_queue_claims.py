@@ -10,8 +10,6 @@ from runner.errors import LeaseLost
 from runner.job import Note, Verdict
 from runner.ports import Delivery
 from tests.conformance.queue_harness import (
-    LAPSED_S,
-    LEASE_S,
     LONG_S,
     OTHER_BOX,
     QueueHarness,
@@ -33,7 +31,7 @@ def test_a_lapsed_claim_is_another_boxes(queue_harness: QueueHarness) -> None:
         async with opened(queue_harness) as queue:
             await queue.put(b"a", job_id="a")
             first = await fetched(queue)
-            queue_harness.pass_time(LAPSED_S)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
             async with opened(queue_harness, OTHER_BOX) as other:
                 second = await fetched(other)
                 assert (first.submission, first.enqueued_at) == (second.submission, second.enqueued_at)
@@ -56,7 +54,7 @@ def test_a_settlement_that_came_too_late_leaves_no_trace(queue_harness: QueueHar
         async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
             await queue.put(b"a", job_id="a")
             first = await fetched(queue)
-            queue_harness.pass_time(LAPSED_S)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
             second = await fetched(other)
             with pytest.raises(LeaseLost):
                 await queue.settle(first.token, Verdict.RETRY, after_s=0, note=Note(faults=4), reason="late")
@@ -72,13 +70,13 @@ def test_a_renewed_claim_lasts_another_lease(queue_harness: QueueHarness) -> Non
             await queue.put(b"a", job_id="a")
             delivery = await fetched(queue)
             for _ in range(3):
-                queue_harness.pass_time(LEASE_S * 0.7)
+                await queue_harness.pass_time(queue_harness.lease_s * 0.7)
                 await queue.renew(delivery.token)
-            queue_harness.pass_time(LEASE_S * 0.7)
+            await queue_harness.pass_time(queue_harness.lease_s * 0.7)
             async with opened(queue_harness, OTHER_BOX) as other:
                 assert await other.fetch(0) is None
                 await acknowledge(queue, delivery)
-                queue_harness.pass_time(LAPSED_S)
+                await queue_harness.pass_time(queue_harness.lapsed_s)
                 assert await other.fetch(0) is None
 
     asyncio.run(main())
@@ -92,7 +90,7 @@ def test_a_box_that_slept_past_its_lease_does_not_take_its_own_job_up_again(queu
         async with opened(queue_harness) as queue:
             await queue.put(b"a", job_id="a")
             delivery = await fetched(queue)
-            queue_harness.pass_time(LAPSED_S)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
             assert await queue.fetch(LOOKS_AGAIN_S) is None
             await queue.renew(delivery.token)
             await acknowledge(queue, delivery)
@@ -106,10 +104,10 @@ def test_a_late_renewal_and_another_box_never_both_succeed(queue_harness: QueueH
 
     async def main() -> None:
         async with opened(queue_harness) as queue:
-            for number in range(20):
+            for number in range(queue_harness.rounds):
                 await queue.put(b"%d" % number, job_id=f"j{number}")
                 first = await fetched(queue)
-                queue_harness.pass_time(LAPSED_S)
+                await queue_harness.pass_time(queue_harness.lapsed_s)
                 async with opened(queue_harness, OTHER_BOX) as other:
                     renewal, second = await asyncio.gather(
                         queue.renew(first.token), other.fetch(0), return_exceptions=True
@@ -130,12 +128,12 @@ def test_a_claim_is_its_tokens_also_after_a_restart(queue_harness: QueueHarness)
             await queue.put(b"a", job_id="a")
             delivery = await fetched(queue)
         async with opened(queue_harness) as queue:
-            queue_harness.pass_time(LEASE_S * 0.7)
+            await queue_harness.pass_time(queue_harness.lease_s * 0.7)
             await queue.renew(delivery.token)
-            queue_harness.pass_time(LEASE_S * 0.7)
+            await queue_harness.pass_time(queue_harness.lease_s * 0.7)
             assert await queue.fetch(0) is None
             await acknowledge(queue, delivery)
-            queue_harness.pass_time(LAPSED_S)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
         async with opened(queue_harness) as queue:
             assert await queue.fetch(0) is None
 
@@ -162,7 +160,7 @@ def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness
     """It is released, or its claim lapses."""
 
     async def main() -> None:
-        for steps in range(25):
+        for steps in range(queue_harness.rounds + 5):
             async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
                 waiting = asyncio.create_task(queue.fetch(LONG_S))
                 if steps == 0:
@@ -178,7 +176,7 @@ def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness
                     assert delivery is not None
                     await acknowledge(queue, delivery)
                     continue
-                queue_harness.pass_time(LAPSED_S)
+                await queue_harness.pass_time(queue_harness.lapsed_s)
                 delivery = await fetched(other, LONG_S)
                 assert submission == delivery.submission
                 await acknowledge(other, delivery)

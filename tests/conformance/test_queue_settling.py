@@ -9,7 +9,7 @@ import pytest
 from runner.errors import LeaseLost
 from runner.job import Note, PastAttempt, Verdict
 from runner.ports import Queue
-from tests.conformance.queue_harness import LAPSED_S, OTHER_BOX, QueueHarness, acknowledge, drained, fetched, opened
+from tests.conformance.queue_harness import OTHER_BOX, QueueHarness, acknowledge, drained, fetched, opened
 
 NOTE = Note(
     attempts=1,
@@ -35,7 +35,7 @@ def test_an_acknowledged_message_is_gone(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
             await settled(queue, Verdict.ACK)
-            queue_harness.pass_time(LAPSED_S)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
             async with opened(queue_harness, OTHER_BOX) as other:
                 assert await other.fetch(0) is None
             assert (0, ()) == (await queue.depth(), await queue.dead())
@@ -52,15 +52,16 @@ def test_a_delayed_message_waits_its_time_and_carries_its_note(queue_harness: Qu
             submission = await queue.put(b"body", job_id="a")
             enqueued_at = queue_harness.now()
             first = await fetched(queue)
-            queue_harness.pass_time(5)
-            await queue.settle(first.token, verdict, after_s=40, note=NOTE, reason="failed")
-            queue_harness.pass_time(39)
+            await queue_harness.step()
+            await queue.settle(first.token, verdict, after_s=queue_harness.delay_s, note=NOTE, reason="failed")
+            await queue_harness.pass_time(queue_harness.delay_s - queue_harness.tick_s)
             async with opened(queue_harness, OTHER_BOX) as other:
                 assert await other.fetch(0) is None
-            queue_harness.pass_time(2)
+            await queue_harness.pass_time(2 * queue_harness.tick_s)
             async with opened(queue_harness, OTHER_BOX) as other:
                 second = await fetched(other)
-                assert (NOTE, submission, enqueued_at) == (second.note, second.submission, second.enqueued_at)
+                assert (NOTE, submission) == (second.note, second.submission)
+                assert queue_harness.about(enqueued_at) == second.enqueued_at
                 assert first.token != second.token
 
     asyncio.run(main())
@@ -71,22 +72,23 @@ def test_a_retry_that_is_due_ends_a_wait(queue_harness: QueueHarness) -> None:
 
     async def main() -> None:
         async with opened(queue_harness) as queue:
-            await settled(queue, Verdict.RETRY, after_s=30)
+            await settled(queue, Verdict.RETRY, after_s=queue_harness.delay_s)
             assert await queue.fetch(0) is None
             waiting = asyncio.create_task(queue.fetch(20))
-            queue_harness.pass_time(31)
+            await queue_harness.pass_time(queue_harness.delay_s + queue_harness.tick_s)
             delivery = await waiting
             assert delivery is not None
 
     asyncio.run(main())
 
 
+@pytest.mark.able("release in place")
 def test_a_released_message_is_at_its_old_place_at_once(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
             for number in range(3):
                 await queue.put(b"%d" % number, job_id=f"j{number}")
-                queue_harness.pass_time(1)
+                await queue_harness.step()
             first = await fetched(queue)
             await queue.settle(first.token, Verdict.RELEASE, after_s=0, note=Note(releases=1), reason="")
             again = await fetched(queue)
@@ -95,6 +97,7 @@ def test_a_released_message_is_at_its_old_place_at_once(queue_harness: QueueHarn
     asyncio.run(main())
 
 
+@pytest.mark.able("tell settled from lost")
 @pytest.mark.parametrize("verdict", list(Verdict))
 @pytest.mark.parametrize("restarted", [False, True])
 def test_settling_again_changes_nothing(queue_harness: QueueHarness, verdict: Verdict, *, restarted: bool) -> None:
@@ -102,28 +105,29 @@ def test_settling_again_changes_nothing(queue_harness: QueueHarness, verdict: Ve
 
     async def main() -> None:
         async with opened(queue_harness) as queue, opened(queue_harness) as second_life:
-            token = await settled(queue, verdict, after_s=30, reason="why")
+            token = await settled(queue, verdict, after_s=queue_harness.delay_s, reason="why")
             again = second_life if restarted else queue
             for _ in range(2):
-                await again.settle(token, verdict, after_s=30, note=NOTE, reason="why")
+                await again.settle(token, verdict, after_s=queue_harness.delay_s, note=NOTE, reason="why")
             with pytest.raises(LeaseLost):
                 await again.renew(token)
             expected_dead = 1 if verdict is Verdict.REJECT else 0
             expected_back = 1 if verdict in {Verdict.RETRY, Verdict.RELEASE} else 0
             assert expected_dead == len(await queue.dead())
-        queue_harness.pass_time(31)
+        await queue_harness.pass_time(queue_harness.delay_s + queue_harness.tick_s)
         async with opened(queue_harness, OTHER_BOX) as other:
             assert [NOTE] * expected_back == [delivery.note for delivery in await drained(other)]
 
     asyncio.run(main())
 
 
+@pytest.mark.able("tell settled from lost")
 @pytest.mark.parametrize("first", [Verdict.RETRY, Verdict.RELEASE, Verdict.REJECT])
 @pytest.mark.parametrize("second", list(Verdict))
 def test_settling_otherwise_is_a_lost_lease(queue_harness: QueueHarness, first: Verdict, second: Verdict) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
-            token = await settled(queue, first, after_s=30)
+            token = await settled(queue, first, after_s=queue_harness.delay_s)
             if first is not second:
                 with pytest.raises(LeaseLost):
                     await queue.settle(token, second, after_s=0, note=Note(), reason="")
@@ -133,6 +137,7 @@ def test_settling_otherwise_is_a_lost_lease(queue_harness: QueueHarness, first: 
     asyncio.run(main())
 
 
+@pytest.mark.able("tell settled from lost")
 def test_settling_otherwise_than_acknowledged_is_a_lost_lease(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
@@ -151,18 +156,20 @@ def test_settling_otherwise_than_acknowledged_is_a_lost_lease(queue_harness: Que
 def test_a_rejected_message_is_a_dead_letter_with_its_reason_and_history(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
+            settled_at = []
             for number in range(3):
                 await queue.put(b"%d" % number, job_id=f"j{number}")
                 delivery = await fetched(queue)
-                queue_harness.pass_time(1)
+                await queue_harness.step()
+                settled_at.append(queue_harness.now())
                 await queue.settle(delivery.token, Verdict.REJECT, after_s=0, note=NOTE, reason=f"bád {number}\n")
-            queue_harness.pass_time(LAPSED_S)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
             async with opened(queue_harness, OTHER_BOX) as other:
                 assert await other.fetch(0) is None
                 rows = await other.dead()
                 assert ["bád 0\n", "bád 1\n", "bád 2\n"] == [row.reason for row in rows], "oldest first"
                 assert [NOTE] * 3 == [row.note for row in rows]
-                assert [queue_harness.now() - LAPSED_S - ago for ago in (2, 1, 0)] == [row.at for row in rows]
+                assert settled_at == [queue_harness.about(row.at) for row in rows]
 
     asyncio.run(main())
 
@@ -174,12 +181,13 @@ def test_a_dead_letter_waits_again_as_a_new_submission(queue_harness: QueueHarne
         async with opened(queue_harness) as queue:
             await settled(queue, Verdict.REJECT, reason="why")
             (row,) = await queue.dead()
-            queue_harness.pass_time(100)
+            await queue_harness.step()
             assert await queue.retry_dead(row.submission)
             assert ((), 1) == (await queue.dead(), await queue.depth())
             assert not await queue.retry_dead(row.submission)
             again = await fetched(queue)
-            assert (b"body", Note(), queue_harness.now()) == (again.body, again.note, again.enqueued_at)
+            assert (b"body", Note()) == (again.body, again.note)
+            assert queue_harness.about(queue_harness.now()) == again.enqueued_at
             assert row.submission != again.submission
 
     asyncio.run(main())
@@ -201,14 +209,14 @@ def test_pruning_deletes_dead_letters_of_that_age_and_nothing_else(queue_harness
         async with opened(queue_harness) as queue:
             for reason in ("old", "older", "new"):
                 await settled(queue, Verdict.REJECT, reason=reason)
-                queue_harness.pass_time(10)
-            await settled(queue, Verdict.RETRY, after_s=1000)
+                await queue_harness.step()
+            await settled(queue, Verdict.RETRY, after_s=queue_harness.delay_s)
             await queue.put(b"waits", job_id="b")
-            assert 2 == await queue.prune(queue_harness.now() - 15)
+            assert 2 == await queue.prune(queue_harness.now() - 1.5 * queue_harness.step_s)
             assert ["new"] == [row.reason for row in await queue.dead()]
-            queue_harness.pass_time(1001)
+            await queue_harness.pass_time(queue_harness.delay_s + queue_harness.tick_s)
         async with opened(queue_harness) as queue:
-            assert [NOTE, Note()] == [delivery.note for delivery in await drained(queue)]
+            assert [NOTE, Note()] == [delivery.note for delivery in await drained(queue)], "the older one comes first"
 
     asyncio.run(main())
 
@@ -216,6 +224,7 @@ def test_pruning_deletes_dead_letters_of_that_age_and_nothing_else(queue_harness
 # Withdrawal
 
 
+@pytest.mark.able("withdraw")
 def test_a_waiting_message_is_withdrawn_by_its_jobs_id(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
@@ -229,6 +238,7 @@ def test_a_waiting_message_is_withdrawn_by_its_jobs_id(queue_harness: QueueHarne
     asyncio.run(main())
 
 
+@pytest.mark.able("withdraw")
 @pytest.mark.parametrize("job_id", ["../../etc/passwd", "a b", "ü", "x" * 300, "a~b", "-", ".hidden"])
 def test_an_id_of_any_kind_is_found(queue_harness: QueueHarness, job_id: str) -> None:
     async def main() -> None:
@@ -241,6 +251,7 @@ def test_an_id_of_any_kind_is_found(queue_harness: QueueHarness, job_id: str) ->
     asyncio.run(main())
 
 
+@pytest.mark.able("withdraw")
 def test_a_message_without_an_id_is_withdrawn_by_its_submission(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
@@ -265,20 +276,22 @@ def test_a_claimed_message_is_not_withdrawn(queue_harness: QueueHarness) -> None
     asyncio.run(main())
 
 
+@pytest.mark.able("withdraw")
 def test_a_delayed_message_is_withdrawn(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue:
-            await settled(queue, Verdict.RETRY, after_s=30)
+            await settled(queue, Verdict.RETRY, after_s=queue_harness.delay_s)
             (delivery,) = await queue.withdraw("a")
             assert NOTE == delivery.note
             await acknowledge(queue, delivery)
-            queue_harness.pass_time(31)
+            await queue_harness.pass_time(queue_harness.delay_s + queue_harness.tick_s)
         async with opened(queue_harness) as queue:
             assert await queue.fetch(0) is None
 
     asyncio.run(main())
 
 
+@pytest.mark.able("withdraw")
 def test_a_withdrawn_message_waits_again_unless_it_is_settled(queue_harness: QueueHarness) -> None:
     """Whoever withdrew it may be killed before its end is stored anywhere."""
 
@@ -287,7 +300,7 @@ def test_a_withdrawn_message_waits_again_unless_it_is_settled(queue_harness: Que
             await queue.put(b"x", job_id="a")
             (first,) = await queue.withdraw("a")
             assert await queue.fetch(0) is None
-            queue_harness.pass_time(queue.lease_s + 1)
+            await queue_harness.pass_time(queue_harness.lapsed_s)
         async with opened(queue_harness, OTHER_BOX) as queue:
             again = await fetched(queue)
             assert (first.body, first.submission) == (again.body, again.submission)

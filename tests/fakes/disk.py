@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
+from runner.credential import Credential
 from runner.errors import AlreadyStored, Refused
 from runner.job import Input, Key, Output
 from runner.ports import Blob, CollectedFile, LogLine, Position, SpoolSeal, Stat
@@ -224,6 +225,7 @@ class FakeResults:
         self.lines: dict[Key, dict[tuple[int, int], LogLine]] = defaultdict(dict)
         self.archives: dict[tuple[Key, int], str] = {}
         self.marks: set[str] = set()
+        self.signs: dict[str, BoxBeat] = {}
 
     async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         self.events[key].extend(event for event in events if event not in self.events[key])
@@ -256,6 +258,12 @@ class FakeResults:
         return frozenset(self.marks)
 
     async def beat(self, beat: BoxBeat) -> None:
+        self.signs[beat.box] = beat
+
+    async def beats(self) -> tuple[BoxBeat, ...]:
+        return tuple(self.signs.values())
+
+    async def change(self, credential: Credential) -> None:
         return None
 
     async def prune(self, before: float) -> int:

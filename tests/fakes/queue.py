@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from runner.credential import Credential
 from runner.errors import LeaseLost
 from runner.job import Note, Verdict
-from runner.ports import DeadLetterRow, Delivery
+from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
 
 @dataclass
@@ -30,6 +31,9 @@ class FakeQueue:
     """Settling is idempotent by claim; what became of each claim is kept for ever."""
 
     lease_s = 60.0
+    by_user = False
+    release_costs = False
+    warning = ""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         self.name, self.identity, self._now = name, f"fake:{name}", now
@@ -43,7 +47,7 @@ class FakeQueue:
         # How long a test makes closing take, and whether one is under way.
         self.closing_s, self.closing = 0.0, False
 
-    async def fetch(self, wait_s: float) -> Delivery | None:
+    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:
         ends = self._now() + wait_s
         while True:
             message = next((message for message in self.messages.values() if self._visible(message)), None)
@@ -90,8 +94,8 @@ class FakeQueue:
         else:
             message.visible_at = self._now() + after_s
 
-    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0) -> str:
-        submission = f"{self.name}-{len(self.messages)}"
+    async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0, submission: str = "") -> str:
+        submission = submission or f"{self.name}-{len(self.messages)}"
         self.messages[submission] = Message(submission, body, self._now(), self._now())
         return submission
 
@@ -104,6 +108,9 @@ class FakeQueue:
 
     async def depth(self) -> int:
         return sum(1 for message in self.messages.values() if self._visible(message))
+
+    async def peek(self, limit: int) -> tuple[QueuedMessage, ...] | None:
+        return None
 
     async def dead(self) -> tuple[DeadLetterRow, ...]:
         return ()
@@ -127,6 +134,9 @@ class FakeBroker:
 
     async def open(self, name: str) -> object:
         return self._open_queue()
+
+    async def change(self, credential: Credential) -> None:
+        return None
 
     async def close(self) -> None:
         return None

@@ -1,15 +1,15 @@
 """
 The table of groups: which tests belong together, what they need, how long they may take.
 
-In a whole run every test belongs to one group: `docker` and `gpu` take what carries their mark, the others take the
-rest by place, and `units` what no other place names. `quick` is for itself: all that carries no mark, wherever it
-stands, except the many seeded rounds of the whole ring.
+In a whole run every test belongs to one group: `docker`, `brokers` and `gpu` take what carries their mark, the others
+take the rest by place, and `units` what no other place names. `quick` is for itself: all that carries no mark, wherever
+it stands, except the many seeded rounds of the whole ring.
 """
 
 from dataclasses import dataclass
 
-UNMARKED = "not (integration or docker or gpu or slow)"
-PLAIN = "not docker and not gpu"
+UNMARKED = "not (integration or docker or broker or gpu or slow)"
+PLAIN = "not docker and not broker and not gpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,14 @@ GROUPS = (
         tests=("tests",),
         marks="docker and not gpu",
         services=("docker",),
+    ),
+    Group(
+        name="brokers",
+        shows="queues and results in real services",
+        tests=("tests",),
+        marks="broker and not gpu and not docker",
+        services=("redis",),
+        workers=4,
     ),
     Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN),
     Group(
