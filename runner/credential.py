@@ -20,7 +20,8 @@ class Rights(msgspec.Struct, frozen=True):
     What a queue's jobs may reach; nothing by default.
 
     ``paths`` are directories that ``folder://`` URLs may name; ``stores`` are URL prefixes; ``own`` marks the box's own
-    queue (local, owner only), ``sole_reader`` a queue that no other box reads.
+    queue (local, owner only), ``sole_reader`` a queue that no other box reads. ``cut_off`` says what becomes of jobs
+    whose claim cannot be renewed for a whole lease: they run on, or are stopped, since another box may begin them.
     """
 
     runtime: Literal["container", "process"] = "container"
@@ -36,6 +37,7 @@ class Rights(msgspec.Struct, frozen=True):
     results: str = ""
     timeout_s: float | None = None
     user_max_running: int | None = None
+    cut_off: Literal["run on", "stop"] = "run on"
     own: bool = False
     sole_reader: bool = False
 

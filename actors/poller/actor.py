@@ -174,7 +174,8 @@ class Poller(Stage[PollerMessage]):
 
     async def _open_once(self) -> OpenQueue:
         queue = await open_once(self._standing, self._backend, self.caller)
-        leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble)
+        stops = lambda: self.rights.cut_off == "stop"  # noqa: E731 - rights may change
+        leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble, ends_unrenewed=stops)
         return OpenQueue(queue, self._backend.results, leases, self.caller, self.trail, self.world.now)
 
     def _introduce(self) -> None:

@@ -30,25 +30,35 @@ class Held(msgspec.Struct, frozen=True):
 class Leases:
     """
     ``lost`` is called with a claim that another box may have, or that a newer delivery replaced; ``trouble`` with why a
-    renewal did not go through.
+    renewal did not go through. ``ends_unrenewed`` tells whether a claim that could not be renewed for a whole lease
+    counts as lost, though nobody said so: of a queue whose jobs must never run twice at once.
     """
 
     def __init__(
-        self, queue: Queue, caller: Caller, *, lost: Callable[[Key, Held], None], trouble: Callable[[str], None]
+        self,
+        queue: Queue,
+        caller: Caller,
+        *,
+        lost: Callable[[Key, Held], None],
+        trouble: Callable[[str], None],
+        ends_unrenewed: Callable[[], bool],
     ) -> None:
         """Begin without claims."""
         self._queue, self._caller, self._lost, self._trouble = queue, caller, lost, trouble
+        self._ends_unrenewed = ends_unrenewed
         self.held: dict[Key, Held] = {}
         # Jobs whose claim was lost and which are being ended for it: nothing brings such an attempt back.
         self._given_up: set[Key] = set()
         # Tokens that were claimed, or renewed for an answer, just now, and when, in loop seconds.
         self._fresh: dict[str, float] = {}
+        # When each token was claimed or renewed last, in loop seconds.
+        self._renewed_at: dict[str, float] = {}
 
     def hold(self, key: Key, held: Held, *, age_s: float) -> None:
         """Take in a claim that the broker gave so many seconds ago."""
         self.held[key] = held
         self._given_up.discard(key)
-        self._fresh[held.token] = asyncio.get_running_loop().time() - age_s
+        self._fresh[held.token] = self._renewed_at[held.token] = asyncio.get_running_loop().time() - age_s
 
     def take_back(self, key: Key, held: Held) -> bool:
         """Go on under a newer delivery of a claimed message; False where the attempt is being ended for its loss."""
@@ -70,7 +80,26 @@ class Leases:
         self._given_up.discard(key)
 
     async def renew_regularly(self) -> None:
-        """Renew every third of the lease, first a third from now."""
+        """Renew every third of the lease, first a third from now; end what could not be renewed, where that is said."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_every_third())
+            group.create_task(self._end_unrenewed())
+
+    async def _end_unrenewed(self) -> None:
+        """Look at each claim when its lease is over by the clock of this box, at least every third of a lease."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = {key: self._renewed_at.setdefault(held.token, clock()) for key, held in self.held.items()}
+            tokens = {held.token for held in self.held.values()}
+            self._renewed_at = {token: at for token, at in self._renewed_at.items() if token in tokens}
+            for key, at in began.items():
+                if at + self._queue.lease_s <= clock() and self._ends_unrenewed():
+                    self._lost(key, self.held[key])
+            ends = (at + self._queue.lease_s - clock() for at in began.values())
+            third = self._queue.lease_s / 3
+            await asyncio.sleep(min((left for left in ends if left > 0), default=third))
+
+    async def _renew_every_third(self) -> None:
         clock = asyncio.get_running_loop().time
         next_at = clock()
         while True:
@@ -89,6 +118,7 @@ class Leases:
         patience = Patience(try_s=min(third / 2, self._caller.patience.try_s), all_s=third)
         try:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}", patience)
+            self._renewed_at[held.token] = asyncio.get_running_loop().time()
         except LeaseLost:
             self._lost(key, held)
         except RunnerError as error:
@@ -109,7 +139,7 @@ class Leases:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}")
         except LeaseLost:
             return not self.give_up(key, held)
-        self._fresh[held.token] = asyncio.get_running_loop().time()
+        self._fresh[held.token] = self._renewed_at[held.token] = asyncio.get_running_loop().time()
         return True
 
     def _is_fresh(self, token: str) -> bool:
