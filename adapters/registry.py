@@ -197,6 +197,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
         yield World(
             box=box,
             now=time.time,
+            up_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
             random=random.random,
             journal=journal,
             credentials=DirectoryCredentials(config.certs_dir),

@@ -124,10 +124,15 @@ class StageRecord(msgspec.Struct, frozen=True):
 
 
 class StartRecord(msgspec.Struct, frozen=True):
-    """Journal: the container of this name is about to be created."""
+    """
+    Journal: the container of this name is about to be created.
+
+    ``up_s`` are seconds since the machine booted, its sleep included: a clock that nobody sets.
+    """
 
     container: str
     at: float
+    up_s: float | None = None
 
 
 class StopRecord(msgspec.Struct, frozen=True):

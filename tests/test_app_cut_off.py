@@ -71,4 +71,3 @@ def test_a_short_outage_stops_nothing() -> None:
         assert [Verdict.ACK] == list(world.queues["shared"].settled.values())
 
     run_virtual(main())
-

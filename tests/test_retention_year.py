@@ -54,7 +54,7 @@ class Year:
     def __init__(self, root: Path) -> None:
         self.root, self.queue = root, root / "queue"
         self.results = FolderResults(str(self.queue / "results"), box_id=BOX.id)
-        self.containers = FakeContainers(BOX, 0, self.now)
+        self.containers = FakeContainers(BOX, 0, self.now, lambda: 0.0)
         self.began = time.time() - 3650 * DAY_S
         self.loop = asyncio.get_running_loop()
 
@@ -84,6 +84,7 @@ class Year:
             yield World(
                 box=BOX,
                 now=self.now,
+                up_s=self.now,
                 random=random.Random(1).random,
                 journal=journal,
                 credentials=cast("Credentials", FakeCredentials(lambda: (own,))),

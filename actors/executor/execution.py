@@ -48,11 +48,11 @@ class Execution:
             Unavailable: the runtime did not do it within its patience.
             StoppedEarly: it was to be stopped before it began; what a failed try may have begun is to be removed.
         """
-        attempt, claim, now = self._attempt, self._attempt.claim, self._world.now()
+        attempt, claim, now, up_s = self._attempt, self._attempt.claim, self._world.now(), self._world.up_s()
         entry = await self._trail.entry(claim.key)
         before = entry.starting if entry is not None else None
         if before is None:
-            await self._trail.record(claim.key, StartRecord(attempt.name, now))
+            await self._trail.record(claim.key, StartRecord(attempt.name, now, up_s))
         spec = attempt.spec(now if before is None else before.at, shm)
         # What an earlier life began may run, and is found first, so that it is stopped with its grace.
         begin = self._begin if before is None else self._runtime.start
@@ -61,6 +61,7 @@ class Execution:
             box = self._world.box
             await self._trail.tell_state(claim, "running", f"on {box.hostname or box.id}")
         attempt.isolation, attempt.started_at = running.isolation, running.started_at
+        attempt.began_up_s = self._world.up_s() if before is None else before.up_s
         return running
 
     async def _begin(self, spec: ContainerSpec) -> Running:
@@ -131,7 +132,7 @@ class Execution:
     def _limits(self) -> Limits:
         workspace = self._attempt.staged.workspace
         used_bytes = lambda: self._world.workspaces.used_bytes(workspace)  # noqa: E731 - one call, named
-        return Limits(self._attempt, self._caller, now=self._world.now, used_bytes=used_bytes)
+        return Limits(self._attempt, self._caller, self._world, used_bytes=used_bytes)
 
     async def _remove(self) -> None:
         """Remove what the runtime keeps; how the job ended stands already, and must not be lost over this."""

@@ -9,6 +9,7 @@ from actors.executor.attempt import Attempt
 from runner.calls import Caller
 from runner.errors import RunnerError
 from runner.job import EndReason
+from runner.ports import World
 from runner.units import format_duration, format_size
 
 DISK_EVERY_S = 5.0
@@ -21,12 +22,12 @@ class Limits:
         self,
         attempt: Attempt,
         caller: Caller,
+        world: World,
         *,
-        now: Callable[[], float],
         used_bytes: Callable[[], Awaitable[int]],
     ) -> None:
         """Keep what to measure with."""
-        self._attempt, self._caller, self._now, self._used_bytes = attempt, caller, now, used_bytes
+        self._attempt, self._caller, self._world, self._used_bytes = attempt, caller, world, used_bytes
 
     async def watch(self) -> None:
         """Watch all of them until cancelled."""
@@ -40,9 +41,15 @@ class Limits:
     async def _time(self) -> None:
         """Count from the start of the process, also over restarts of the runner."""
         limit = self._attempt.limit_s
-        ran = self._now() - (self._attempt.started_at or self._now())
-        await asyncio.sleep(max(0.0, limit - ran))
+        await asyncio.sleep(max(0.0, limit - self._ran_s()))
         self._attempt.end(EndReason.TIMEOUT, f"ran longer than its limit of {format_duration(limit)}")
+
+    def _ran_s(self) -> float:
+        """Return how long it ran already; the wall clock is asked only where nothing else can tell."""
+        began_up_s, now, up_s = self._attempt.began_up_s, self._world.now(), self._world.up_s()
+        if began_up_s is not None and began_up_s <= up_s:
+            return up_s - began_up_s
+        return now - (self._attempt.started_at or now)
 
     async def _silence(self, limit: float) -> None:
         clock = asyncio.get_running_loop().time

@@ -25,6 +25,9 @@ class World:
 
     box: Box
     now: Callable[[], float]
+    """Wall time in epoch seconds; it may be set at any moment, in either direction."""
+    up_s: Callable[[], float]
+    """Seconds since the machine booted, its sleep included; never set, and one clock for all lives of the runner."""
     random: Callable[[], float]
     journal: Journal
     credentials: Credentials

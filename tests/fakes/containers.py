@@ -22,6 +22,7 @@ class Container:
     ends_at: float
     code: int
     stopped: bool = False
+    told_started_at: float = 0.0
 
 
 class FakeContainers:
@@ -32,8 +33,9 @@ class FakeContainers:
     The ledger: how often each name was started, and that what runs at once fits the box.
     """
 
-    def __init__(self, box: Box, gpus: int, now: Callable[[], float]) -> None:
-        self.box, self.gpus, self._now = box, gpus, now
+    def __init__(self, box: Box, gpus: int, now: Callable[[], float], off_s: Callable[[], float]) -> None:
+        """``now`` is true; what is told of times is off by ``off_s``, as the box's clock is."""
+        self.box, self.gpus, self._now, self._off_s = box, gpus, now, off_s
         self.containers: dict[str, Container] = {}
         self.starts: Counter[str] = Counter()
         self.most_at_once = 0
@@ -44,7 +46,10 @@ class FakeContainers:
         if spec.name not in self.containers:
             self.starts[spec.name] += 1
             _, seconds, code, _ = spec.command
-            self.containers[spec.name] = Container(spec, self._now(), self._now() + float(seconds), int(code))
+            began = self._now()
+            self.containers[spec.name] = Container(
+                spec, began, began + float(seconds), int(code), told_started_at=began + self._off_s()
+            )
             self._check_capacity()
         return self._running(spec.name)
 
@@ -57,7 +62,7 @@ class FakeContainers:
         assert sum(place.memory for place in places) <= self.box.memory, "more memory granted than there is"
 
     def _running(self, name: str) -> Running:
-        return Running(name, self.containers[name].started_at, Isolation(runtime="fake"))
+        return Running(name, self.containers[name].told_started_at, Isolation(runtime="fake"))
 
     async def adopt(self, name: str) -> Running | None:
         return self._running(name) if name in self.containers else None
@@ -84,11 +89,11 @@ class FakeContainers:
 
     async def wait(self, name: str) -> Exit:
         if name not in self.containers:
-            return Exit(None, self._now(), message="it was removed")
+            return Exit(None, self._now() + self._off_s(), message="it was removed")
         one = self.containers[name]
         while one.ends_at > self._now():
             await asyncio.sleep(min(1.0, one.ends_at - self._now()))
-        return Exit(one.code, one.ends_at - self.coarse_s, coarse_s=self.coarse_s)
+        return Exit(one.code, one.ends_at + self._off_s() - self.coarse_s, coarse_s=self.coarse_s)
 
     async def stop(self, name: str, grace_s: float) -> None:
         one = self.containers.get(name)

@@ -59,10 +59,12 @@ class FakeWorld:
     """What stands when the runner is killed. ``open`` gives the view of it that one life of the runner has."""
 
     def __init__(self) -> None:
-        self.queues = {name: FakeQueue(name, self.now) for name in ("own", "shared")}
+        # How far this box's wall clock is off; the queues have a clock of their own.
+        self.clock_off_s = 0.0
+        self.queues = {name: FakeQueue(name, self.true_now) for name in ("own", "shared")}
         self.journal, self.spool, self.results = FakeJournal(), FakeSpool(), FakeResults()
         self.workspaces, self.blobs, self.store = FakeWorkspaces(), FakeBlobs(), FakeStore()
-        self.containers = FakeContainers(BOX, GPUS, self.now)
+        self.containers = FakeContainers(BOX, GPUS, self.true_now, lambda: self.clock_off_s)
         self.probe = FakeProbe(GPUS)
         self.shown = list(_two_files())
         # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
@@ -72,8 +74,11 @@ class FakeWorld:
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
 
-    def now(self) -> float:
+    def true_now(self) -> float:
         return EPOCH + asyncio.get_running_loop().time()
+
+    def now(self) -> float:
+        return self.true_now() + self.clock_off_s
 
     def files(self) -> tuple[CredentialFile, ...]:
         return tuple(self.shown)
@@ -103,6 +108,7 @@ class FakeWorld:
         return World(
             box=BOX,
             now=self.now,
+            up_s=asyncio.get_running_loop().time,
             random=life.seeded.random,
             journal=flaky("journal", self.journal),
             credentials=flaky("credentials", FakeCredentials(self.files)),
