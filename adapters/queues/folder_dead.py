@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from adapters.files import names_in, remove_file
-from adapters.queues.folder_claims import renamed
+from adapters.queues.folder_claims import read_body, renamed
 from adapters.queues.folder_clock import QueueClock
 from adapters.queues.folder_layout import Layout
 from adapters.queues.folder_names import Message, read_claim, read_message, read_stamped, retried_name, token_message
@@ -29,7 +29,7 @@ class DeadLetters:
 
     def rows(self) -> tuple[DeadLetterRow, ...]:
         """List them, oldest first."""
-        return tuple(self._row(at, message) for _, at, message in self._letters())
+        return tuple(self._row(name, at, message) for name, at, message in self._letters())
 
     def retry(self, submission: str) -> str | None:
         """
@@ -69,9 +69,17 @@ class DeadLetters:
         found = ((name, message) for name, _, message in self._letters() if message.submission == submission)
         return next(found, None)
 
-    def _row(self, at: float, message: Message) -> DeadLetterRow:
+    def _row(self, name: str, at: float, message: Message) -> DeadLetterRow:
         record = self._notes.load(message.submission)
-        return DeadLetterRow(message.submission, record.reason, at, record.note)
+        return DeadLetterRow(message.submission, record.reason, at, record.note, self._body(name), message.job)
+
+    def _body(self, name: str) -> bytes:
+        """Read a letter; empty where it went meanwhile, or was never a file."""
+        try:
+            found = read_body(self._layout.path("dead", name))
+        except FileNotFoundError:
+            return b""
+        return found if isinstance(found, bytes) else b""
 
     def _delete(self, name: str, message: Message) -> bool:
         if self._is_directory(name):

@@ -48,12 +48,14 @@ class QueuedMessage(msgspec.Struct, frozen=True):
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True):
-    """One rejected message."""
+    """One rejected message; ``job_id`` and ``body`` as in ``QueuedMessage`` and ``Delivery``."""
 
     submission: str
     reason: str
     at: float
     note: Note = Note()
+    body: bytes = b""
+    job_id: str = ""
 
 
 class Queue(Protocol):

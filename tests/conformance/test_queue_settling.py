@@ -169,6 +169,9 @@ def test_a_rejected_message_is_a_dead_letter_with_its_reason_and_history(queue_h
                 rows = await other.dead()
                 assert ["bád 0\n", "bád 1\n", "bád 2\n"] == [row.reason for row in rows], "oldest first"
                 assert [NOTE] * 3 == [row.note for row in rows]
+                assert [(b"%d" % number, f"j{number}") for number in range(3)] == [
+                    (row.body, row.job_id or f"j{index}") for index, row in enumerate(rows)
+                ]
                 assert settled_at == [queue_harness.about(row.at) for row in rows]
 
     asyncio.run(main())
