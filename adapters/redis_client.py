@@ -13,14 +13,11 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from runner.errors import ConfigurationError, OutOfSpace, Refused, RunnerError, Unavailable
 from runner.secret import Secret
-
-if TYPE_CHECKING:
-    from redis.asyncio import ConnectionPool, Redis
 
 CALL_S = 10.0
 CONNECT_S = 5.0
@@ -138,7 +135,7 @@ class RedisClient:
             return await redis.execute_command(*command)
 
     @asynccontextmanager
-    async def calling(self, doing: str, *, limit_s: float = CALL_S) -> AsyncIterator[Redis]:
+    async def calling(self, doing: str, *, limit_s: float = CALL_S) -> AsyncIterator[Any]:
         """Give the SDK's client for calls that end within ``limit_s`` all together; raises what ``call`` does."""
         async with self._bounded(doing, self._calls, limit_s) as redis:
             yield redis
@@ -160,7 +157,7 @@ class RedisClient:
             await _closed(redis.connection_pool, in_use=True)
 
     @asynccontextmanager
-    async def _bounded(self, doing: str, redis: Redis, limit_s: float) -> AsyncIterator[Redis]:
+    async def _bounded(self, doing: str, redis: Any, limit_s: float) -> AsyncIterator[Any]:
         from redis.exceptions import RedisError
 
         try:
@@ -169,7 +166,7 @@ class RedisClient:
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             raise self._explained(doing, error) from (None if self._tells_secret(error) else error)
 
-    def _open(self) -> tuple[Redis, Redis]:
+    def _open(self) -> tuple[Any, Any]:
         from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 
         settings = self._settings()
@@ -230,7 +227,7 @@ def explain(error: Exception, what: str, said: str) -> RunnerError:
             return Unavailable(f"{what}: {said}: check that it runs and can be reached")
 
 
-async def _closed(pool: ConnectionPool, *, in_use: bool) -> None:
+async def _closed(pool: Any, *, in_use: bool) -> None:
     """Close a pool's connections; what does not close in time is left to the system."""
     try:
         async with asyncio.timeout(CLOSE_S):
