@@ -20,7 +20,8 @@ class Delivery(msgspec.Struct, frozen=True):
     One claimed message.
 
     ``token`` names the claim, ``submission`` the message itself, equal at every delivery. ``body`` is cut at 1 MiB + 1
-    byte; ``enqueued_at`` is the first submission, in epoch seconds, over all retries.
+    byte; ``enqueued_at`` is the first submission, in epoch seconds, over all retries. ``anonymous``: it was put without
+    a user, so it took the turn of user "".
     """
 
     token: str
@@ -28,6 +29,7 @@ class Delivery(msgspec.Struct, frozen=True):
     submission: str
     enqueued_at: float
     note: Note = Note()
+    anonymous: bool = False
 
 
 class QueuedMessage(msgspec.Struct, frozen=True):
@@ -79,8 +81,12 @@ class Queue(Protocol):
         Claim one message; wait up to ``wait_s`` for one. None: there was none.
 
         Highest priority first, then of the user who was ``served`` least (0 where nothing is said), then oldest; a
-        service that orders less does as well as it can. Messages whose claim lapsed, and retries that are due, count;
-        but a lapsed claim of this process's own only a lease later, since after a sleep its renewal may be on its way.
+        service that orders less does as well as it can. Where ``by_user``, a user whose ``served`` is infinite is
+        passed over, whatever the priority: their messages stay where they are, and the call waits on while there are
+        no others.
+
+        Messages whose claim lapsed, and retries that are due, count; but a lapsed claim of this process's own only a
+        lease later, since after a sleep its renewal may be on its way.
         A message that arrives while the call is cancelled is released, or its claim lapses.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -45,6 +46,53 @@ def test_users_served_alike_come_in_the_order_of_their_oldest_message(queue_harn
                 await queue.put(b"%d" % number, job_id=f"j{number}", user=user)
                 await queue_harness.step()
             assert [b"0", b"1", b"2"] == [(await fetched(queue)).body for _ in range(3)]
+
+    asyncio.run(main())
+
+
+def test_a_user_at_their_limit_is_passed_over(queue_harness: QueueHarness) -> None:
+    """Else the poller would claim the same capped user's messages for ever, and give each back."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for name, user, priority in (("a", "ada", 5), ("A", "ada", 0), ("b", "bob", 0)):
+                await queue.put(name.encode(), job_id=name, user=user, priority=priority)
+                await queue_harness.step()
+            other = await queue.fetch(0, {"ada": math.inf, "bob": 7.0})
+            assert other is not None
+            assert b"b" == other.body
+            assert await queue.fetch(0, {"ada": math.inf}) is None
+            assert 2 == await queue.depth()
+            assert [b"a", b"A"] == [(await fetched(queue)).body for _ in range(2)]
+
+    asyncio.run(main())
+
+
+def test_what_lapses_or_is_due_is_passed_over_as_well(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a", user="ada")
+            retried = await fetched(queue)
+            await queue.settle(retried.token, Verdict.RETRY, after_s=0, note=Note(attempts=1), reason="")
+            assert await queue.fetch(0, {"ada": math.inf}) is None
+            assert b"a" == (await fetched(queue)).body
+        await queue_harness.pass_time(queue_harness.lapsed_s)
+        async with opened(queue_harness, OTHER_BOX) as other:
+            assert await other.fetch(0, {"ada": math.inf}) is None
+            assert b"a" == (await fetched(other)).body
+
+    asyncio.run(main())
+
+
+def test_who_named_no_user_is_told_apart(queue_harness: QueueHarness) -> None:
+    """The share goes by the turn that a message took, whatever user its body names."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a", user="ada")
+            await queue_harness.step()
+            await queue.put(b"b", job_id="b")
+            assert [False, True] == [(await fetched(queue)).anonymous for _ in range(2)]
 
     asyncio.run(main())
 
