@@ -3,6 +3,7 @@
 PYTHON ?=
 VENV   ?= .venv
 ARGS   ?=
+ROUNDS ?= 200
 PYTHONS ?= python3.12 python3.13
 BIN    := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -10,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 export PYTHON VENV
 export UV_PYTHON_DOWNLOADS := never
-.PHONY: help demo venv venv-dev test test-quick test-pythons lint format bench lock clean
+.PHONY: help demo venv venv-dev test test-quick test-pythons chaos lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +38,9 @@ test-pythons: ## the unit tests under each newer Python that runs here (PYTHONS=
 	        $(MAKE) --no-print-directory test-quick PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; \
 	    else echo "$$python does not run here: not tested"; fi; \
 	done
+
+chaos: venv-dev ## kill runners at every stage, ROUNDS=200 times over each kind of queue, and account for every job
+	@$(BIN)/python -m tests.services redis rabbitmq localstack -- $(BIN)/python -m tests.chaos --rounds $(ROUNDS)
 
 lint: venv-dev ## ruff, mypy, pyright and the import contracts
 	@$(BIN)/python -m tests.suite --groups lint --no-services

@@ -19,7 +19,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     A job that this box has claimed: decoded, numbered, with the rights of its queue.
 
     ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime``
-    is ``container`` or ``process``. Where a message could not be decoded, ``job`` holds only the id.
+    is ``container`` or ``process``. Where the message cannot run, ``problem`` says why, and ``job`` may hold the id alone.
     """
 
     key: Key
@@ -33,6 +33,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     claimed_at: float = 0.0
     rights: Rights = Rights()
     runtime: str = "process"
+    problem: str = ""
 
     @property
     def id(self) -> str:

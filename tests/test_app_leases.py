@@ -262,3 +262,21 @@ def test_nothing_that_hangs_keeps_a_claim_from_being_renewed(call: str) -> None:
         assert (queue.claims, queue.lost) == (1, set())
 
     run_virtual(main())
+
+
+def test_a_message_that_cannot_run_is_rejected_also_after_a_kill_right_behind_its_claim() -> None:
+    """The journal says that it was claimed, and must say why it is not to be run: else its next life runs nothing."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        await put(world, "shared", id="job", resources="many")
+        world.troubles["results.get"] = hangs
+        async with alive(world, killed=True):
+            await until(lambda: world.journal.entries)
+        world.troubles.clear()
+        async with alive(world):
+            message = world.queues["shared"].messages["shared-0"]
+            await until(lambda: message.gone, limit_s=120)
+        assert (message.gone, world.containers.starts) == (Verdict.REJECT, {})
+
+    run_virtual(main())

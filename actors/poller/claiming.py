@@ -46,18 +46,18 @@ class Claiming:
 
     async def take(self, delivery: Delivery, intake: Intake, *, ahead: bool) -> Offered | Ended | None:
         """Journal a delivery; return what becomes of it, None where it goes nowhere from here."""
-        claim, problem = intake.claim(delivery, self._opened.now())
+        claim = intake.claim(delivery, self._opened.now())
         async with self._settling.alone_with(claim.key):
             entry = await self._opened.trail.entry(claim.key)
             known = await self._knows(entry, claim, delivery) or await self._puts_off(entry, claim, delivery)
             if known or not await self._claim(delivery, claim):
                 return None
         await self._opened.trail.tell_state(claim, "waiting", f"claimed from {claim.queue_name}")
-        return await self._sent_on(claim, problem, ahead=ahead)
+        return await self._sent_on(claim, ahead=ahead)
 
     async def take_to_end(self, delivery: Delivery, intake: Intake) -> Ended | None:
         """Journal a delivery that was withdrawn, also one that is not wanted now; return its end."""
-        claim, _ = intake.claim(delivery, self._opened.now())
+        claim = intake.claim(delivery, self._opened.now())
         async with self._settling.alone_with(claim.key):
             entry = await self._opened.trail.entry(claim.key)
             if await self._knows(entry, claim, delivery) or not await self._claim(delivery, claim):
@@ -128,10 +128,10 @@ class Claiming:
         self._settle_soon(claim.key)
         return True
 
-    async def _sent_on(self, claim: ClaimedJob, problem: str, *, ahead: bool) -> Offered | Ended:
+    async def _sent_on(self, claim: ClaimedJob, *, ahead: bool) -> Offered | Ended:
         """Offer a job, or end it here; only an offer uses up the credit."""
-        if problem:
-            return Ended(claim, EndReason.REJECTED, problem)
+        if claim.problem:
+            return Ended(claim, EndReason.REJECTED, claim.problem)
         if is_expired(claim, self._opened.now()):
             text = f"older than its limit of {format_duration(claim.job.expires or 0.0)} when it was claimed"
             return Ended(claim, EndReason.EXPIRED, text)

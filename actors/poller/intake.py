@@ -23,11 +23,11 @@ class Intake:
     queue_name: str
     default_image: str
 
-    def claim(self, delivery: Delivery, now: float) -> tuple[ClaimedJob, str]:
-        """Return the job and, where it cannot run, the problem; then the job may hold the id alone."""
+    def claim(self, delivery: Delivery, now: float) -> ClaimedJob:
+        """Return the job."""
         decoded = self._with_runtime(self.dialect.decode(delivery.body))
         job = decoded.job if decoded.job.id else msgspec.structs.replace(decoded.job, id=delivery.submission)
-        claim = ClaimedJob(
+        return ClaimedJob(
             key=make_key(self.queue, job.id, delivery.submission),
             job=job,
             queue=self.queue,
@@ -39,8 +39,8 @@ class Intake:
             claimed_at=now,
             rights=self.rights,
             runtime=self._runtime(job),
+            problem=decoded.problem,
         )
-        return claim, decoded.problem
 
     def _runtime(self, job: Job) -> str:
         return "process" if self.rights.runtime == "process" and not job.image else "container"

@@ -1,0 +1,88 @@
+"""
+Play rounds over every service that is here: ``python -m tests.chaos --rounds 200``, beside ``tests.services``.
+
+Prints one JSON line a service: rounds, and how many jobs were lost, started twice, settled twice, or ended wrongly.
+The exit code is 1 where any was. A round that went wrong is told with its seed, and played again with ``--seed``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import msgspec
+
+from tests.chaos.rounds import LEASE_S, Account, play
+from tests.shared_queue import SharedQueue, service
+
+SERVICES = ("folder", "redis", "rabbitmq", "sqs")
+
+
+def main() -> int:
+    """Play, account, print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description="Kill runners, and account for the jobs."
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds for each service")
+    parser.add_argument("--services", nargs="+", choices=SERVICES, default=SERVICES)
+    parser.add_argument("--at-once", type=int, default=4, help="rounds that are played at the same time")
+    parser.add_argument("--seed", type=int, default=0, help="of the first round")
+    options = parser.parse_args()
+    clean = True
+    for name in options.services:
+        try:
+            lines = service(name)
+        except KeyError as missing:
+            print(f"{name}: {missing.args[0]} is not set", file=sys.stderr)
+            clean = False
+            continue
+        began = time.monotonic()
+        accounts = rounds(lines, range(options.seed, options.seed + options.rounds), at_once=options.at_once)
+        print(line_of(name, accounts, time.monotonic() - began), flush=True)
+        clean = clean and all(account.clean for account in accounts)
+    return 0 if clean else 1
+
+
+def rounds(lines: str, seeds: range, *, at_once: int) -> list[Account]:
+    """Play one round a seed, so many at once; say of each that went wrong what did."""
+    accounts = []
+    with tempfile.TemporaryDirectory(prefix="rt-chaos-", dir="/tmp") as directory, ThreadPoolExecutor(at_once) as pool:
+        Path(directory).chmod(0o755)
+        played = [pool.submit(_play, lines, Path(directory) / str(seed), seed) for seed in seeds]
+        for number, done in enumerate(as_completed(played), 1):
+            account = done.result()
+            accounts.append(account)
+            if not account.clean:
+                print(msgspec.json.encode(account).decode(), file=sys.stderr)
+            if sys.stderr.isatty() or number == len(played):
+                print(f"\r{number} of {len(played)} rounds", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return accounts
+
+
+def _play(lines: str, directory: Path, seed: int) -> Account:
+    directory.mkdir()
+    return play(SharedQueue(directory, lines, lease_s=LEASE_S), seed)
+
+
+def line_of(name: str, accounts: list[Account], seconds: float) -> str:
+    """Return the JSON line of one service."""
+    figures = {
+        "service": name,
+        "rounds": len(accounts),
+        "kills": sum(len(account.kills) for account in accounts),
+        "lost": sum(len(account.lost) for account in accounts),
+        "doubled": sum(len(account.doubled) for account in accounts),
+        "double_settled": sum(len(account.double_settled) for account in accounts),
+        "wrong": sum(len(account.wrong) for account in accounts),
+        "seconds": round(seconds, 1),
+    }
+    return msgspec.json.encode(figures).decode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

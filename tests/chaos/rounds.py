@@ -1,0 +1,166 @@
+"""
+One round: a few jobs of every kind, a runner that is killed in the middle of them a few times, and then one that lives.
+
+The instant of a kill is when the journal first holds a record of some stage for some job, or a random one. Every life
+begins within the lease of the last one, so each attempt must be started exactly once.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from runner.ports import Queue, QueuedMessage, Results
+from runner.receipt import Receipt
+from tests.at_work import AtWork, end_orphans, until
+from tests.shared_queue import SharedQueue
+
+STAGES = ("claimed", "placed", "granted", "staged", "starting", "exited", "uploaded", "stored", "settled")
+LEASE_S = 20.0
+LIFE_MOST_S = 4.0
+END_MOST_S = 120.0
+LOOK_S = 0.001
+MARK = 'touch "$(mktemp "{marks}/$RUNNER_JOB_ID.$RUNNER_ATTEMPT.XXXXXX")"; '
+
+
+class Expected(NamedTuple):
+    """How a job must end: why, after how many attempts, as how many dead letters."""
+
+    reason: str
+    attempts: int = 1
+    dead: int = 0
+
+
+EXPECTED = {
+    "quick": Expected("succeeded"),
+    "lasts": Expected("succeeded"),
+    "stores": Expected("succeeded"),
+    "fails": Expected("failed", attempts=2),
+    "broken": Expected("rejected", dead=1),
+}
+
+
+class Account(msgspec.Struct, frozen=True):
+    """What went wrong in one round, by job; all empty where nothing did. ``kills`` says when it was killed."""
+
+    seed: int
+    kills: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
+    double_settled: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing went wrong."""
+        return not (self.lost or self.doubled or self.double_settled or self.wrong)
+
+
+def play(shared: SharedQueue, seed: int) -> Account:
+    """Play one round on a queue that nobody else uses."""
+    seeded, kills = random.Random(seed), list[str]()
+    try:
+        _submit(shared)
+        for _ in range(seeded.randint(1, 3)):
+            kills.append(_life(shared, seeded))
+        with shared.box("box") as last:
+            names = set(EXPECTED)
+            until(lambda: names <= {receipt.id for receipt in shared.ended()}, f"seed {seed}: all end", END_MOST_S)
+            until(lambda: _in_flight(shared.directory / "box") == 0, f"seed {seed}: all are settled", END_MOST_S)
+            last.stop()
+    except AssertionError as error:
+        ended = {receipt.id for receipt in shared.ended()}
+        lost = tuple(sorted(set(EXPECTED) - ended))
+        return Account(seed, tuple(kills), lost=lost, wrong=(str(error),))
+    finally:
+        end_orphans(shared.directory)
+    return _account(shared, seed, tuple(kills))
+
+
+def _submit(shared: SharedQueue) -> None:
+    mark = MARK.format(marks=shared.marks)
+    shared.submit({"quick": ["sh", "-c", mark + "true"], "lasts": ["sh", "-c", mark + "sleep 1"]})
+    outputs = [{"path": "made", "url": f"folder://{shared.marks}/out/"}]
+    shared.submit({"stores": ["sh", "-c", mark + "echo kept > made"]}, outputs=outputs)
+    shared.submit({"fails": ["sh", "-c", mark + "exit 3"]}, retries=1)
+    shared.submit({"broken": ["true"]}, retries="many")
+
+
+def _life(shared: SharedQueue, seeded: random.Random) -> str:
+    """Let a runner live until its kill, and say when that was."""
+    stage = seeded.choice((*STAGES, "at random"))
+    count, pause_s = seeded.randint(1, len(EXPECTED)), seeded.uniform(0.0, 2.0)
+    with shared.box("box") as it:
+        if stage == "at random":
+            threading.Event().wait(pause_s)
+        else:
+            _await_stage(it, shared.directory / "box", stage, count)
+        it.end()
+    threading.Event().wait(seeded.uniform(0.0, 0.3))
+    return stage if stage == "at random" else f"{stage} {count}"
+
+
+def _await_stage(it: AtWork, state: Path, stage: str, count: int) -> None:
+    """Return as soon as the journal holds so many records of a stage, or none more will come."""
+    ends = time.monotonic() + LIFE_MOST_S
+    with closing(_journal(state)) as journal:
+        sql = f"SELECT count({stage}) FROM entry"  # noqa: S608 - a name from the table above
+        while time.monotonic() < ends and it.process.poll() is None:
+            if journal.execute(sql).fetchone()[0] >= count:
+                return
+            threading.Event().wait(LOOK_S)
+
+
+def _journal(state: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{state / 'journal.db'}?mode=ro", uri=True, timeout=5.0)
+
+
+def _in_flight(state: Path) -> int:
+    with closing(_journal(state)) as journal:
+        return int(journal.execute("SELECT count(*) FROM entry WHERE in_flight").fetchone()[0])
+
+
+def _account(shared: SharedQueue, seed: int, kills: tuple[str, ...]) -> Account:
+    dead, left = _in_queue(shared)
+    ended = {receipt.id: receipt for receipt in shared.ended()}
+    starts = Counter(path.name.rpartition(".")[0] for path in shared.marks.glob("*.*.*"))
+    settled_twice = [f"{name}: {dead[name]} dead letters" for name, how in EXPECTED.items() if dead[name] != how.dead]
+    return Account(
+        seed,
+        kills,
+        lost=tuple(sorted(set(EXPECTED) - set(ended))),
+        doubled=tuple(f"{name}: {count} starts" for name, count in starts.items() if count != 1),
+        double_settled=(*settled_twice, *(f"{left} messages left over",) * bool(left)),
+        wrong=tuple(_wrong(shared, ended, starts)),
+    )
+
+
+def _wrong(shared: SharedQueue, ended: dict[str, Receipt], starts: Counter[str]) -> Iterator[str]:
+    for name, receipt in ended.items():
+        expected = EXPECTED[name]
+        if (receipt.end_reason, receipt.attempt) != (expected.reason, expected.attempts):
+            yield f"{name}: {receipt.end_reason} in attempt {receipt.attempt}"
+        attempts = range(1, expected.attempts + 1) if expected.reason != "rejected" else ()
+        yield from (f"{name}: attempt {it} never started" for it in attempts if not starts[f"{name}.{it}"])
+    if (shared.marks / "out" / "stores" / "made").read_text() != "kept\n":
+        yield "stores: its output is another"
+
+
+def _in_queue(shared: SharedQueue) -> tuple[Counter[str], int]:
+    """Return the dead letters by job, and how many messages are in the queue still."""
+
+    async def look(queue: Queue, _: Results) -> tuple[Counter[str], int]:
+        dead = Counter(str(msgspec.json.decode(row.body)["id"]) for row in await queue.dead())
+        shown: tuple[QueuedMessage, ...] | None = await queue.peek(100)
+        return dead, await queue.depth() if shown is None else len(shown)
+
+    return shared.ask(look)
