@@ -8,11 +8,17 @@ settled. So only whoever ends a poller for good closes it, and not before the la
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from runner.calls import Caller
 from runner.credential import Credential
+from runner.errors import RunnerError
 from runner.ports import Results, Sink, World
+from runner.receipt import BoxBeat
+
+logger = logging.getLogger(__name__)
 
 
 class Backend:
@@ -39,6 +45,16 @@ class Backend:
             self.results = self._world.open_results(credential, queue)
         if not self.sinks:
             self.sinks = self._world.open_sinks(self.results)
+
+    async def beat(self, caller: Caller, beat: BoxBeat) -> None:
+        """Give a sign of life, where there is a backend; one that does not take it now gets the next one."""
+        results = self.results
+        if results is None:
+            return
+        try:
+            await caller.once(lambda: results.beat(beat), "sign of life")
+        except RunnerError as error:
+            logger.debug("no sign of life was given", extra={"action": "beat", "reason": str(error)})
 
     @property
     def is_used(self) -> bool:

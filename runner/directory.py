@@ -7,7 +7,7 @@ and logs look up. A queue that is not here is away: what belongs to it waits in 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +16,7 @@ from runner.errors import Refused, Unavailable
 if TYPE_CHECKING:
     from runner.backend import Backend
     from runner.kernel import Ref
-    from runner.messages import CreditGiven, LeaseCheck, Settled, StopFetching, WithdrawAsked
+    from runner.messages import CreditGiven, LeaseCheck, SendBeat, Settled, StopFetching, WithdrawAsked
     from runner.ports import Results
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class QueueEntry:
     """One open queue."""
 
     name: str
-    poller: Ref[CreditGiven | LeaseCheck | Settled | StopFetching | WithdrawAsked]
+    poller: Ref[CreditGiven | LeaseCheck | SendBeat | Settled | StopFetching | WithdrawAsked]
     backend: Backend
 
     @property
@@ -89,3 +89,7 @@ class Directory:
     def all(self) -> tuple[QueueEntry, ...]:
         """Return every entry, in order of arrival."""
         return tuple(self._entries.values())
+
+    def queues(self) -> Mapping[str, QueueEntry]:
+        """Return every entry by its queue's identity, in order of arrival."""
+        return dict(self._entries)

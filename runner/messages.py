@@ -12,7 +12,7 @@ import msgspec
 from runner.credential import CredentialFile
 from runner.job import EndReason, Key
 from runner.kernel import Reply
-from runner.receipt import GpuTable, SourceRow
+from runner.receipt import BoxBeat, GpuTable, SourceRow
 from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
 
 # To inventory
@@ -183,6 +183,12 @@ class CreditGiven(msgspec.Struct, frozen=True):
     """inventory ⇢ poller: may fetch one; ``ahead``: only where the queue is deeper than that one job. One a queue."""
 
     ahead: bool = False
+
+
+class SendBeat(msgspec.Struct, frozen=True):
+    """inventory ⇢ poller: give this sign of life to those who watch the queue. Latest wins; one may be lost."""
+
+    beat: BoxBeat
 
 
 class Settled(msgspec.Struct, frozen=True):

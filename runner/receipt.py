@@ -189,9 +189,20 @@ class GpuTable(msgspec.Struct, frozen=True):
 
 
 class BoxBeat(msgspec.Struct, frozen=True):
-    """A box's sign of life in a result backend, every 10 s."""
+    """
+    A box's sign of life in the result backend of one queue, every 10 s: what it has for jobs, and what is free of it.
+
+    ``running`` are ids of this queue's jobs, sorted; ``others`` counts those of other queues, and ``job`` of a card
+    that one of them has is "". Memory is in bytes.
+    """
 
     box: str
     at: float
     gpus: tuple[GpuRow, ...] = ()
     running: tuple[str, ...] = ()
+    host: str = ""
+    cores: int = 0
+    cores_free: float = 0.0
+    memory: int = 0
+    memory_free: int = 0
+    others: int = 0

@@ -14,6 +14,7 @@ from typing import assert_never
 
 import msgspec
 
+from actors.inventory.beats import Beats
 from actors.inventory.capacity import Capacity
 from actors.inventory.credits import Credits
 from actors.inventory.floor import Floor
@@ -92,6 +93,7 @@ class Inventory(Stage[InventoryMessage]):
         self._floor = Floor(float(config.patience))
         self._granting = Granting(self._floor, self._capacity, config, box=world.box.id)
         self._credits = Credits(self._floor, config)
+        self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False
         # What comes by the clock may stand once of each kind, however long this actor waits for something.
         self._stands: set[type[ProbeReported | _Turn]] = set()
@@ -133,6 +135,7 @@ class Inventory(Stage[InventoryMessage]):
             case _Turn():
                 self._stands.discard(_Turn)
                 await self._give_up_the_patient()
+                self._send_beats()
             case _:
                 assert_never(message)
         await self._go_on()
@@ -152,6 +155,10 @@ class Inventory(Stage[InventoryMessage]):
         if type(message) not in self._stands:
             self._stands.add(type(message))
             self.ref.urgent(message)
+
+    def _send_beats(self) -> None:
+        if self._capacity.seen:
+            self._beats.send(self._directory, clock=self._clock, now=self.world.now())
 
     # Jobs arrive
 

@@ -39,6 +39,7 @@ from runner.messages import (
     QueueClosed,
     QueueStateTold,
     QuietChanged,
+    SendBeat,
     Settled,
     StopFetching,
     WithdrawAsked,
@@ -64,17 +65,8 @@ class _Done(msgspec.Struct, frozen=True):
     """Self: the queue is open, a claim is settled, or logs are told; that may have been the last thing to do."""
 
 
-PollerMessage = (
-    CreditGiven
-    | Settled
-    | LeaseCheck
-    | CredentialChanged
-    | StopFetching
-    | WithdrawAsked
-    | QuietChanged
-    | _Fetched
-    | _Done
-)
+_Told = CreditGiven | Settled | LeaseCheck | CredentialChanged | StopFetching | WithdrawAsked | SendBeat | QuietChanged
+PollerMessage = _Told | _Fetched | _Done
 
 
 class Poller(Stage[PollerMessage]):
@@ -144,6 +136,8 @@ class Poller(Stage[PollerMessage]):
                 self.start_soon(self._withdraw, message, name=f"withdraw {message.job_id} {id(message)}")
             case CredentialChanged():
                 self._change_credential(message)
+            case SendBeat():
+                self._start(self._backend.beat, self.caller, message.beat, name="beat")
             case QuietChanged():
                 pass
             case _:

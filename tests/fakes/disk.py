@@ -226,6 +226,7 @@ class FakeResults:
         self.archives: dict[tuple[Key, int], str] = {}
         self.marks: set[str] = set()
         self.signs: dict[str, BoxBeat] = {}
+        self.beaten: list[BoxBeat] = []
 
     async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         self.events[key].extend(event for event in events if event not in self.events[key])
@@ -259,6 +260,7 @@ class FakeResults:
 
     async def beat(self, beat: BoxBeat) -> None:
         self.signs[beat.box] = beat
+        self.beaten.append(beat)
 
     async def beats(self) -> tuple[BoxBeat, ...]:
         return tuple(self.signs.values())
