@@ -26,11 +26,12 @@ class Daemon:
     ready: Callable[[], bool]
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 15.0
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 @contextmanager
 def running(daemon: Daemon) -> Iterator[int]:
-    """Start the daemon, yield its pid once it is ready, and stop it: SIGTERM first, SIGKILL after the stop timeout."""
+    """Start the daemon, yield its pid once it is ready, and stop it: SIGKILL where its signal did not within the timeout."""
     with (
         daemon.log.open("wb") as log,
         subprocess.Popen(
@@ -46,7 +47,7 @@ def running(daemon: Daemon) -> Iterator[int]:
             _await_ready(daemon, process)
             yield process.pid
         finally:
-            _stop(process, daemon.stop_timeout_s)
+            _stop(process, daemon)
 
 
 def _dies_with_us() -> list[str]:
@@ -72,12 +73,12 @@ def _last_lines(log: Path) -> str:
     return " | ".join(log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
 
 
-def _stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+def _stop(process: subprocess.Popen[bytes], daemon: Daemon) -> None:
     if process.poll() is not None:
         return
-    process.terminate()
+    process.send_signal(daemon.stop_signal)
     try:
-        process.wait(timeout_s)
+        process.wait(daemon.stop_timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout_s)
+        process.wait(daemon.stop_timeout_s)

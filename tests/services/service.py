@@ -22,6 +22,9 @@ class Service:
     `start` takes an empty directory and yields the variables that tests read. It is ready when the context is entered,
     and stopped when the context is left. It raises `ServiceError` when the
     instance does not come up. None: its programs are all that is wanted.
+
+    `made` is what `start` makes when it is not there yet, from the package index, and leaves for later runs; None for
+    services whose programs are all they need.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Service:
     packages: tuple[str, ...]
     root_needed: bool
     start: Callable[[Path], AbstractContextManager[Mapping[str, str]]] | None
+    made: Path | None = None
 
     def missing_programs(self) -> tuple[str, ...]:
         """Name the programs that are not installed, in the order of the table."""

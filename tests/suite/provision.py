@@ -37,6 +37,8 @@ def provide(
     if missing and not present_only and os.geteuid() == 0:
         _install(missing, provision, screen)
     for service in services:
+        if present_only and _to_be_made(service):
+            provision.obstacles[service.name] = "not made here yet, and only what is present is used"
         _start(service, provision, scratch, stack, screen)
     return provision
 
@@ -54,6 +56,8 @@ def _listed(services: Sequence[Service], screen: Screen, *, present_only: bool) 
 
 def _state(service: Service, *, present_only: bool) -> str:
     if not service.missing_programs():
+        if _to_be_made(service):
+            return "not made here yet" + ("" if present_only else "; will be made once, from the package index")
         return service.obstacle() or ("installed; a private one will be started" if service.start else "installed")
     absent = f"not installed ({', '.join(service.missing_programs())})"
     if present_only:
@@ -62,6 +66,10 @@ def _state(service: Service, *, present_only: bool) -> str:
     if os.geteuid() != 0:
         return f"{absent}; to have it, type: sudo apt-get install {' '.join(service.packages)}   ({size})"
     return f"{absent}; will install {' '.join(service.packages)}: {size}"
+
+
+def _to_be_made(service: Service) -> bool:
+    return service.made is not None and not service.made.exists()
 
 
 def _size(service: Service) -> str:
