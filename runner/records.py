@@ -19,7 +19,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     A job that this box has claimed: decoded, numbered, with the rights of its queue.
 
     ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime``
-    is ``container`` or ``process``. Where the message cannot run, ``problem`` says why, and ``job`` may hold the id alone.
+    is ``container`` or ``process``. ``problem`` says why a message cannot run; then ``job`` may hold the id alone.
     """
 
     key: Key

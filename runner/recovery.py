@@ -38,6 +38,9 @@ class Recovery:
         for entry in sorted(entries, key=_adopted_at):
             if _is_deadly(entry):
                 await self._end_unseen(entry)
+            elif _cannot_run(entry):
+                claim = entry.claimed.claim
+                self._ring.address("outputs").urgent(Ended(claim, EndReason.REJECTED, claim.problem))
             else:
                 for stage in self._ring.stages:
                     stage.urgent(JobAdopted(entry))
@@ -82,6 +85,11 @@ class Recovery:
 def _is_deadly(entry: JournalEntry) -> bool:
     """Tell whether this job's own task made the runner end twice in one stage."""
     return entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE and entry.stored is None
+
+
+def _cannot_run(entry: JournalEntry) -> bool:
+    """Tell whether the runner was killed before it had told that this message cannot run."""
+    return bool(entry.claimed.claim.problem) and entry.stored is None
 
 
 def _adopted_at(entry: JournalEntry) -> int:

@@ -185,9 +185,7 @@ class Inventory(Stage[InventoryMessage]):
         if entry.stored is not None:
             return
         if entry.placed is None and entry.exited is None:
-            # An earlier life may have been killed before it had told that this one cannot run.
-            ended = Ended(claim, EndReason.REJECTED, claim.problem)
-            await (self._outputs.tell(ended) if claim.problem else self._offered(claim))
+            await self._offered(claim)
             return
         standing = self._standing(claim, placed=True)
         if entry.exited is not None:
