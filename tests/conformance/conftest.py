@@ -15,6 +15,7 @@ from runner.ports import Spool
 from tests.conformance.container_harness import Harness, ProcessHarness
 from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.queue_harness import FolderHarness, QueueHarness
+from tests.conformance.redis_harness import RedisHarness
 from tests.conformance.results_harness import FolderResultsHarness, ResultsHarness
 from tests.conformance.spool_harness import Opener
 
@@ -32,14 +33,18 @@ def _docker(request: pytest.FixtureRequest, directory: Path) -> DockerHarness:
     return DockerHarness(url, image, directory)
 
 
-QUEUES: Mapping[str, type[FolderHarness]] = {"folder": FolderHarness}
+QUEUES: Mapping[str, type[FolderHarness] | type[RedisHarness]] = {"folder": FolderHarness, "redis": RedisHarness}
+BROKERS = frozenset({"redis"})
+"""Those that are a real service, which has to be there."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test of queues each service that is able to do what the test is marked to need."""
     if "queue_harness" in metafunc.fixturenames:
         needed = {need for mark in metafunc.definition.iter_markers("able") for need in mark.args}
-        metafunc.parametrize("queue_harness", [name for name in QUEUES if needed <= QUEUES[name].able], indirect=True)
+        able = [name for name in QUEUES if needed <= QUEUES[name].able]
+        marked = [pytest.param(name, marks=pytest.mark.broker) if name in BROKERS else name for name in able]
+        metafunc.parametrize("queue_harness", marked, indirect=True)
 
 
 @pytest.fixture
