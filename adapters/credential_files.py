@@ -9,89 +9,103 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from typing import Literal, cast
+from typing import cast
 
-import msgspec
-
-from adapters.folder_urls import NO_PATH, queue_url_problem, results_url_problem
+from adapters.credential_aws import has_keys, is_config, read_keys
+from adapters.credential_keys import FILES, AnyFile
+from adapters.credential_kinds import credential_of
+from adapters.credential_urls import KINDS
 from adapters.shape import convert, misfit, nearest
-from runner.credential import Credential, Rights
-from runner.units import Duration
+from adapters.unusable import Unusable
+from runner.credential import Credential
 
-SERVED = ("folder",)
-LATER = ("redis", "rabbitmq", "sqs", "pubsub", "s3", "gcs", "http", "registry", "secret")
-DIALECTS = ("native",)
-LATER_DIALECTS = ("studioml", "rai")
-LATER_KEYS = ("stores", "secrets", "network", "capabilities", "mounts", "allow_endpoints")
-"""Rights that nothing grants yet. A file that names one is refused: who wrote it counts on it."""
-LEASE_MIN_S, LEASE_MAX_S = 1.0, 86400.0
-WEIGHT_MAX = 1e6
+SERVED = tuple(FILES)
+LATER = ("pubsub", "s3", "gcs", "http", "registry", "secret")
 
 _URL_ALONE = re.compile(r"\s*([a-z][a-z0-9+.-]*)://\S+\s*", re.IGNORECASE)
-_URL_KINDS = {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq", "sqs": "sqs", "s3": "s3"}
-_AWS = re.compile(r"^\s*aws_(access_key_id|secret_access_key)\s*=", re.MULTILINE | re.IGNORECASE)
+_LATER_URLS = {"s3": "s3", "gs": "gcs"}
 _GOOGLE_TYPES = ("service_account", "authorized_user", "external_account")
 _PLACE = re.compile(r"\(at (line \d+, column \d+|end of document)\)")
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
-class Unusable(ValueError):
-    """The file cannot be used; the text says why and what to write, and holds no value of it."""
-
-
-class FolderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A credential file of kind ``folder``: the queue, then what its jobs may reach."""
-
-    kind: Literal["folder"]
-    url: str
-    runtime: Literal["container", "process"] = "container"
-    paths: tuple[str, ...] = ()
-    stores: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    network: tuple[str, ...] = ()
-    capabilities: tuple[str, ...] = ()
-    mounts: tuple[str, ...] = ()
-    allow_endpoints: tuple[str, ...] = ()
-    weight: float = 1.0
-    dialect: str = "native"
-    results: str = ""
-    lease: Duration = Duration(60)
-    timeout: Duration | None = None
-    user_max_running: int | None = None
-    sole_reader: bool = False
-
-
-def read_credential(data: bytes) -> Credential:
+def read_credential(data: bytes, beside: tuple[bytes, ...] = ()) -> Credential:
     """
-    Return the typed credential that a file's bytes hold.
+    Return the typed credential that a file's bytes hold; ``beside`` are the companions in the same directory.
 
     Raises:
         Unusable: they hold none, one that is not served yet, or one with a mistake.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Unusable("is no text: write it as UTF-8") from None
+    text = _text(data)
     if not text.strip():
         raise Unusable('is empty: write kind = "folder" and a url')
-    _check_foreign(text)
-    return _typed(_parse(text))
+    return _typed(_document(text, beside))
 
 
-def _check_foreign(text: str) -> None:
+def is_companion(data: bytes) -> bool:
+    """Tell whether a file is no credential of its own but belongs to others: certificates, an AWS config."""
+    try:
+        text = _text(data)
+    except Unusable:
+        return False
+    return text.lstrip().startswith(_CERTIFICATE) or is_config(text)
+
+
+def uses_companions(data: bytes) -> bool:
+    """Tell whether what a file says depends on an AWS config beside it."""
+    try:
+        return has_keys(_text(data))
+    except Unusable:
+        return False
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Unusable("is no text: write it as UTF-8") from None
+
+
+def _document(text: str, beside: tuple[bytes, ...]) -> dict[str, object]:
+    """Return a file as a document of our own, whatever its form; foreign ones that are not served are named."""
+    if alone := _URL_ALONE.fullmatch(text):
+        return _bare_url(alone[1].lower(), text.strip())
+    if text.lstrip().startswith("{"):
+        raise _foreign_json(text)
+    if is_config(text):
+        raise Unusable("is an AWS config without a credentials file beside it: add one, or take it away")
+    if has_keys(text) and "kind" not in _keys_of(text):
+        return read_keys(text, [config for config in map(_lenient, beside) if is_config(config)])
+    return _parse(text)
+
+
+def _keys_of(text: str) -> frozenset[str]:
+    try:
+        return frozenset(_parse(text))
+    except Unusable:
+        return frozenset()
+
+
+def _lenient(data: bytes) -> str:
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _bare_url(scheme: str, url: str) -> dict[str, object]:
+    if scheme in _LATER_URLS:
+        raise _later(_LATER_URLS[scheme], "is a bare URL")
+    if scheme not in KINDS:
+        raise Unusable("is a bare URL of no kind that is known: write one like redis://HOST:PORT/DB")
+    return {"kind": KINDS[scheme], "url": url}
+
+
+def _foreign_json(text: str) -> Unusable:
     """Name the forms in which other programs keep credentials."""
-    alone = _URL_ALONE.fullmatch(text)
-    if alone and alone[1].lower() in _URL_KINDS:
-        raise _later(_URL_KINDS[alone[1].lower()], "is a bare URL")
-    if _AWS.search(text):
-        raise _later("sqs or s3", "holds AWS credentials")
-    if not text.lstrip().startswith("{"):
-        return
     document = _json(text)
     if document.get("type") in _GOOGLE_TYPES:
-        raise _later("pubsub or gcs", "holds Google credentials")
+        return _later("pubsub or gcs", "holds Google credentials")
     if "auths" in document:
-        raise _later("registry", "holds the logins of a registry")
-    raise Unusable('is JSON of no kind that is known: write TOML with kind = "folder" and a url')
+        return _later("registry", "holds the logins of a registry")
+    return Unusable('is JSON of no kind that is known: write TOML with kind = "folder" and a url')
 
 
 def _json(text: str) -> dict[str, object]:
@@ -122,61 +136,11 @@ def _typed(document: dict[str, object]) -> Credential:
     if kind in LATER:
         raise Unusable(f"is of kind {kind}, which is not served yet")
     if kind not in SERVED:
-        raise Unusable(
-            f"kind: no such kind{nearest(kind, (*SERVED, *LATER)) or '; known are folder, ' + ', '.join(LATER)}"
-        )
+        known = nearest(kind, (*SERVED, *LATER)) or f"; known are {', '.join((*SERVED, *LATER))}"
+        raise Unusable(f"kind: no such kind{known}")
     try:
-        file = cast("FolderFile", convert(document, FolderFile))
+        file = cast("AnyFile", convert(document, FILES[kind]))
     except (ValueError, OverflowError):
-        raise Unusable(misfit(document, FolderFile, show_values=False) or "holds a value that does not fit") from None
-    _check(file)
-    return _credential(file)
-
-
-def _check(file: FolderFile) -> None:
-    _check_served(file)
-    _check_folder_url("url", file.url)
-    if file.results:
-        _check_folder_url("results", file.results)
-    if not all(path.startswith("/") and ".." not in path.split("/") and "\0" not in path for path in file.paths):
-        raise Unusable('paths must be absolute and without .., as in paths = ["/data"]')
-    _check_dialect(file.dialect)
-    if not 0 < file.weight <= WEIGHT_MAX:
-        raise Unusable("weight must be more than 0 and at most 1000000")
-    if not LEASE_MIN_S <= file.lease <= LEASE_MAX_S:
-        raise Unusable('lease must be "1s" to "24h"')
-    if file.timeout is not None and file.timeout <= 0:
-        raise Unusable("timeout must be longer than 0")
-    if file.user_max_running is not None and file.user_max_running < 1:
-        raise Unusable("user_max_running must be 1 or more")
-
-
-def _check_served(file: FolderFile) -> None:
-    if asked := [key for key in LATER_KEYS if getattr(file, key)]:
-        it = "it" if len(asked) == 1 else "them"
-        raise Unusable(f"{', '.join(asked)}: not served yet, so no job would get {it}: take {it} out of the file")
-
-
-def _check_dialect(dialect: str) -> None:
-    if dialect in LATER_DIALECTS:
-        raise Unusable(f"dialect {dialect} is not served yet")
-    if dialect not in DIALECTS:
-        raise Unusable(f"dialect: no such dialect{nearest(dialect, DIALECTS) or '; known is native'}")
-
-
-def _check_folder_url(key: str, url: str) -> None:
-    scheme, found, _ = url.partition("://")
-    if found and scheme in _URL_KINDS | {"http": "", "https": "", "gs": ""}:
-        raise Unusable(f"{key}: {scheme}:// is not served yet for kind folder: write folder:///absolute/path")
-    problem = results_url_problem(url) if key == "results" else queue_url_problem(url)
-    if problem or ".." in url.split("/"):
-        raise Unusable(f"{key} {problem or NO_PATH}")
-
-
-def _credential(file: FolderFile) -> Credential:
-    taken = ("runtime", "paths", "weight", "dialect", "results", "user_max_running", "sole_reader")
-    rights = Rights(
-        **{name: getattr(file, name) for name in taken},
-        timeout_s=None if file.timeout is None else float(file.timeout),
-    )
-    return Credential(file.kind, file.url, rights, lease=file.lease)
+        problem = misfit(document, FILES[kind], show_values=False)
+        raise Unusable(problem or "holds a value that does not fit") from None
+    return credential_of(file)

@@ -15,13 +15,13 @@ from runner.secret import Secret
 from runner.units import Duration
 
 
-class Rights(msgspec.Struct, frozen=True):
+class QueueRights(msgspec.Struct, frozen=True):
     """
-    What a queue's jobs may reach; nothing by default.
+    What a credential file may say of its queues' jobs, key by key; nothing is allowed by default.
 
-    ``paths`` are directories that ``folder://`` URLs may name; ``stores`` are URL prefixes; ``own`` marks the box's own
-    queue (local, owner only), ``sole_reader`` a queue that no other box reads. ``cut_off`` says what becomes of jobs
-    whose claim cannot be renewed for a whole lease: they run on, or are stopped, since another box may begin them.
+    ``paths`` are directories that ``folder://`` URLs may name; ``stores`` are URL prefixes; ``sole_reader`` marks a
+    queue that no other box reads. ``cut_off`` says what becomes of jobs whose claim cannot be renewed for a whole lease:
+    they run on, or are stopped, since another box may begin them.
     """
 
     runtime: Literal["container", "process"] = "container"
@@ -35,11 +35,16 @@ class Rights(msgspec.Struct, frozen=True):
     weight: float = 1.0
     dialect: str = "native"
     results: str = ""
-    timeout_s: float | None = None
     user_max_running: int | None = None
     cut_off: Literal["run on", "stop"] = "run on"
-    own: bool = False
     sole_reader: bool = False
+
+
+class Rights(QueueRights, frozen=True):
+    """What a queue's jobs may reach; ``own`` marks the box's own queue (local, owner only)."""
+
+    timeout_s: float | None = None
+    own: bool = False
 
 
 class Credential(msgspec.Struct, frozen=True):

@@ -1,10 +1,24 @@
-"""What each key of a credential file says, for the reference; a test compares the names with the struct."""
+"""What each key of a credential file says, for the reference; a test compares the names with the structs."""
 
 from __future__ import annotations
 
 ABOUT: dict[str, str] = {
-    "kind": "which service: `folder`",
-    "url": "the queue, `folder:///srv/train`, or with no queue in it all behind it; `?queue=NAME` for one of those",
+    "kind": "which service: `folder`, `redis`, `rabbitmq` or `sqs`",
+    "url": "the queue, or with no queue in it all behind it: `folder:///srv/train`, `redis://host:6379/0`, "
+    "`amqp://host/vhost`, `sqs://region/`; `?queue=NAME` for one of those, in SQS `sqs://region/NAME`",
+    "username": "who logs in; may stand in `url`, too",
+    "password": "with which password; may stand in `url`, too, percent-encoded",
+    "ca_file": "certificates that the service's own must lead to, beside the system's",
+    "management": "the HTTP API of RabbitMQ, `http://host:15672`, where its queues are listed",
+    "queue_type": "`quorum` or `classic`, for queues that are made here",
+    "region": "of AWS, where `url` names none; absent: the default chain's",
+    "access_key": "of AWS, with `secret_key`; absent: the default chain (environment, web identity, instance role)",
+    "secret_key": "of AWS, with `access_key`",
+    "session_token": "of AWS, where the keys are temporary",
+    "profile": "a profile of the AWS files of the runner's own user, instead of keys",
+    "endpoint": "another address than that of AWS, `http://127.0.0.1:4566`",
+    "match": "regular expression; of the queues behind the file only those that it finds are read",
+    "mismatch": "regular expression; queues behind the file that it finds are left alone",
     "runtime": "`container`: all jobs run in images; `process`: jobs without `image` also run as processes",
     "paths": "directories that `folder://` URLs of jobs may name, and that process jobs may read and write",
     "stores": "URL prefixes of other stores",
@@ -15,7 +29,8 @@ ABOUT: dict[str, str] = {
     "allow_endpoints": "hosts that jobs may name beside public ones",
     "weight": "this queue's part of the box beside other queues",
     "dialect": "the format of messages: `native`",
-    "results": "where receipts, logs and uploads stand, in one directory for each queue; absent: in the queue's own",
+    "results": "where receipts, logs and uploads stand, `folder:///srv/results` or `redis://host:6379/0`; absent: "
+    "beside a queue of kind `folder` or `redis`, else nowhere",
     "lease": "a claim lapses after so long without a sign of life",
     "timeout": "wall time of an attempt that names none; absent: the box's",
     "user_max_running": "jobs of one user that run at once on a box",

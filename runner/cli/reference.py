@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.credential_files import LATER_KEYS, FolderFile
+from adapters.credential_keys import FILES, LATER_KEYS, keys_of
 from runner.cli import credential_fields
 from runner.cli.commands import COMMANDS
 from runner.cli.job_fields import ABOUT
@@ -123,13 +123,22 @@ def _configuration() -> Iterator[str]:
 def _credential() -> Iterator[str]:
     yield "## Credential file\n\n"
     later = ", ".join(f"`{name}`" for name in LATER_KEYS)
-    yield "TOML, one file a queue or a directory of queues, in `certs_dir`. "
+    yield "TOML, one file a service or a queue of it, in `certs_dir` or in a directory there. "
     yield f"Not served yet, and the file is refused by name: {later}.\n"
-    fields = msgspec.structs.fields(FolderFile)
-    yield _table(
-        ("key", "default", "what it says"),
-        [(f"`{field.name}`", _default(field), credential_fields.ABOUT[field.name]) for field in fields],
-    )
+    yield "Besides: a `redis://`, `amqp://` or `sqs://` URL alone, and AWS `credentials` with their `config`.\n"
+    fields = {field.name: field for struct in FILES.values() for field in keys_of(struct)}
+    rows = [(f"`{name}`", *_of_kinds(name), credential_fields.ABOUT[name]) for name in fields]
+    yield _table(("key", "kind", "default", "what it says"), rows)
+
+
+def _of_kinds(key: str) -> tuple[str, str]:
+    """Say which kinds have a key, and its default, where they differ each."""
+    has = {kind: field for kind, struct in FILES.items() for field in keys_of(struct) if field.name == key}
+    kinds = "all" if len(has) == len(FILES) else ", ".join(f"`{kind}`" for kind in has)
+    told = {kind: _default(field) for kind, field in has.items()}
+    usual = next(iter(told.values()))
+    others = [f"{kind} {default or 'optional'}" for kind, default in told.items() if default != usual]
+    return kinds, "; ".join([usual, *others])
 
 
 def _job() -> Iterator[str]:

@@ -65,7 +65,7 @@ UNUSABLE = {
     'kind = "redsi"': "kind: no such kind; did you mean redis?",
     f'kind = "{SECRET}"': "kind: no such kind; known are folder, redis, rabbitmq, sqs, pubsub, s3, gcs, http, "
     "registry, secret",
-    'kind = "redis"\nurl = "redis://h"': "is of kind redis, which is not served yet",
+    'kind = "pubsub"\nproject = "p"': "is of kind pubsub, which is not served yet",
     'kind = "secret"': "is of kind secret, which is not served yet",
     'kind = "folder"': "url is missing",
     FOLDER + "weigth = 2": "weigth: no such key; did you mean weight?",
@@ -88,15 +88,19 @@ UNUSABLE = {
     "so no job would get them: take them out of the file",
     FOLDER + 'dialect = "studioml"': "dialect studioml is not served yet",
     FOLDER + 'dialect = "nativ"': "dialect: no such dialect; did you mean native?",
-    FOLDER
-    + 'results = "redis://h"': "results: redis:// is not served yet for kind folder: write folder:///absolute/path",
+    FOLDER + 'results = "amqp://h"': "results: amqp:// is not served here: "
+    "write folder:///absolute/path or redis://HOST:PORT/DB",
+    FOLDER + 'match = "("': 'match is no regular expression: write one like match = "^train"',
+    FOLDER + f'password = "{SECRET}"': "password: no such key; known are runtime, paths, stores, secrets, network, "
+    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, sole_reader, lease, timeout, "
+    "match, mismatch, kind, url",
     'kind = "folder"\nurl = "folder://q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
     'kind = "folder"\nurl = "/q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
-    f'kind = "folder"\nurl = "redis://u:{SECRET}@h"': "url: redis:// is not served yet for kind folder: "
-    "write folder:///absolute/path",
-    f"redis://user:{SECRET}@host:6379/0\n": "is a bare URL, of kind redis, which is not served yet",
-    f"amqps://user:{SECRET}@host/v": "is a bare URL, of kind rabbitmq, which is not served yet",
-    f"[default]\naws_secret_access_key = {SECRET}": "holds AWS credentials, of kind sqs or s3, which is not served yet",
+    f'kind = "folder"\nurl = "redis://u:{SECRET}@h"': "url: redis:// is not served here: write folder:///absolute/path",
+    f"s3://user:{SECRET}@host/b": "is a bare URL, of kind s3, which is not served yet",
+    f"ftp://user:{SECRET}@host/b": "is a bare URL of no kind that is known: write one like redis://HOST:PORT/DB",
+    f"redis://user:{SECRET}@host:0": "url must be redis://HOST:PORT/DB or rediss://…, "
+    "as in redis://cache.lan:6379/0?queue=train",
     f'{{"type": "service_account", "private_key": "{SECRET}"}}': "holds Google credentials, of kind pubsub or gcs, "
     "which is not served yet",
     f'{{"auths": {{"r": {{"auth": "{SECRET}"}}}}}}': "holds the logins of a registry, of kind registry, "

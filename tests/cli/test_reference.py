@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.credential_files import FolderFile
+from adapters.credential_keys import FILES
 from runner.cli import credential_fields
 from runner.cli.commands import COMMANDS
 from runner.cli.job_fields import ABOUT
@@ -64,7 +64,7 @@ def test_the_reference_tells_every_field_and_command() -> None:
     """What can be written can be looked up."""
     kinds = {"": Job, "resources.": Resources, "inputs.": Input, "outputs.": Output}
     assert {f"{prefix}{name}" for prefix, kind in kinds.items() for name in kind.__struct_fields__} == set(ABOUT)
-    assert set(FolderFile.__struct_fields__) == set(credential_fields.ABOUT)
+    assert {key for kind in FILES.values() for key in kind.__struct_fields__} == set(credential_fields.ABOUT)
     page = files()["REFERENCE.md"]
     assert set(COMMANDS) == set(re.findall(r"^### runner (\S+)$", page, re.MULTILINE))
 
