@@ -22,10 +22,11 @@ import msgspec
 
 from adapters.files import create_whole, explained, make_directory, names_in, remove_file, write_whole
 from adapters.results.folder_follower import Follower
-from adapters.results.folder_jobs import Jobs, archive_name, file_name, is_final, read_file
+from adapters.results.folder_jobs import Jobs, archive_name, file_name, read_file
 from adapters.results.folder_sweep import sweep
 from adapters.results.folder_uploads import copy, get_upload, put_upload
 from adapters.results.folder_writer import JobWriter
+from adapters.results.rows import is_final
 from adapters.worker import Worker
 from runner.credential import Credential
 from runner.errors import AlreadyStored

@@ -1,25 +1,22 @@
 """
 Reads one job's records and events as they are written, by whatever process, in the order in which they are told.
 
-Within an attempt records go by their sequence, and an event goes before the first record that is younger. What ends
-the job for good goes last. Several boxes may have had one attempt, one after the other: the job's own output is then
-that of the box whose receipt stands, else of the one that began last, and what the runners said is told of all.
+Several boxes may have had one attempt, one after the other: the job's own output is then that of the box whose receipt
+stands, else of the one that began last, and what the runners said is told of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
-from adapters.results.folder_jobs import JobFile, Jobs, decode_events, file_name, is_final, read_file
+from adapters.results.folder_jobs import JobFile, Jobs, decode_events, file_name, read_file
 from adapters.results.folder_lines import LineReader
+from adapters.results.telling import OUTPUT, Telling
 from adapters.watch import Watch
 from runner.job import Key, safe_name
 from runner.ports import LogLine, Position
 from runner.receipt import Event, Receipt
 
-OUTPUT = frozenset({"stdout", "stderr"})
 FIRST_BYTES = 64
 """Enough to see how long the first record is, which is then read whole."""
 
@@ -30,20 +27,21 @@ class Follower:
     def __init__(self, jobs: Jobs, job_id: str, position: Position) -> None:
         self._jobs = jobs
         self._job_id = job_id
-        self._position = position
         # Found once and then kept, also when a newer job of this id comes.
         self._key: Key | None = None
         self._watch = Watch(jobs.path("ids"))
-        # What follows the last record seen, and what was told of but not yielded yet.
-        self._next = Position()
-        self._pending: list[Event] = []
-        self._told: set[Event] = set()
+        self._telling = Telling(position)
         # By file name: the bytes of events read, and the readers of records.
         self._read_bytes: dict[str, int] = {}
         self._readers: dict[str, LineReader] = {}
         # By file name: when its first record was written, in epoch nanoseconds.
         self._began_ns: dict[str, int] = {}
-        self.ended = False
+        self._gone = False
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will come."""
+        return self._gone or self._telling.ended
 
     def read(self) -> list[LogLine | Event]:
         """Return what is new, about 1 MiB of it; [] where nothing is. ``ended`` tells that nothing more will come."""
@@ -56,7 +54,7 @@ class Follower:
                 if batch or not progress:
                     return batch
         except FileNotFoundError:
-            self.ended = True  # it was pruned while it was read
+            self._gone = True  # it was pruned while it was read
             return []
 
     def wait(self, limit_s: float) -> None:
@@ -88,18 +86,14 @@ class Follower:
                 self._read_events(key, file)
         lines = self._read_lines(key, [file for file in files if file.kind == "lines"])
         if lines is not None:
-            return list(self._merged(lines)), True
-        return list(self._rest()), False
+            return list(self._telling.merged(lines)), True
+        return list(self._telling.rest()), False
 
     def _read_events(self, key: Key, file: JobFile) -> None:
         content = read_file(self._jobs.path("jobs", f"{key}/{file.name}"))
         whole = content.rpartition(b"\n")[0] + b"\n"
-        for event in decode_events(whole[self._read_bytes.get(file.name, 0) :]):
-            if event not in self._told:
-                self._told.add(event)
-                self._pending.append(event)
+        self._telling.hear(decode_events(whole[self._read_bytes.get(file.name, 0) :]))
         self._read_bytes[file.name] = len(whole) if len(whole) > 1 else 0
-        self._pending.sort(key=lambda event: (is_final(event), event.attempt, event.at))
 
     def _read_lines(self, key: Key, files: list[JobFile]) -> list[LogLine] | None:
         """Return the next records of the first attempt and box that have new ones; None: there are no new ones."""
@@ -133,29 +127,3 @@ class Follower:
         if file.name not in self._readers:
             self._readers[file.name] = LineReader(self._jobs.path("jobs", f"{key}/{file.name}"), file.attempt)
         return self._readers[file.name]
-
-    def _merged(self, lines: list[LogLine]) -> Iterator[LogLine | Event]:
-        for line in lines:
-            while self._pending and _goes_before(self._pending[0], line):
-                yield from self._wanted(self._pending.pop(0))
-            self._next = max(self._next, Position(line.attempt, line.sequence + 1))
-            if Position(line.attempt, line.sequence) >= self._position:
-                yield line
-
-    def _rest(self) -> Iterator[Event]:
-        while self._pending:
-            event = self._pending.pop(0)
-            self.ended = is_final(event)
-            yield from self._wanted(event)
-
-    def _wanted(self, event: Event) -> Iterator[Event]:
-        """Leave out what was told before the position asked for, but never the end."""
-        here = self._next if self._next.attempt == event.attempt else Position(event.attempt)
-        if is_final(event) or here >= self._position:
-            yield event
-
-
-def _goes_before(event: Event, line: LogLine) -> bool:
-    if is_final(event) or event.attempt > line.attempt:
-        return False
-    return event.attempt < line.attempt or event.at * 1e9 <= line.at_ns

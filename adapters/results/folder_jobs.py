@@ -20,11 +20,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from adapters.files import OWNER_DIRECTORY, make_directory, names_in, remove_file, write_new, write_whole
+from adapters.results.rows import dated_row
 from runner.job import ID_PATTERN, Key, safe_name
 from runner.receipt import Event, JobRow, Receipt
 
@@ -109,12 +109,7 @@ class Jobs:
 
     def row(self, key: Key) -> tuple[float, JobRow] | None:
         """Return when a job was first heard of, and its row; None where nothing is known of it yet."""
-        events = sorted(self.events(key), key=lambda told: (told[0].attempt, told[0].at))
-        receipt = self.receipt(key)
-        if not events and receipt is None:
-            return None
-        first = [event.at for event, _ in events[:1]] or [receipt.submitted_at or 0.0 if receipt else 0.0]
-        return first[0], _row(events, receipt)
+        return dated_row(self.events(key), self.receipt(key))
 
     def events(self, key: Key) -> Iterator[tuple[Event, str]]:
         """Yield what each box told of a job, with the box."""
@@ -176,47 +171,3 @@ def decode_events(content: bytes) -> Iterator[Event]:
     for line in content.split(b"\n")[:-1]:
         with contextlib.suppress(msgspec.DecodeError):
             yield msgspec.json.decode(line, type=Event)
-
-
-def is_final(event: Event) -> bool:
-    """Tell whether a job ended for good with this."""
-    return event.state == "ended" and event.end_reason is not None
-
-
-def _row(events: list[tuple[Event, str]], receipt: Receipt | None) -> JobRow:
-    """Join the newest receipt with what was told since; an attempt that ended without a reason is tried again."""
-    row = JobRow(events[0][0].id) if receipt is None else _row_of(receipt)
-    final = next((told for told in events if is_final(told[0])), None)
-    if final is not None:
-        return _ended(row, *final)
-    if not events or row.state == "ended":
-        return row
-    event, box = events[-1]
-    started = [past.at for past, _ in events if past.state == "running" and past.attempt == event.attempt]
-    return msgspec.structs.replace(
-        row,
-        state="waiting" if event.state == "ended" else event.state,
-        attempt=event.attempt,
-        end_reason=None,
-        exit_code=None,
-        started_at=started[-1] if started else None,
-        ended_at=None,
-        box=box,
-    )
-
-
-def _row_of(receipt: Receipt) -> JobRow:
-    fields: dict[str, Any] = {name: getattr(receipt, name) for name in JobRow.__struct_fields__}
-    return JobRow(**fields)
-
-
-def _ended(row: JobRow, event: Event, box: str) -> JobRow:
-    return msgspec.structs.replace(
-        row,
-        state="ended",
-        attempt=event.attempt,
-        end_reason=event.end_reason,
-        exit_code=event.exit_code if event.exit_code is not None else row.exit_code,
-        ended_at=row.ended_at or event.at,
-        box=row.box or box,
-    )

@@ -6,7 +6,8 @@ import os
 import shutil
 
 from adapters.files import names_in, remove_file
-from adapters.results.folder_jobs import Jobs, archive_key, is_final
+from adapters.results.folder_jobs import Jobs, archive_key
+from adapters.results.rows import is_final
 from runner.job import Key
 
 # A job of which nothing was heard for a month longer than results are kept will not end any more: its box is gone.

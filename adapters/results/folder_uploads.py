@@ -6,19 +6,14 @@ A use touches the file, so that what nobody used for long can go.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import re
-import secrets
 import threading
-from collections.abc import Iterator
 
-from adapters.files import OWNER_FILE, make_directory, remove_file, sync_directory, write_all
+from adapters.files import OWNER_FILE, make_directory, sync_directory, write_all
+from adapters.results.upload_files import PREFIX, digest_in, missing, partial
 from runner.errors import Refused
 
-PREFIX = "upload:sha256/"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 CHUNK_BYTES = 1 << 20
 
 
@@ -29,11 +24,11 @@ class Stopped(Exception):
 def put_upload(source: str, directory: str, stop: threading.Event) -> str:
     """Copy a file to its digest's name; return its URL."""
     make_directory(directory)
-    with _partial(directory) as partial:
-        digest = copy(source, partial, stop, durable=True)
+    with partial(directory) as temporary:
+        digest = copy(source, temporary, stop, durable=True)
         path = os.path.join(directory, digest)
         if not touched(path):
-            os.rename(partial, path)
+            os.rename(temporary, path)
             sync_directory(directory)
     return PREFIX + digest
 
@@ -45,16 +40,14 @@ def get_upload(url: str, directory: str, target: str, stop: threading.Event) -> 
     Raises:
         Refused: the URL names none, there is none, or it is damaged.
     """
-    digest = url.removeprefix(PREFIX)
-    if not url.startswith(PREFIX) or not _DIGEST.fullmatch(digest):
-        raise Refused(f"input {url}: write {PREFIX} and 64 hexadecimal digits in lower case")
+    digest = digest_in(url)
     path = os.path.join(directory, digest)
     if not touched(path):
-        raise Refused(f"input {url}: there is no such upload, or it was not used for long: submit it again")
-    with _partial(os.path.dirname(target)) as partial:
-        if copy(path, partial, stop, durable=False) != digest:
+        raise missing(url)
+    with partial(os.path.dirname(target)) as temporary:
+        if copy(path, temporary, stop, durable=False) != digest:
             raise Refused(f"input {url}: the stored upload is damaged: delete {path} and submit it again")
-        os.rename(partial, target)
+        os.rename(temporary, target)
 
 
 def copy(source: str, target: str, stop: threading.Event, *, durable: bool) -> str:
@@ -87,13 +80,3 @@ def touched(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _partial(directory: str) -> Iterator[str]:
-    """Give a name for a file in the making; what is left under it is deleted."""
-    path = os.path.join(directory, f".partial.{secrets.token_hex(8)}")
-    try:
-        yield path
-    finally:
-        remove_file(path)
