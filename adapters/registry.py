@@ -42,6 +42,12 @@ def _folder_broker(credential: Credential, box: Box) -> Broker:
     return FolderBroker(path, box_id=box.id, now=time.time, lease_s=float(credential.lease), single=single)
 
 
+def _redis_broker(credential: Credential, box: Box) -> Broker:
+    from adapters.queues.redis import RedisBroker
+
+    return RedisBroker(credential, box_id=box.id, now=time.time)
+
+
 def open_results(credential: Credential, queue: str, box: Box) -> Results | None:
     """Open a queue's result backend: the one its file names, else the folder queue's own."""
     from adapters.queues.folder_layout import queue_directory
@@ -75,7 +81,7 @@ def _names(table: Mapping[str, object]) -> str:
     return ", ".join(sorted(table))
 
 
-BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {"folder": _folder_broker}
+BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {"folder": _folder_broker, "redis": _redis_broker}
 STORES: dict[str, Callable[[Rights, int | None], Store]] = {"folder": _folder_store}
 
 

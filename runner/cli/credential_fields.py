@@ -34,5 +34,7 @@ ABOUT: dict[str, str] = {
     "lease": "a claim lapses after so long without a sign of life",
     "timeout": "wall time of an attempt that names none; absent: the box's",
     "user_max_running": "jobs of one user that run at once on a box",
+    "cut_off": "`run on`, or `stop`: what becomes of jobs whose claim could not be renewed for a whole lease, so that "
+    "another box may begin them",
     "sole_reader": "no other box reads this queue, so what does not fit now is kept",
 }

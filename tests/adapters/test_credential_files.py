@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.credential_files import Unusable, read_credential
+from adapters.unusable import Unusable, read_credential
 from runner.credential import Credential, Rights
 from runner.units import Duration
 
@@ -92,7 +92,7 @@ UNUSABLE = {
     "write folder:///absolute/path or redis://HOST:PORT/DB",
     FOLDER + 'match = "("': 'match is no regular expression: write one like match = "^train"',
     FOLDER + f'password = "{SECRET}"': "password: no such key; known are runtime, paths, stores, secrets, network, "
-    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, sole_reader, lease, timeout, "
+    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, lease, timeout, "
     "match, mismatch, kind, url",
     'kind = "folder"\nurl = "folder://q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
     'kind = "folder"\nurl = "/q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",

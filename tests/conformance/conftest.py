@@ -33,7 +33,7 @@ def _docker(request: pytest.FixtureRequest, directory: Path) -> DockerHarness:
     return DockerHarness(url, image, directory)
 
 
-QUEUES: Mapping[str, type[FolderHarness] | type[RedisHarness]] = {"folder": FolderHarness, "redis": RedisHarness}
+QUEUES: Mapping[str, type[FolderHarness | RedisHarness]] = {"folder": FolderHarness, "redis": RedisHarness}
 BROKERS = frozenset({"redis"})
 """Those that are a real service, which has to be there."""
 
