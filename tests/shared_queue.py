@@ -93,12 +93,20 @@ class SharedQueue:
         return len(list(self.marks.glob(f"{job_id}.*")))
 
     def ended(self) -> list[Receipt]:
-        """Return the last receipt of each job that ended for good."""
+        """Return the last receipt of the newest job of each id that ended for good."""
 
         async def read(_: Queue, results: Results) -> list[Receipt]:
             rows: tuple[JobRow, ...] = await results.list(ended=True)
-            receipts = [await results.get(row.id) for row in rows if row.state == "ended"]
+            receipts = [await results.get(job_id) for job_id in {row.id for row in rows if row.state == "ended"}]
             return [receipt for receipt in receipts if receipt is not None]
+
+        return self.ask(read)
+
+    def ended_rows(self) -> list[JobRow]:
+        """Return a row for each job that ended for good, also where several had one id."""
+
+        async def read(_: Queue, results: Results) -> list[JobRow]:
+            return [row for row in await results.list(ended=True) if row.state == "ended"]
 
         return self.ask(read)
 
@@ -115,6 +123,14 @@ class SharedQueue:
 
         async def read(queue: Queue, _: Results) -> list[str]:
             return [row.reason for row in await queue.dead()]
+
+        return self.ask(read)
+
+    def dead_bodies(self) -> list[bytes]:
+        """Return the bytes of all dead letters."""
+
+        async def read(queue: Queue, _: Results) -> list[bytes]:
+            return [row.body for row in await queue.dead()]
 
         return self.ask(read)
 
