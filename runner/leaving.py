@@ -22,7 +22,7 @@ class Leaving(msgspec.Struct, frozen=True):
     How a job ended, and what it had.
 
     ``release_after_s`` gives its message back untried after so many seconds; ``refused_here`` notes that this box can
-    never run it.
+    never run it; ``over_cap`` that its user has enough running, which the note does not count.
     """
 
     claim: ClaimedJob
@@ -31,6 +31,7 @@ class Leaving(msgspec.Struct, frozen=True):
     grant: Grant | None = None
     release_after_s: float | None = None
     refused_here: bool = False
+    over_cap: bool = False
 
     def failing(self, reason: EndReason, message: str) -> Leaving:
         """Return the same job with another end."""
@@ -44,13 +45,12 @@ class Leaving(msgspec.Struct, frozen=True):
 
 
 def release_of(leaving: Leaving, box: str) -> tuple[Receipt, Decision]:
-    """Return what stands for a message that is given back: nothing is burnt, the note counts it."""
+    """Return what stands for a message that is given back: nothing is burnt, the note counts it but for a cap."""
     claim, note = leaving.claim, leaving.claim.note
     refused_by = {*note.refused_by, box} if leaving.refused_here else set(note.refused_by)
     reason = leaving.outcome.message
-    note = msgspec.structs.replace(
-        note, releases=note.releases + 1, refused_by=tuple(sorted(refused_by)), last_reason=reason
-    )
+    releases = note.releases + (not leaving.over_cap)
+    note = msgspec.structs.replace(note, releases=releases, refused_by=tuple(sorted(refused_by)), last_reason=reason)
     receipt = Receipt(claim.id, queue=claim.queue_name, state="waiting", message=reason, key=claim.key)
     return receipt, Decision(Verdict.RELEASE, leaving.release_after_s or 0.0, note)
 

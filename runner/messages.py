@@ -7,11 +7,14 @@ forward only); the urgent lane never waits. The table in ARCHITECTURE.md is this
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from runner.credential import CredentialFile
 from runner.job import EndReason, Key
 from runner.kernel import Reply
+from runner.ports.queues import NOBODY
 from runner.receipt import BoxBeat, GpuTable, SourceRow
 from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
 
@@ -167,6 +170,8 @@ class Ended(msgspec.Struct, frozen=True):
     """Where set, the message is released, not settled: it leaves this box untried and burns nothing."""
     refused_here: bool = False
     """This box can never run it; the note says so to the next ones."""
+    over_cap: bool = False
+    """Released since its user has enough running here; the note does not count that, for it is no box's want."""
 
 
 class LeaseChecked(msgspec.Struct, frozen=True):
@@ -180,9 +185,15 @@ class LeaseChecked(msgspec.Struct, frozen=True):
 
 
 class CreditGiven(msgspec.Struct, frozen=True):
-    """inventory ⇢ poller: may fetch one; ``ahead``: only where the queue is deeper than that one job. One a queue."""
+    """
+    inventory ⇢ poller: may fetch one; ``ahead``: only where the queue is deeper than that one job. One a queue.
+
+    ``served`` is how far each user of the queue is ahead of the one served least, in seconds of the box; who is not
+    named is not ahead, and infinity stands for one who has as much running here as the queue allows. At most 10,000.
+    """
 
     ahead: bool = False
+    served: Mapping[str, float] = NOBODY
 
 
 class SendBeat(msgspec.Struct, frozen=True):

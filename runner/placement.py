@@ -102,6 +102,12 @@ def dominant_share(place: Place, total: Room) -> float:
     return place.cpus / total.cpus if total.cpus else 0.0
 
 
+def request_share(request: Request, total: Room) -> float:
+    """Return the share of the box that a place for a request would hold."""
+    gpus = request.gpus / len(total.gpus) if request.gpus and total.gpus else 0.0
+    return gpus or (request.cpus / total.cpus if total.cpus else 0.0)
+
+
 def _count(number: float, what: str) -> str:
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
 

@@ -20,6 +20,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
     ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime``
     is ``container`` or ``process``. ``problem`` says why a message cannot run; then ``job`` may hold the id alone.
+    ``user`` is whose turn in the queue it took, "" where the message named nobody. ``release_costs`` is as the queue
+    says.
     """
 
     key: Key
@@ -34,6 +36,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     rights: Rights = Rights()
     runtime: str = "process"
     problem: str = ""
+    user: str = ""
+    release_costs: bool = False
 
     @property
     def id(self) -> str:

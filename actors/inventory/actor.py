@@ -17,8 +17,8 @@ import msgspec
 from actors.inventory.beats import Beats
 from actors.inventory.capacity import Capacity
 from actors.inventory.credits import Credits
-from actors.inventory.floor import Floor
-from actors.inventory.granting import Granting, Waits
+from actors.inventory.floor import Due, Floor
+from actors.inventory.granting import Granting, Waits, place_of
 from actors.inventory.handover import Handover
 from actors.inventory.standing import Standing
 from runner.config import Config
@@ -163,9 +163,8 @@ class Inventory(Stage[InventoryMessage]):
     # Jobs arrive
 
     async def _offered(self, claim: ClaimedJob, *, ahead: bool = False) -> None:
-        self._credits.used_up(claim.queue)
-        stop = self.marked(claim)
-        if stop is not None:
+        self._credits.used_up(claim, self._clock)
+        if stop := self.marked(claim):
             await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
             return
         if self._draining:
@@ -175,8 +174,7 @@ class Inventory(Stage[InventoryMessage]):
 
     def _standing(self, claim: ClaimedJob, *, ahead: bool = False, placed: bool = False) -> Standing:
         request = request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
-        limit_s = limit_of(claim, self.config)
-        return Standing(claim, request, limit_s, since=self._clock, ahead=ahead, placed=placed)
+        return Standing(claim, request, limit_of(claim, self.config), since=self._clock, ahead=ahead, placed=placed)
 
     async def _adopt(self, adopted: JobAdopted) -> None:
         """Restore what the journal says was granted; a job that was only claimed is looked at as if just offered."""
@@ -202,12 +200,22 @@ class Inventory(Stage[InventoryMessage]):
         """Grant what fits, stage what may be staged ahead, and let queues fetch while there is room."""
         if not self._capacity.seen:
             return
-        for standing in self._floor.in_turn(self._clock):
-            await self.blaming(standing.claim.key, self._consider(standing))
-        self._give_credits()
+        self._credits.look(self._clock)
+        while await self._grant_one():
+            pass  # it changed whose turn it is
 
-    async def _consider(self, standing: Standing) -> None:
-        step = self._granting.next_step(standing, clock=self._clock, now=self.world.now())
+    async def _grant_one(self) -> bool:
+        """Let the queues go on in their turn; True once a job was granted a place."""
+        for queue, waiting, before in self._credits.in_turn(self._capacity.total(), self._clock):
+            for standing in waiting:
+                await self.blaming(standing.claim.key, self._consider(standing, before, waiting))
+                if not standing.waits:
+                    return True
+            self._give_credit(queue, before)
+        return False
+
+    async def _consider(self, standing: Standing, before: Due, in_turn: list[Standing]) -> None:
+        step = self._granting.next_step(standing, before, clock=self._clock, now=self.world.now())
         match step:
             case Place():
                 self._grant(standing, step)
@@ -215,16 +223,17 @@ class Inventory(Stage[InventoryMessage]):
                 del self._floor.jobs[standing.claim.key]
                 await self._outputs.tell(step)
             case Waits():
-                self._tell_why(standing, step.why)
+                self._tell_why(standing, step.why, place_of(standing, in_turn))
                 if step.stage_ahead:
                     self._place(standing)
             case _:
                 assert_never(step)
 
-    def _tell_why(self, standing: Standing, why: str) -> None:
-        """Journal the reason where its kind changed; the seconds in it are those of that moment."""
-        if standing.is_news(why):
-            self._in_task(standing, "why", partial(self._handover.explain, standing, why))
+    def _tell_why(self, standing: Standing, why: str, place: str) -> None:
+        """Journal the reason where its kind or place changed; the seconds in it are those of that moment."""
+        if standing.is_news(why, place):
+            sentence = f"{why}; it is the {place}" if place else why
+            self._in_task(standing, "why", partial(self._handover.explain, standing, sentence))
 
     def _place(self, standing: Standing) -> None:
         standing.placed = True
@@ -253,7 +262,7 @@ class Inventory(Stage[InventoryMessage]):
             self._executor.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, now, "it ended elsewhere"))
         if standing.compute_held:
             self._capacity.unlock(standing.taken)
-            self._floor.let_go(standing, self._capacity.total(), self._clock)
+            self._floor.let_go(standing, self._clock)
         if message.part == "all":
             del self._floor.jobs[message.key]
 
@@ -289,11 +298,10 @@ class Inventory(Stage[InventoryMessage]):
 
     # Credits
 
-    def _give_credits(self) -> None:
-        if self._draining:
+    def _give_credit(self, queue: str, before: Due) -> None:
+        entry = self._directory.find(queue)
+        if self._draining or entry is None:
             return
-        free, clock = self._floor.free(self._capacity.total()), self._clock
-        for queue in self._floor.share.order(clock):
-            entry = self._directory.find(queue)
-            if entry is not None and (credit := self._credits.give(queue, free.cpus, clock)) is not None:
-                entry.poller.urgent(credit)
+        credit = self._credits.give(queue, self._capacity.total(), before, clock=self._clock)
+        if credit is not None:
+            entry.poller.urgent(credit)

@@ -6,11 +6,17 @@ A queue has at most one. It is used up by an offer, or comes back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import heapq
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from actors.inventory.floor import Floor
+from actors.inventory.floor import Due, Floor
+from actors.inventory.standing import Standing
 from runner.config import Config
 from runner.messages import CreditGiven, CreditReturned
+from runner.placement import Room
+from runner.records import ClaimedJob
 
 SHALLOW_S = 1.0
 COMING_S = 1.0
@@ -25,7 +31,9 @@ class Credit:
     # Given, and not yet used up or returned.
     given: bool = False
     given_at: float = 0.0
-    # The last fetch found nothing: the next one is not counted on, either.
+    # What it said of the users.
+    served: Mapping[str, float] = field(default_factory=dict)
+    # The last fetch found nothing, or this one has not for a while: no job of it is counted on.
     idle: bool = True
     # Asked to be left alone until then.
     rests_until: float = 0.0
@@ -45,17 +53,35 @@ class Credits:
         """Take back a credit, or meet a queue that begins; one that is gone gets no more."""
         if message.gone:
             self._of.pop(message.queue, None)
-            self._floor.share.leave(message.queue)
+            self._floor.share.leave(message.queue, clock)
             return
+        before = self._of.get(message.queue)
         self._floor.share.join(message.queue, message.weight, clock)
+        if before is not None and not message.shallow:
+            self._found_nothing(message.queue, before, clock)
         shallow_until = clock + (SHALLOW_S if message.shallow else 0.0)
         self._of[message.queue] = Credit(rests_until=clock + message.retry_after_s, shallow_until=shallow_until)
 
-    def used_up(self, queue: str) -> None:
+    def used_up(self, claim: ClaimedJob, clock: float) -> None:
         """Account for an offer."""
-        credit = self._of.get(queue)
+        credit, share = self._of.get(claim.queue), self._floor.share
         if credit is not None:
+            waiting = self._floor.waiting_users(claim.queue)
+            share.passed_over(claim.queue, claim.user, credit.served, waiting=waiting, clock=clock)
             credit.given = credit.idle = False
+        share.arrived(claim.queue, claim.user, clock)
+
+    def look(self, clock: float) -> None:
+        """Take the queues for idle whose fetch has been waiting for a while."""
+        for queue, credit in self._of.items():
+            if credit.given and not credit.idle and clock - credit.given_at >= COMING_S:
+                self._found_nothing(queue, credit, clock)
+
+    def _found_nothing(self, queue: str, credit: Credit, clock: float) -> None:
+        credit.idle = True
+        full = {user for user, served in credit.served.items() if served == math.inf}
+        here = self._floor.waiting_users(queue)
+        self._floor.share.emptied(queue, here, passed_over=full, clock=clock)
 
     def rest(self, queue: str, until: float) -> None:
         """Leave a queue alone, so that what it got back goes to another box."""
@@ -63,31 +89,56 @@ class Credits:
         if credit is not None:
             credit.rests_until = until
 
-    def give(self, queue: str, free_cpus: float, clock: float) -> CreditGiven | None:
-        """Return the credit that a queue is due now, given from here on; None where it is due none."""
+    def in_turn(self, total: Room, clock: float) -> Iterator[tuple[str, list[Standing], Due]]:
+        """
+        Go through the queues, the one served least first: its waiting jobs, and those of the queues before it.
+
+        While a job is being fetched a queue counts as if that had begun; where the next is its turn again, that counts,
+        too: the queues behind leave room for all of them.
+        """
+        share, free = self._floor.share, self._floor.free(total).cpus
+        turns, waiting, before = share.turns(clock), self._floor.waiting_in_turn(clock), Due()
+        line = [(turns.get(queue, 0.0), queue) for queue in {*self._of, *waiting}]
+        heapq.heapify(line)
+        seen: set[str] = set()
+        while line:
+            turn, queue = heapq.heappop(line)
+            if queue not in seen:
+                seen.add(queue)
+                of_queue = waiting.get(queue, [])
+                yield queue, of_queue, before
+                before = Due(before.waiting + len(of_queue), before.coming)
+            if before.coming < free and self._coming(queue, clock):
+                before = Due(before.waiting, before.coming + 1)
+                heapq.heappush(line, (turn + share.step(queue, 1 / total.cpus, clock), queue))
+
+    def give(self, queue: str, total: Room, before: Due, *, clock: float) -> CreditGiven | None:
+        """
+        Return the credit that a queue is due now, given from here on; None where it is due none.
+
+        ``before`` are the jobs of the queues whose turn comes first.
+        """
         credit = self._of.get(queue)
         if credit is None or credit.given or credit.rests_until > clock:
             return None
-        room = self._has_room(queue, free_cpus, clock)
+        room = self._has_room(queue, self._floor.free(total), before)
         if not room and (credit.shallow_until > clock or not self._stages_ahead(clock)):
             return None
         credit.given, credit.given_at = True, clock
-        return CreditGiven(ahead=not room)
+        credit.served = self._floor.served(queue, total, clock)
+        return CreditGiven(ahead=not room, served=credit.served)
 
-    def _has_room(self, queue: str, free_cpus: float, clock: float) -> bool:
-        """
-        Tell whether a job more of this queue may run or wait here.
+    def _coming(self, queue: str, clock: float) -> bool:
+        """Tell whether a job of this queue is counted on: it is busy, and is fetching."""
+        credit = self._of.get(queue)
+        return credit is not None and credit.given and not credit.idle and clock - credit.given_at < COMING_S
 
-        Credits that busy queues hold count as jobs to come, so that the next room goes to the queue whose turn it is.
-        """
-        waiting, coming, most = self._floor.waiting(), self._coming(clock), self._config.max_jobs
-        under_most = not most or len(self._floor.running()) + len(waiting) + coming < most
-        of_queue = sum(1 for job in waiting if job.claim.queue == queue)
-        return free_cpus - coming > ROUNDING and under_most and of_queue < self._config.max_waiting
+    def _has_room(self, queue: str, free: Room, before: Due) -> bool:
+        """Tell whether a job more of this queue may run or wait here."""
+        of_queue, most = len(self._floor.of_queue(queue)), self._config.max_jobs
+        under_most = not most or len(self._floor.running()) + before.waiting + of_queue + before.coming < most
+        return free.cpus - before.coming > ROUNDING and under_most and of_queue < self._config.max_waiting
 
     def _stages_ahead(self, clock: float) -> bool:
-        return bool(self._config.ahead) and not self._floor.waiting() and not self._coming(clock)
-
-    def _coming(self, clock: float) -> int:
-        busy = (credit for credit in self._of.values() if credit.given and not credit.idle)
-        return sum(1 for credit in busy if clock - credit.given_at < COMING_S)
+        coming = any(self._coming(queue, clock) for queue in self._of)
+        return bool(self._config.ahead) and not self._floor.waiting() and not coming

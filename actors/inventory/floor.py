@@ -6,14 +6,24 @@ The floor of the box: all jobs that stand on it, who may go next, what the other
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import msgspec
 
 from actors.inventory.share import FairShare
 from actors.inventory.standing import WAITS_AT_MOST, Standing
 from runner.job import Key
-from runner.placement import Room, dominant_share, remaining, shortage
+from runner.placement import Room, dominant_share, remaining, request_share, shortage
 from runner.records import ClaimedJob, Place
 from runner.units import format_duration
+
+
+class Due(msgspec.Struct, frozen=True):
+    """The jobs of queues whose turn comes first: how many wait here, and how many are being fetched."""
+
+    waiting: int = 0
+    coming: int = 0
 
 
 class Floor:
@@ -45,25 +55,66 @@ class Floor:
         """Let a job hold a place; its queue is charged for it from now on."""
         standing.place, standing.compute_held = place, True
         standing.ends_by = clock + standing.limit_s
-        self.share.take(standing.claim.queue, dominant_share(place, total), clock)
+        claim = standing.claim
+        self.share.take(claim.queue, claim.user, claim.key, dominant_share(place, total), clock)
 
-    def let_go(self, standing: Standing, total: Room, clock: float) -> None:
+    def let_go(self, standing: Standing, clock: float) -> None:
         """Take back the compute that a job holds."""
-        self.share.give_back(standing.claim.queue, dominant_share(standing.taken, total), clock)
+        self.share.give_back(standing.claim.queue, standing.claim.user, standing.claim.key, clock)
         standing.compute_held = False
 
-    def in_turn(self, clock: float) -> list[Standing]:
-        """Return the waiting jobs: those of the least charged queue first, then by arrival."""
-        waiting = list(self.waiting())
-        if len(waiting) > 1:
-            rank = {queue: place for place, queue in enumerate(self.share.order(clock))}
-            waiting.sort(key=lambda standing: (rank.get(standing.claim.queue, len(rank)), standing.since))
-        return waiting
+    def of_queue(self, queue: str) -> list[Standing]:
+        """Return the waiting jobs of a queue, by arrival."""
+        return [standing for standing in self.waiting() if standing.claim.queue == queue]
 
-    def capped(self, claim: ClaimedJob, max_jobs: int) -> str:
-        """Say which count keeps a job from starting whatever is free, "" for none; ``max_jobs`` 0 is no limit."""
-        if max_jobs and len(self.running()) >= max_jobs:
+    def waiting_in_turn(self, clock: float) -> dict[str, list[Standing]]:
+        """Return the waiting jobs by queue, those of the user who was served least first, then by arrival."""
+        found: dict[str, list[Standing]] = {}
+        for standing in self.waiting():
+            found.setdefault(standing.claim.queue, []).append(standing)
+        for queue, waiting in found.items():
+            if len(waiting) > 1:
+                turns = self.share.users(queue, clock)
+                waiting.sort(key=lambda standing, of=turns: (of.get(standing.claim.user, 0.0), standing.since))
+        return found
+
+    def waiting_users(self, queue: str) -> frozenset[str]:
+        """Return the users of whom a queue's jobs wait here."""
+        return frozenset(standing.claim.user for standing in self.of_queue(queue))
+
+    def served(self, queue: str, total: Room, clock: float) -> dict[str, float]:
+        """
+        Return how far each user of a queue is served, once what waits here has begun; who is level is left out.
+
+        Infinite for one who has as many jobs here as the queue allows.
+        """
+        soon: Counter[str] = Counter()
+        jobs: Counter[str] = Counter()
+        caps: dict[str, int | None] = {}
+        for standing in self.jobs.values():
+            claim = standing.claim
+            if claim.queue != queue or not (standing.waits or standing.compute_held):
+                continue
+            jobs[claim.job.user] += 1
+            caps[claim.job.user] = claim.rights.user_max_running
+            if standing.waits:
+                soon[claim.user] += request_share(standing.request, total)
+        served = self.share.users(queue, clock, soon)
+        full = {user: math.inf for user, cap in caps.items() if cap is not None and jobs[user] >= cap}
+        return {**served, **full}
+
+    def capped(self, claim: ClaimedJob, max_jobs: int, coming: int) -> str:
+        """
+        Say which count keeps a job from starting whatever is free, "" for none.
+
+        ``max_jobs`` 0 is no limit; ``coming`` jobs are to run before this one.
+        """
+        if max_jobs and len(self.running()) + coming >= max_jobs:
             return f"waits for one of {max_jobs} running jobs (max_jobs)"
+        return self.over_cap(claim)
+
+    def over_cap(self, claim: ClaimedJob) -> str:
+        """Say that its user has as much running as the queue allows, "" where it is less."""
         of_user = claim.rights.user_max_running
         if of_user is not None and self._of_user(claim) >= of_user:
             return f"its user has {of_user} jobs running, as many as the queue allows (user_max_running)"
@@ -102,8 +153,14 @@ class Floor:
         )
 
     def _reserves(self, standing: Standing, *, clock: float, now: float) -> bool:
-        """Out of patience and kept: what it waits for is no longer given to smaller ones."""
-        return clock - standing.since > self._patience_s and standing.kept(now)
+        """
+        Out of patience and kept, or of somebody far behind: what it waits for is no longer given to smaller ones.
+        """
+        claim = standing.claim
+        if self.over_cap(claim):
+            return False
+        patient = clock - standing.since > self._patience_s and standing.kept(now)
+        return patient or self.share.behind(claim.queue, claim.user, clock)
 
     def _begins_by(self, standing: Standing, total: Room, clock: float) -> float:
         """Return when a waiting job could begin if every running one used its whole time limit."""
@@ -134,7 +191,8 @@ class Floor:
         """
         Return the jobs that waited long enough here.
 
-        Kept ones stay, but only the first of each queue: what waits behind it goes back, so that smaller ones are seen.
+        Kept ones stay, but only the first of each queue: what waits behind it goes back, so that smaller ones are
+        seen; unless the service counts that against the message.
         """
         found: list[Standing] = []
         queues: set[str] = set()
@@ -142,7 +200,8 @@ class Floor:
             first = standing.claim.queue not in queues
             queues.add(standing.claim.queue)
             impatient = not standing.placed and clock - standing.since > self._patience_s
-            if impatient and not (first and standing.kept(now)):
+            stays = standing.claim.release_costs or (first and standing.kept(now))
+            if impatient and not stays:
                 found.append(standing)
         return tuple(found)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from actors.inventory.capacity import Capacity
-from actors.inventory.floor import Floor
+from actors.inventory.floor import Due, Floor
 from actors.inventory.standing import KEPT_AFTER_RELEASES, Standing
 from runner.config import Config
 from runner.job import EndReason
@@ -20,13 +20,29 @@ from runner.placement import choose, shortage
 from runner.records import ClaimedJob, Place
 
 BOXES_AGREE = 3
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """It cannot be granted now, and why in one sentence; it may be staged meanwhile."""
+    """It cannot be granted now, and why; it may be staged meanwhile."""
 
     why: str
     stage_ahead: bool = False
+
+
+def place_of(standing: Standing, in_turn: list[Standing]) -> str:
+    """Say which of its queue's waiting jobs a job is, and whose turn comes first; "" where it is the only one."""
+    if len(in_turn) < 2:  # noqa: PLR2004 - it is alone
+        return ""
+    place = in_turn.index(standing)
+    ordinal = ORDINALS[place] if place < len(ORDINALS) else f"number {place + 1}"
+    text = f"{ordinal} of its queue's {len(in_turn)} waiting jobs on this box"
+    before = in_turn[0].claim.user
+    return text if before == standing.claim.user else f"{text}: the turn of {_named(before)} comes first"
+
+
+def _named(user: str) -> str:
+    return f"user {user}" if user else "jobs without a user"
 
 
 @dataclass(frozen=True)
@@ -38,10 +54,11 @@ class Granting:
     config: Config
     box: str
 
-    def next_step(self, standing: Standing, *, clock: float, now: float) -> Place | Waits | Ended:
+    def next_step(self, standing: Standing, before: Due, *, clock: float, now: float) -> Place | Waits | Ended:
         """
         Return the place that a job is granted, its GPUs locked; or that it waits; or that it ends here.
 
+        ``before`` are the jobs of the queues whose turn comes first: the place of those that are being fetched is kept.
         ``clock`` is the loop's clock in seconds, ``now`` wall time in epoch seconds.
         """
         total = self.capacity.total()
@@ -50,9 +67,14 @@ class Granting:
         never = shortage(standing.request, self.capacity.at_best(), have="here")
         if never and not standing.placed:
             return self._refuse(standing.claim, never)
-        if capped := self.floor.capped(standing.claim, self.config.max_jobs):
+        if (over := self.floor.over_cap(standing.claim)) and not standing.placed and not standing.stays:
+            after_s = float(self.config.patience)
+            return Ended(standing.claim, EndReason.PREEMPTED, over, release_after_s=after_s, over_cap=True)
+        if capped := self.floor.capped(standing.claim, self.config.max_jobs, before.coming):
             return Waits(capped)
         room = self.floor.room_for(standing, total, clock=clock, now=now)
+        if before.coming and standing.request.cpus > room.cpus - before.coming:
+            return Waits("the turn of another queue comes first")
         place = choose(standing.still_needs, room)
         if place is not None and self.capacity.lock(place):
             return msgspec.structs.replace(place, disk=standing.request.disk)

@@ -39,7 +39,7 @@ class Standing:
     # When its time limit ends it, for those who wait behind it.
     ends_by: float = 0.0
     # What was last told of why it waits.
-    told: str = ""
+    told: tuple[str, str] = ("", "")
 
     @property
     def waits(self) -> bool:
@@ -60,12 +60,17 @@ class Standing:
         return msgspec.structs.replace(self.request, disk=0) if self.placed else self.request
 
     def kept(self, now: float) -> bool:
-        """Tell whether giving it back would help nobody: only this box reads its queue, or it went round enough."""
-        rights, note = self.claim.rights, self.claim.note
+        """Tell whether giving it back would help nobody, or harm: it came back here often enough, too."""
         old = now - self.claim.submitted_at > KEPT_AFTER_S
-        return rights.own or rights.sole_reader or note.releases >= KEPT_AFTER_RELEASES or old
+        return self.stays or self.claim.note.releases >= KEPT_AFTER_RELEASES or old
 
-    def is_news(self, why: str) -> bool:
+    @property
+    def stays(self) -> bool:
+        """Whether its message is never given back: only this box reads its queue, or the service counts it."""
+        claim = self.claim
+        return claim.rights.own or claim.rights.sole_reader or claim.release_costs
+
+    def is_news(self, why: str, place: str) -> bool:
         """Take in why it waits; tell whether that is another reason than before, whatever the seconds in it."""
-        before, self.told = self.told, why.partition(WAITS_AT_MOST)[0]
+        before, self.told = self.told, (why.partition(WAITS_AT_MOST)[0], place)
         return self.told != before

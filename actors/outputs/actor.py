@@ -113,6 +113,7 @@ class Outputs(Stage[OutputsMessage]):
                 staged,
                 release_after_s=message.release_after_s,
                 refused_here=message.refused_here,
+                over_cap=message.over_cap,
             )
         )
 

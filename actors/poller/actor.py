@@ -184,7 +184,7 @@ class Poller(Stage[PollerMessage]):
 
     def _use_credit(self, credit: CreditGiven) -> None:
         if self._stopping or self._fetching or not self._ready.is_set():
-            return  # one that was given to an earlier instance: this one introduces itself, and is given its own
+            return  # an earlier instance was meant: this one introduces itself, and is given its own
         self._fetching = True
         self.start_soon(self._fetch, credit, name="fetch", on_error=self._fetch_broke)
 
@@ -195,7 +195,7 @@ class Poller(Stage[PollerMessage]):
     async def _fetch(self, credit: CreditGiven) -> None:
         """Use one credit: an offer, or the credit back. A long poll is not cut off by anything but its own limit."""
         try:
-            message = await self.work.fetch(self._intake(), ahead=credit.ahead)
+            message = await self.work.fetch(self._intake(), credit)
             match message:
                 case Offered():
                     await self._inventory.tell(message)
@@ -222,9 +222,9 @@ class Poller(Stage[PollerMessage]):
         await self._close_if_done()
 
     def _intake(self) -> Intake:
-        dialect = self.world.dialects[self.rights.dialect]
-        names = (self.source, self.work.queue.identity, self.queue_name)
-        return Intake(dialect, self.rights, *names, default_image=self.config.default_image)
+        queue, dialect = self.work.queue, self.world.dialects[self.rights.dialect]
+        names = (self.source, queue.identity, self.queue_name)
+        return Intake(dialect, self.rights, *names, self.config.default_image, release_costs=queue.release_costs)
 
     # Claims and their verdicts
 

@@ -22,6 +22,7 @@ class Intake:
     queue: str
     queue_name: str
     default_image: str
+    release_costs: bool = False
 
     def claim(self, delivery: Delivery, now: float) -> ClaimedJob:
         """Return the job."""
@@ -40,6 +41,8 @@ class Intake:
             rights=self.rights,
             runtime=self._runtime(job),
             problem=decoded.problem,
+            user="" if delivery.anonymous else job.user,
+            release_costs=self.release_costs,
         )
 
     def _runtime(self, job: Job) -> str:

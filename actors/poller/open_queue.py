@@ -6,7 +6,8 @@ Decides nothing. The claims that came from it stand in ``leases``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from actors.poller.leases import Leases
@@ -19,6 +20,7 @@ from runner.records import ClaimedJob
 from runner.trail import Trail
 
 LONG_POLL_S = 20.0
+PASSING_OVER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,15 @@ class OpenQueue:
     trail: Trail
     now: Callable[[], float]
 
-    async def fetch(self) -> Delivery | None:
-        """Wait for one delivery; a long poll is not cut off by anything but its own limit."""
-        limit_s = LONG_POLL_S + self.caller.patience.try_s
-        return await self.caller.once(lambda: self.queue.fetch(LONG_POLL_S), "fetch", try_s=limit_s)
+    async def fetch(self, served: Mapping[str, float]) -> Delivery | None:
+        """
+        Wait for one delivery; a long poll is not cut off by anything but its own limit.
+
+        Where a user is passed over, that is short: their turn may come at any moment.
+        """
+        wait_s = PASSING_OVER_S if self.queue.by_user and math.inf in served.values() else LONG_POLL_S
+        limit_s = wait_s + self.caller.patience.try_s
+        return await self.caller.once(lambda: self.queue.fetch(wait_s, served), "fetch", try_s=limit_s)
 
     async def depth(self) -> int:
         """Count what waits."""

@@ -16,7 +16,7 @@ from actors.poller.open_queue import OpenQueue
 from actors.poller.settling import Settling
 from runner.job import Key
 from runner.kernel import Ref
-from runner.messages import Ended, Offered
+from runner.messages import CreditGiven, Ended, Offered
 
 AHEAD_DEPTH = 2
 """One job is staged ahead only where another waits behind it, so that no idle box goes without."""
@@ -67,12 +67,12 @@ class QueueWork:
             if entry.stored is not None:
                 self._settle_soon(entry.key)
 
-    async def fetch(self, intake: Intake, *, ahead: bool) -> Offered | Ended | Nothing:
+    async def fetch(self, intake: Intake, credit: CreditGiven) -> Offered | Ended | Nothing:
         """Wait for one delivery and claim it; return what is to be told of it."""
-        if ahead and await self.opened.depth() < AHEAD_DEPTH:
+        if credit.ahead and await self.opened.depth() < AHEAD_DEPTH:
             return Nothing(shallow=True)
-        delivery = await self.opened.fetch()
-        taken = await self._claiming.take(delivery, intake, ahead=ahead) if delivery is not None else None
+        delivery = await self.opened.fetch(credit.served)
+        taken = await self._claiming.take(delivery, intake, ahead=credit.ahead) if delivery is not None else None
         return taken or Nothing()
 
     async def withdraw(self, job_id: str, intake: Intake) -> tuple[Ended, ...] | None:
