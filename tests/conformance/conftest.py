@@ -16,6 +16,7 @@ from tests.conformance.container_harness import Harness, ProcessHarness
 from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.queue_harness import FolderHarness, QueueHarness
 from tests.conformance.redis_harness import RedisHarness
+from tests.conformance.redis_results_harness import RedisResultsHarness
 from tests.conformance.results_harness import FolderResultsHarness, ResultsHarness
 from tests.conformance.spool_harness import Opener
 
@@ -53,7 +54,7 @@ def queue_harness(request: pytest.FixtureRequest, tmp_path: Path) -> QueueHarnes
     return QUEUES[request.param](tmp_path)
 
 
-@pytest.fixture(params=[FolderResultsHarness])
+@pytest.fixture(params=[FolderResultsHarness, pytest.param(RedisResultsHarness, marks=pytest.mark.broker)])
 def results_harness(request: pytest.FixtureRequest, tmp_path: Path) -> ResultsHarness:
     """Give each result backend in turn."""
     made: ResultsHarness = request.param(tmp_path)

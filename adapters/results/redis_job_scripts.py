@@ -1,0 +1,207 @@
+"""What the server does in one step with one job, in Lua; above each script stand its arguments and its answer."""
+
+from __future__ import annotations
+
+from adapters.redis_client import Script
+from adapters.results.redis_keys import ENTRY_BYTES, EVENTS_MAX, PARTIAL_KEPT_S, START
+
+SWEPT_MAX = 10
+"""How many jobs that expired are taken out of the indexes whenever a new one comes."""
+
+JOBS = f"""
+local PARTS = {{'job', 'events', 'log', 'bell', 'receipts', 'archives'}}
+local INDEXES = {{'jobs', 'active', 'ended', 'expires'}}
+
+local function ring(name, kept)
+  call('XADD', at('bell', name), 'MAXLEN', 1, '*', 'r', '')
+  call('EXPIRE', at('bell', name), kept)
+end
+
+local function forget(key)
+  local id = call('HGET', at('job', key), 'id')
+  if id and call('GET', at('id', id)) == key then call('UNLINK', at('id', id)) end
+  for _, attempt in ipairs(call('SMEMBERS', at('archives', key))) do
+    call('UNLINK', at('archive', key .. ':' .. attempt))
+  end
+  for _, part in ipairs(PARTS) do call('UNLINK', at(part, key)) end
+  for _, index in ipairs(INDEXES) do call('ZREM', S .. index, key) end
+  ring(key, {PARTIAL_KEPT_S})
+end
+
+local function keep(key)
+  local fields = call('HMGET', at('job', key), 'ended', 'id')
+  local kept = fields[1] == '1' and ENDED_KEPT or KEPT
+  for _, part in ipairs(PARTS) do call('EXPIRE', at(part, key), kept) end
+  for _, attempt in ipairs(call('SMEMBERS', at('archives', key))) do
+    call('EXPIRE', at('archive', key .. ':' .. attempt), kept)
+  end
+  call('EXPIRE', at('id', fields[2]), kept)
+  call('ZADD', S .. 'expires', now() + kept, key)
+  for _, index in ipairs(INDEXES) do call('EXPIRE', S .. index, KEPT) end
+end
+
+local function enter(key, id)
+  if call('EXISTS', at('job', key)) == 1 then return end
+  for _, old in ipairs(call('ZRANGEBYSCORE', S .. 'expires', '-inf', now(), 'LIMIT', 0, {SWEPT_MAX})) do
+    forget(old)
+  end
+  call('HSET', at('job', key), 'id', id, 'bytes', 0, 'events', 0)
+  call('SET', at('id', id), key)
+  call('ZADD', S .. 'jobs', now(), key)
+  call('ZADD', S .. 'active', now(), key)
+  ring(id, KEPT)
+end
+
+local function finish(key, ended_at)
+  call('HSET', at('job', key), 'ended', 1)
+  call('ZREM', S .. 'active', key)
+  call('ZADD', S .. 'ended', 'GT', ended_at, key)
+end
+"""
+
+_FIND = """
+local function find(asked, id)
+  if asked ~= '' and call('EXISTS', at('job', asked)) == 1 then return asked end
+  local key = call('GET', at('id', id))
+  if key and call('EXISTS', at('job', key)) == 1 then return key end
+  return nil
+end
+"""
+
+# key, id, box, bytes kept, how many chunks | each: attempt, last sequence, first and last time, bytes, data |
+# each event: when it ended the job, else empty; the event
+APPEND = Script(
+    START
+    + JOBS
+    + f"""
+local key, box, most = ARGV[1], ARGV[3], tonumber(ARGV[4])
+local job, log, events = at('job', key), at('log', key), at('events', key)
+
+local function add(attempt, last, began_ns, ended_ns, size, data)
+  local part = attempt .. ':' .. box
+  local state = call('HGET', job, 'part:' .. part)
+  local wanted, first, first_ns = 0, nil, began_ns
+  if state then wanted, first, first_ns = string.match(state, '^(%d+) (%S+) %S+ (%d+)$') end
+  if tonumber(last) < tonumber(wanted) then return end
+  local entry = call('XADD', log, '*', 'p', part, 'l', last, 't', ended_ns, 'n', size, 'd', data)
+  call('HSET', job, 'part:' .. part, string.format('%.0f %s %s %s', last + 1, first or entry, entry, first_ns))
+  call('HINCRBY', job, 'bytes', #data + {ENTRY_BYTES})
+end
+
+local function drop_oldest()
+  local oldest = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  local fields = oldest[2]
+  local field = 'lost:' .. fields[2]
+  local lost = call('HGET', job, field)
+  local bytes = (lost and string.match(lost, '%d+$') or 0) + fields[8]
+  call('HSET', job, field, string.format('%s %s %.0f', fields[4], fields[6], bytes))
+  call('XDEL', log, oldest[1])
+  return call('HINCRBY', job, 'bytes', -(#fields[10] + {ENTRY_BYTES}))
+end
+
+local function tell(final, event)
+  local item = box .. '\\0' .. event
+  if not call('LPOS', events, item) then
+    call('RPUSH', events, item)
+    call('LTRIM', events, -{EVENTS_MAX}, -1)
+    call('HINCRBY', job, 'events', 1)
+  end
+  if final ~= '' then finish(key, final) end
+end
+
+enter(key, ARGV[2])
+local place = 6
+for _ = 1, tonumber(ARGV[5]) do
+  add(unpack(ARGV, place, place + 5))
+  place = place + 6
+end
+local bytes = tonumber(call('HGET', job, 'bytes'))
+while bytes > most and call('XLEN', log) > 1 do bytes = drop_oldest() end
+for event = place, #ARGV, 2 do tell(ARGV[event], ARGV[event + 1]) end
+ring(key, KEPT)
+keep(key)
+"""
+)
+
+# key, id, attempt, box, receipt, its row, when it ended the job, else empty; 0 where one stands
+RECEIPT = Script(
+    START
+    + JOBS
+    + """
+local key, attempt, job = ARGV[1], ARGV[3], at('job', ARGV[1])
+if call('HEXISTS', at('receipts', key), attempt) == 1 then return 0 end
+enter(key, ARGV[2])
+call('HSET', at('receipts', key), attempt, ARGV[5])
+call('HSET', job, 'winner:' .. attempt, ARGV[4])
+if tonumber(attempt) >= tonumber(call('HGET', job, 'newest') or 0) then
+  call('HSET', job, 'newest', attempt, 'row', ARGV[6])
+end
+if ARGV[7] ~= '' then finish(key, ARGV[7]) end
+ring(key, KEPT)
+keep(key)
+return 1
+"""
+)
+
+# the key where it may be one, the id; the newest receipt
+GET = Script(
+    START
+    + _FIND
+    + """
+local key = find(ARGV[1], ARGV[2])
+local newest = key and call('HGET', at('job', key), 'newest')
+return newest and call('HGET', at('receipts', key), newest)
+"""
+)
+
+# the key where it may be one, the id, the key once it is known, how many events are;
+# [key or nothing, last ring, events in all, new events, fields of the job]
+LOOK = Script(
+    START
+    + _FIND
+    + """
+local key = ARGV[3]
+if key == '' then key = find(ARGV[1], ARGV[2]) or '' end
+local name = key ~= '' and key or ARGV[2]
+local rung = call('XREVRANGE', at('bell', name), '+', '-', 'COUNT', 1)[1]
+rung = rung and rung[1] or '0-0'
+if key == '' or call('EXISTS', at('job', key)) == 0 then return {'', rung, 0, {}, {}} end
+local total = tonumber(call('HGET', at('job', key), 'events'))
+local from = ARGV[4] - (total - call('LLEN', at('events', key)))
+local events = call('LRANGE', at('events', key), math.max(0, from), -1)
+return {key, rung, total, events, call('HGETALL', at('job', key))}
+"""
+)
+
+# key, attempt and box, entry after which to read, how many; [what is lost, last entry read, data of each]
+READ = Script(
+    START
+    + """
+local job, field = at('job', ARGV[1]), 'part:' .. ARGV[2]
+local state = call('HGET', job, field)
+if not state then return {false, ARGV[3]} end
+local first, last = string.match(state, '^%d+ (%S+) (%S+)')
+local from = ARGV[3] ~= '' and '(' .. ARGV[3] or first
+local entries = call('XRANGE', at('log', ARGV[1]), from, last, 'COUNT', ARGV[4])
+local read = {call('HGET', job, 'lost:' .. ARGV[2]), #entries > 0 and entries[#entries][1] or last}
+for _, entry in ipairs(entries) do
+  if entry[2][2] == ARGV[2] then table.insert(read, entry[2][10]) end
+end
+return read
+"""
+)
+
+# job keys; of each: the row of its newest receipt or nothing, and its events; false where it expired
+ROWS = Script(
+    START
+    + """
+local rows = {}
+for place, key in ipairs(ARGV) do
+  rows[place] = false
+  if call('EXISTS', at('job', key)) == 1 then
+    rows[place] = {call('HGET', at('job', key), 'row'), call('LRANGE', at('events', key), 0, -1)}
+  end
+end
+return rows
+"""
+)
