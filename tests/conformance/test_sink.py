@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, cast
 
 import pytest
 
+from adapters.results.redis import RedisResults
 from adapters.sinks.results import ResultsSink
 from runner.errors import Unavailable
 from runner.job import Key
 from runner.ports import End, LogLine, Position, Results, Sink
 from runner.receipt import Event
+from tests.conformance.queue_harness import BOX, QUEUE
 from tests.conformance.records import key_of
+from tests.conformance.redis_harness import redis_url
 
 KEY, OTHER = key_of("digits"), key_of("other")
 LINES = tuple(LogLine(attempt, sequence, 0, "stdout", b"x") for attempt in (1, 2) for sequence in range(3))
@@ -67,7 +71,45 @@ class ResultsHarness:
         self._results.broken = broken
 
 
-@pytest.fixture(params=[ResultsHarness], ids=["results"])
+class RedisHarness:
+    """A Redis by way of an address where nothing answers while it is broken; connected for each call alone."""
+
+    def __init__(self) -> None:
+        self._url = redis_url()
+        self._broken = False
+
+    def open(self) -> Sink:
+        return ResultsSink(cast("Results", self))
+
+    async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        results = RedisResults("redis://127.0.0.1:1" if self._broken else self._url, QUEUE, box_id=BOX)
+        try:
+            await results.append(key, job_id, events, lines)
+        finally:
+            await results.close()
+
+    def lines(self, key: Key) -> list[LogLine]:
+        return [item for item in self._told(key) if isinstance(item, LogLine)]
+
+    def events(self, key: Key) -> list[Event]:
+        return [item for item in self._told(key) if isinstance(item, Event)]
+
+    def break_down(self, *, broken: bool) -> None:
+        self._broken = broken
+
+    def _told(self, key: Key) -> list[LogLine | Event]:
+        with ThreadPoolExecutor(1) as beside:
+            return beside.submit(asyncio.run, self._read(key)).result()
+
+    async def _read(self, key: Key) -> list[LogLine | Event]:
+        results = RedisResults(self._url, QUEUE)
+        try:
+            return [item async for item in results.tail(key, Position(), follow=False)]
+        finally:
+            await results.close()
+
+
+@pytest.fixture(params=[ResultsHarness, pytest.param(RedisHarness, marks=pytest.mark.broker)], ids=["results", "redis"])
 def harness(request: pytest.FixtureRequest) -> Harness:
     make: Callable[[], Harness] = request.param
     return make()
