@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,6 +20,15 @@ from tests.conformance.redis_harness import RedisHarness
 from tests.conformance.redis_results_harness import RedisResultsHarness
 from tests.conformance.results_harness import FolderResultsHarness, ResultsHarness
 from tests.conformance.spool_harness import Opener
+from tests.conformance.sqs_harness import LocalStackHarness, MotoHarness
+
+
+class QueueMaker(Protocol):
+    """A harness's class: what it is able of is known before one is made."""
+
+    able: frozenset[str]
+
+    def __call__(self, directory: Path) -> QueueHarness: ...
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
@@ -34,8 +44,13 @@ def _docker(request: pytest.FixtureRequest, directory: Path) -> DockerHarness:
     return DockerHarness(url, image, directory)
 
 
-QUEUES: Mapping[str, type[FolderHarness | RedisHarness]] = {"folder": FolderHarness, "redis": RedisHarness}
-BROKERS = frozenset({"redis"})
+QUEUES: Mapping[str, QueueMaker] = {
+    "folder": FolderHarness,
+    "redis": RedisHarness,
+    "sqs-localstack": LocalStackHarness,
+    "sqs-moto": MotoHarness,
+}
+BROKERS = frozenset(QUEUES) - {"folder"}
 """Those that are a real service, which has to be there."""
 
 

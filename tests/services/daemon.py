@@ -31,7 +31,7 @@ class Daemon:
 
 @contextmanager
 def running(daemon: Daemon) -> Iterator[int]:
-    """Start the daemon, yield its pid once it is ready, and stop it: SIGKILL where its signal did not within the timeout."""
+    """Start the daemon, yield its pid once it is ready, and stop it: by its signal, by SIGKILL after the timeout."""
     with (
         daemon.log.open("wb") as log,
         subprocess.Popen(

@@ -36,7 +36,7 @@ def make(done: Path, requirements: Path) -> Path:
     Make the environment unless it is there; return its interpreter.
 
     Raises:
-        ServiceError: no package index answers, or it does not have these packages; what was begun is made anew next time.
+        ServiceError: no package index answers, or it does not have these packages. The next call begins anew.
     """
     directory = done.parent
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,8 @@ def _fill(directory: Path, requirements: Path) -> None:
         _run([str(beside / "uv"), "pip", "install", "--quiet", "--python", str(python), *wanted])
     except ServiceError:
         # It does not read pip's configuration, which may be all that names an index here.
-        _run(
-            [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--python", str(python)]
-            + ["install", "--quiet", *wanted]
-        )
+        pip = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--python", str(python)]
+        _run([*pip, "install", "--quiet", *wanted])
 
 
 def _run(command: list[str]) -> None:
