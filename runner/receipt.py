@@ -119,7 +119,11 @@ class Receipt(JobRow, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One state change of a job, as the result backend tells it; ``end_reason`` only when it ended for good."""
+    """
+    One state change of a job, as the result backend tells it; ``end_reason`` only when it ended for good.
+
+    ``row`` is set where the job is told of first: what it is called, so that it can be listed before it has a receipt.
+    """
 
     key: str
     id: str
@@ -129,6 +133,7 @@ class Event(msgspec.Struct, frozen=True):
     message: str = ""
     end_reason: str | None = None
     exit_code: int | None = None
+    row: JobRow | None = None
 
 
 class Why(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from runner.calls import Caller
 from runner.errors import RunnerError
 from runner.job import Key
 from runner.ports import World
-from runner.receipt import Event
+from runner.receipt import Event, JobRow
 from runner.records import ClaimedJob, JournalEntry, JournalRecord
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ class Trail:
         """Add a state change to the job's spool, for those who follow it elsewhere."""
         facts = {"action": state, "job_id": claim.id, "attempt": claim.attempt, "queue": claim.queue_name}
         logger.info("job %s", state, extra=facts)
-        event = Event(claim.key, claim.id, self._world.now(), state, claim.attempt, message)
+        event = Event(
+            claim.key, claim.id, self._world.now(), state, claim.attempt, message, row=_first_row(claim, state)
+        )
         await self._append(claim, "event", msgspec.json.encode(event))
 
     async def _append(self, claim: ClaimedJob, stream: str, data: bytes) -> None:
@@ -71,3 +73,10 @@ class Trail:
         except RunnerError as error:
             facts = {"action": "say", "job_id": claim.id, "reason": str(error)}
             logger.warning("a line is missing in a job's log", extra=facts)
+
+
+def _first_row(claim: ClaimedJob, state: str) -> JobRow | None:
+    """Say what a job is called where it is told of first."""
+    if state != "waiting":
+        return None
+    return JobRow(claim.id, claim.job.name, claim.job.user, claim.queue_name, submitted_at=claim.submitted_at or None)

@@ -26,7 +26,7 @@ from adapters.results.folder_jobs import Jobs, archive_name, file_name, read_fil
 from adapters.results.folder_sweep import sweep
 from adapters.results.folder_uploads import copy, get_upload, put_upload
 from adapters.results.folder_writer import JobWriter
-from adapters.results.rows import is_final
+from adapters.results.rows import CLIENT, is_final
 from adapters.worker import Worker
 from runner.credential import Credential
 from runner.errors import AlreadyStored
@@ -51,7 +51,7 @@ class FolderResults:
 
     def __init__(self, root: str, *, box_id: str = "") -> None:
         self._jobs = Jobs(os.path.normpath(root))
-        self._box = safe_name(box_id or "client")
+        self._box = safe_name(box_id or CLIENT)
         # What this box wrote of the jobs that it wrote last, so that nothing has to be read back to add to it.
         self._writers: OrderedDict[Key, JobWriter] = OrderedDict()
         self._calls = Worker(f"results {root}")

@@ -11,6 +11,8 @@ from runner.receipt import Event, JobRow
 
 ToldBy = tuple[Event, str]
 """An event, and the box that told it."""
+CLIENT = "client"
+"""Stands for a box where none told: who submits or withdraws a job tells of it, too."""
 
 
 def is_final(event: Event) -> bool:
@@ -38,7 +40,7 @@ def dated_row(told: Iterable[ToldBy], receipt: JobRow | None) -> tuple[float, Jo
 
 
 def _joined(events: list[ToldBy], receipt: JobRow | None) -> JobRow:
-    row = JobRow(events[0][0].id) if receipt is None else row_within(receipt)
+    row = _first_row(events) if receipt is None else row_within(receipt)
     final = next((told for told in events if is_final(told[0])), None)
     if final is not None:
         return _ended(row, *final)
@@ -54,8 +56,18 @@ def _joined(events: list[ToldBy], receipt: JobRow | None) -> JobRow:
         exit_code=None,
         started_at=started[-1] if started else None,
         ended_at=None,
-        box=box,
+        box=_named(box),
     )
+
+
+def _first_row(events: list[ToldBy]) -> JobRow:
+    """Return what was said of a job when it was told of first."""
+    said = (event.row for event, _ in events if event.row is not None)
+    return next(said, None) or JobRow(events[0][0].id)
+
+
+def _named(box: str) -> str:
+    return "" if box == CLIENT else box
 
 
 def _ended(row: JobRow, event: Event, box: str) -> JobRow:
@@ -66,5 +78,5 @@ def _ended(row: JobRow, event: Event, box: str) -> JobRow:
         end_reason=event.end_reason,
         exit_code=event.exit_code if event.exit_code is not None else row.exit_code,
         ended_at=row.ended_at or event.at,
-        box=row.box or box,
+        box=row.box or _named(box),
     )

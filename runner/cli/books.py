@@ -6,29 +6,31 @@ On the box: its journal, its own queue and that queue's result backend. For a na
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from runner.cli import paths
+from runner.cli.line import Standing, WaitingJob
 from runner.cli.output import clock
 from runner.cli.rows import ending, last_attempt, receipt_of, row_of, why_of
-from runner.job import make_key
+from runner.cli.target import no_results
 from runner.receipt import Event, JobRow, Receipt, Why
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
-    from adapters.queues.folder_peek import WaitingMessage
-    from runner.job import Key
-    from runner.ports import Delivery, Queue, Results
+    from runner.cli.line import Line
+    from runner.ports import Results
     from runner.records import JournalEntry
 
 ROWS_MAX = 10_000
-BODIES_MAX = 500
+ALIVE_S = 30.0
+"""A box that gave no sign of life for so long is not counted on: three beats are missing."""
 CLAIMED = "a box has claimed it, and has told no more yet"
 
 
@@ -55,89 +57,35 @@ class Journal(Protocol):
     async def list(self, *, limit: int, ended: bool) -> tuple[JournalEntry, ...]: ...
 
 
-class WaitingJob(msgspec.Struct, frozen=True):
-    """A job that stands in a queue; ``due_at`` is set where it waits for its next attempt."""
-
-    key: Key
-    row: JobRow
-    due_at: float | None
-
-
-def waiting_jobs(root: Path, queue: str) -> tuple[WaitingJob, ...]:
-    """List the jobs that wait in a folder queue and that no box holds, in its order."""
-    from adapters.queues.folder_peek import waiting_messages
-
-    return _jobs(root, queue, waiting_messages(str(root)))
-
-
-def claimed_jobs(root: Path, queue: str) -> tuple[WaitingJob, ...]:
-    """List the jobs that boxes have claimed in a folder queue, also those of which nothing was told yet."""
-    from adapters.queues.folder_peek import claimed_messages
-
-    return _jobs(root, queue, claimed_messages(str(root)))
-
-
-def _jobs(root: Path, queue: str, messages: tuple[WaitingMessage, ...]) -> tuple[WaitingJob, ...]:
-    """Name the jobs of messages; what each is called is read for the first 500."""
-    from adapters.queues.folder_peek import queue_identity
-    from adapters.wire.native import decode
-
-    found, identity = [], queue_identity(str(root))
-    for index, message in enumerate(messages):
-        job = decode(message.body()).job if index < BODIES_MAX else None
-        job_id = (job.id if job else message.job) or message.submission
-        row = JobRow(job_id, queue=queue, submitted_at=message.enqueued_at)
-        if job is not None:
-            row = msgspec.structs.replace(row, name=job.name, user=job.user)
-        found.append(WaitingJob(make_key(identity, job_id, message.submission), row, message.due_at))
-    return tuple(found)
-
-
-def job_of(queue: Queue, delivery: Delivery) -> WaitingJob:
-    """Name the job of a message that this command claimed."""
-    from adapters.wire.native import decode
-
-    job = decode(delivery.body).job
-    job_id = job.id or delivery.submission
-    row = JobRow(job_id, queue=queue.name, name=job.name, user=job.user, submitted_at=delivery.enqueued_at)
-    return WaitingJob(make_key(queue.identity, job_id, delivery.submission), row, None)
-
-
 class QueueBook:
-    """A queue and its result backend."""
+    """A queue and its result backend, as far as it has them."""
 
-    def __init__(self, root: Path, results: Results) -> None:
-        """Keep both; nothing is opened."""
-        self._root = root
+    def __init__(self, line: Line, results: Results | None, *, tell_boxes: bool = True) -> None:
+        """Keep both; ``tell_boxes``: why a job waits is also a matter of which boxes are there."""
+        self._line = line
         self._results = results
+        self._tell_boxes = tell_boxes
 
-    def waiting(self) -> tuple[WaitingJob, ...]:
+    async def waiting(self) -> tuple[WaitingJob, ...]:
         """List the jobs that no box holds, newest first."""
-        return waiting_jobs(self._root, self._root.name)[::-1]
+        return (await self._standing()).waiting[::-1]
 
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
-        known = await self._results.list(ended=ended)
+        known = await self._results.list(ended=ended) if self._results is not None else ()
+        standing = await self._standing()
         told = {row.id for row in known if row.state != "ended"}
-        untold = [job.row for job in self._claimed() if job.row.id not in told and not await self._ended(job)]
-        return (*(job.row for job in self.waiting() if job.row.id not in told), *untold, *known)
+        untold = [job.row for job in standing.claimed if job.row.id not in told and not await self._ended(job)]
+        return (*(job.row for job in standing.waiting[::-1] if job.row.id not in told), *untold, *known)
 
     async def receipt(self, job_id: str) -> Receipt | None:
-        stored = await self._results.get(job_id)
-        if job := _newer(self.waiting(), job_id, stored):
+        standing, stored = await self._standing(), await self._stored(job_id)
+        if job := _newer(standing.waiting[::-1], job_id, stored):
             return _receipt_so_far(job.row, job.key)
-        rows = await self._results.list(ended=False) if stored is None else ()
-        if row := next((row for row in rows if row.id == job_id), None):
-            return _receipt_so_far(row, "")
-        if job := _newer(self._claimed(), job_id, stored):
+        if told := await self._told(job_id) if stored is None else None:
+            return told
+        if job := _newer(standing.claimed, job_id, stored):
             return _receipt_so_far(job.row, job.key)
-        return stored or await self._results.get(job_id)  # it may have ended while this looked elsewhere
-
-    def _claimed(self) -> tuple[WaitingJob, ...]:
-        return claimed_jobs(self._root, self._root.name)
-
-    async def _ended(self, job: WaitingJob) -> bool:
-        receipt = await self._results.get(job.key)
-        return receipt is not None and receipt.state == "ended"
+        return stored or await self._stored(job_id)  # it may have ended while this looked elsewhere
 
     async def why(self, job_id: str) -> Why | None:
         receipt = await self.receipt(job_id)
@@ -145,24 +93,61 @@ class QueueBook:
             return None
         if receipt.state == "ended":
             return Why(receipt.id, "ended", ending(receipt), receipt.ended_at or 0.0)
-        waits = next((job for job in self.waiting() if job.row.id == receipt.id), None)
-        if waits is not None:
-            return Why(receipt.id, "waiting", _waiting(waits) + last_attempt(receipt), waits.row.submitted_at or 0.0)
-        event = await self._newest_event(job_id)
+        standing = await self._standing()
+        if waits := next(iter(standing.named(receipt.id)), None):
+            sentence = _waiting(standing, waits) + last_attempt(receipt) + await self._boxes(waits)
+            return Why(receipt.id, "waiting", sentence, waits.row.submitted_at or 0.0)
+        event = await newest_event(self._results, job_id)
         if event is None:
             return Why(receipt.id, receipt.state, CLAIMED, receipt.submitted_at or 0.0)
         return Why(receipt.id, event.state, event.message or f"it is {event.state}", event.at)
 
-    async def _newest_event(self, job_id: str) -> Event | None:
-        from runner.ports import Position
+    async def _standing(self) -> Standing:
+        """Look at what stands in the queue; a service that shows nothing and keeps no account either knows nothing."""
+        found = await self._line.jobs()
+        if found is None and self._results is None:
+            raise no_results(self._line.name)
+        return found or Standing()
 
-        newest = None
-        async for told in self._results.tail(job_id, Position(), follow=False):
+    async def _stored(self, job_id: str) -> Receipt | None:
+        return await self._results.get(job_id) if self._results is not None else None
+
+    async def _ended(self, job: WaitingJob) -> bool:
+        receipt = await self._stored(job.key)
+        return receipt is not None and receipt.state == "ended"
+
+    async def _told(self, job_id: str) -> Receipt | None:
+        """Return what was told of a job that has no receipt yet."""
+        rows = await self._results.list(ended=False) if self._results is not None else ()
+        by_id = {row.id: row for row in rows}
+        if job_id in by_id:
+            return _receipt_so_far(by_id[job_id], "")
+        event = await newest_event(self._results, job_id) if rows else None  # it may be a key
+        return _receipt_so_far(by_id[event.id], event.key) if event is not None and event.id in by_id else None
+
+    async def _boxes(self, job: WaitingJob) -> str:
+        """Say which boxes might take a job that may be taken now."""
+        if job.due_at is not None or self._results is None or not self._tell_boxes:
+            return ""
+        now = time.time()
+        alive = sum(now - beat.at < ALIVE_S for beat in await self._results.beats())
+        if not alive:
+            return f"; no box has given a sign of life within {ALIVE_S:.0f} s"
+        return "; the one box has not taken it yet" if alive == 1 else f"; none of {alive} boxes has taken it yet"
+
+
+async def newest_event(results: Results | None, job_id: str) -> Event | None:
+    """Return what was told last of a job, by its id or key."""
+    from runner.ports import Position
+
+    newest = None
+    if results is not None:
+        async for told in results.tail(job_id, Position(), follow=False):
             newest = told if isinstance(told, Event) else newest
-        return newest
+    return newest
 
 
-def _newer(jobs: tuple[WaitingJob, ...], job_id: str, stored: Receipt | None) -> WaitingJob | None:
+def _newer(jobs: Sequence[WaitingJob], job_id: str, stored: Receipt | None) -> WaitingJob | None:
     """Return the job of this id or key that is not the one whose receipt is stored."""
     found = next((job for job in jobs if job_id in {job.row.id, job.key}), None)
     return None if found is None or (stored is not None and stored.key == found.key) else found
@@ -172,10 +157,17 @@ def _receipt_so_far(row: JobRow, key: str) -> Receipt:
     return Receipt(**{name: getattr(row, name) for name in JobRow.__struct_fields__}, key=key)
 
 
-def _waiting(job: WaitingJob) -> str:
-    if job.due_at is None:
-        return f"it waits in {job.row.queue} for a box to take it"
-    return f"it waits in {job.row.queue} for its next attempt at {clock(job.due_at)}"
+def _waiting(standing: Standing, job: WaitingJob) -> str:
+    if job.due_at is not None:
+        return f"it waits in {job.row.queue} for its next attempt at {clock(job.due_at)}"
+    place = standing.place(job.key)
+    return f"{ordinal(place)} of {max(place, standing.depth)} waiting in {job.row.queue}"
+
+
+def ordinal(number: int) -> str:
+    """Write 1st, 2nd, 3rd, 4th."""
+    ending_of = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in {11, 12, 13} else ending_of.get(number % 10, 'th')}"
 
 
 def went_back(entry: JournalEntry) -> bool:
@@ -195,7 +187,7 @@ class BoxBook:
 
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
-        waiting = {job.key: await self._with_attempt(job) for job in self._queue.waiting()}
+        waiting = {job.key: await self._with_attempt(job) for job in await self._queue.waiting()}
         held = {entry.key for entry in entries if entry.settled is None}
         known = [row_of(entry, self._box) for entry in entries if not went_back(entry)]
         others = await self._queue.rows(ended=True) if ended else ()
@@ -233,16 +225,15 @@ class BoxBook:
 @asynccontextmanager
 async def open_book(args: argparse.Namespace) -> AsyncIterator[Book]:
     """Open what a command reads: the named queue, else this box, which may be one that never ran."""
-    from runner.cli.target import existing_place, open_results
+    from runner.cli.target import open_view
 
-    place = existing_place(args)
-    async with open_results(place) as results:
-        queue = QueueBook(place.root, results)
-        if not place.own:
-            yield queue
+    async with open_view(args) as view:
+        if not view.place.own:
+            yield QueueBook(view.line, view.backend)
             return
         state = paths.state_dir(args)
         start = "" if runner_answers(state) else paths.start_command(state)
+        queue = QueueBook(view.line, view.backend, tell_boxes=False)
         async with open_journal(state) as journal:
             yield BoxBook(journal, queue, box=box_id(state), start=start)
 

@@ -6,8 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from runner.cli.output import ago, clock, print_facts, print_json, print_rows
+from runner.cli.output import ago, clock, masked, print_facts, print_json, print_rows
 from runner.cli.parser import add_command, add_job, add_json, add_queue
+from runner.cli.place import means_box
 from runner.errors import Refused
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _known(args: argparse.Namespace, found: T | None) -> T:
 
 def unknown_job(args: argparse.Namespace) -> Refused:
     """Return the error for a job that nobody knows."""
-    where = f"in {args.queue}" if args.queue else "on this box"
+    where = "on this box" if means_box(args) else f"in {masked(args.queue or args.credential)}"
     return Refused(f"no job {args.job!r} {where}; list them with: runner ps --all")
 
 

@@ -11,6 +11,7 @@ from runner.cli.follow import Screen, print_record
 from runner.cli.jobs import unknown_job
 from runner.cli.output import say
 from runner.cli.parser import add_command, add_job, add_json, add_queue
+from runner.cli.place import means_box
 from runner.errors import Refused, Unavailable
 from runner.ports import LogLine, Position
 
@@ -41,7 +42,7 @@ def print_log(args: argparse.Namespace) -> int:
     """Print stdout to stdout, stderr to stderr, and what the runner added to stderr."""
     screen = Screen(verbose=False, runner_lines=True)
     show = print_record if args.json else screen.show
-    if args.follow and not args.queue and _follow_here(args, show):
+    if args.follow and means_box(args) and _follow_here(args, show):
         return 0
     empty = asyncio.run(_print(args, show))
     screen.clear()
@@ -77,7 +78,7 @@ async def _print(args: argparse.Namespace, show: Show) -> str:
         if receipt is None:
             raise unknown_job(args)
         ended = receipt.state == "ended"
-        if args.follow and not ended and not args.queue:
+        if args.follow and not ended and means_box(args):
             say("no runner has this job now; waiting for one")
         empty = f"{receipt.id} has written nothing" + ("" if ended else f" yet: it is {receipt.state}")
         async for told in _stored(args, receipt.key or args.job, ended=ended):
@@ -88,17 +89,17 @@ async def _print(args: argparse.Namespace, show: Show) -> str:
 
 async def _stored(args: argparse.Namespace, key: str, *, ended: bool) -> AsyncIterator[LogLine | Event]:
     """Read the spool on this box where there is one, else the result backend."""
-    from runner.cli.target import existing_place, open_results
+    from runner.cli.target import open_view
 
-    if not args.queue and (ended or not args.follow):
+    if means_box(args) and (ended or not args.follow):
         found = False
         async for told in _spooled(args, key):
             found = True
             yield told
         if found:
             return
-    async with open_results(existing_place(args)) as results:
-        log = results.tail(key, Position(), follow=args.follow)
+    async with open_view(args) as view:
+        log = view.results.tail(key, Position(), follow=args.follow)
         async for told in up_to_its_end(log, LATE_S) if args.follow and ended else log:
             yield told
 

@@ -134,7 +134,15 @@ def add_queue(parser: Parser) -> None:
         "--queue",
         metavar="URL",
         default=os.environ.get("RUNNER_QUEUE"),
-        help="a queue, like folder:///q/train (RUNNER_QUEUE); absent: this box",
+        help="a queue, like folder:///q/train or redis://host:6379/0?queue=train (RUNNER_QUEUE); absent: this box. "
+        "What it leaves out of a login is read from RUNNER_QUEUE_USERNAME and RUNNER_QUEUE_PASSWORD",
+    )
+    parser.add_argument(
+        "--credential",
+        metavar="FILE",
+        default=os.environ.get("RUNNER_CREDENTIAL"),
+        help="instead of a URL: the credential file that the boxes have (RUNNER_CREDENTIAL); --queue NAME then names "
+        "one of several queues behind it",
     )
     parser.add_argument(
         "--results",

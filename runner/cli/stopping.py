@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
-from runner.cli.books import WaitingJob, claimed_jobs, job_of, runner_answers, waiting_jobs
+from runner.cli.books import newest_event, runner_answers
 from runner.cli.jobs import unknown_job
+from runner.cli.line import job_of
 from runner.cli.output import print_json
 from runner.cli.parser import add_command, add_job, add_json, add_queue
 from runner.cli.submission import DURATION
@@ -20,12 +21,11 @@ from runner.receipt import Event, JobRow, Receipt
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
     from pathlib import Path
 
     from runner.cli.parser import Subparsers
     from runner.cli.target import Target
-    from runner.ports import Delivery
+    from runner.ports import Delivery, Results
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -72,9 +72,10 @@ def end_job(args: argparse.Namespace) -> str:
 
 
 async def _end_job(args: argparse.Namespace) -> str:
+    from runner.cli.place import find_place
     from runner.cli.target import existing_place, open_target
 
-    if args.queue:
+    if not find_place(args).own:
         existing_place(args)
         async with open_target(args) as target:
             return await cancel_in_queue(args, target)
@@ -107,7 +108,8 @@ async def _end_here(args: argparse.Namespace, target: Target) -> str:
     try:
         return await _ask_runner(args)
     except Refused:
-        if not _waiting(args, target):
+        standing = await target.line.jobs()
+        if standing is None or not standing.named(args.job):
             raise
         return await cancel_in_queue(args, target)
 
@@ -123,38 +125,44 @@ async def _cancel_without_runner(args: argparse.Namespace, target: Target) -> st
     return f"{entry.claimed.claim.id} has a stop mark now: no runner is running, the next start ends it"
 
 
-def _waiting(args: argparse.Namespace, target: Target) -> list[WaitingJob]:
-    return _named(args, waiting_jobs(target.place.root, target.queue.name))
-
-
-def _named(args: argparse.Namespace, jobs: Sequence[WaitingJob]) -> list[WaitingJob]:
-    return [job for job in jobs if args.job in {job.row.id, job.key}]
-
-
 async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
     """
-    Withdraw a waiting job and store its end, else set a stop mark for the box that has it.
+    Withdraw a waiting job and store its end, else set a stop mark for the box that has it or will have it.
 
     Raises:
-        Refused: neither the queue nor its result backend knows the job.
+        Refused: neither the queue nor its result backend knows the job, or there is no way to reach it.
     """
-    waiting = _waiting(args, target)
-    withdrawn = await target.queue.withdraw(waiting[0].row.id) if waiting else ()
-    for delivery in withdrawn:
-        await _store_end(target, delivery)
-    if withdrawn:
-        return f"{waiting[0].row.id} is {WITHDRAWN}"
-    rows = [row for row in await target.results.list(ended=True) if row.id == args.job]
-    claimed = [job.row for job in _named(args, claimed_jobs(target.place.root, target.queue.name))]
+    standing = await target.line.jobs()
+    waits = standing.named(args.job) if standing is not None else ()
+    job_id = waits[0].row.id if waits else await _told_id(args.job, target)
+    if standing is None or waits:
+        withdrawn = await target.queue.withdraw(job_id)
+        for delivery in withdrawn:
+            await _store_end(target, delivery)
+        if withdrawn:
+            return f"{job_id} is {WITHDRAWN}"
+    rows = [row for row in await target.results.list(ended=True) if row.id == job_id]
+    claimed = [job.row for job in standing.claimed if args.job in {job.row.id, job.key}] if standing is not None else []
     row = next(iter((*(row for row in rows if row.state != "ended"), *claimed, *rows)), None)
     if row is None:
         raise unknown_job(args)
+    return await _mark(row, target.results, held=bool(claimed or row.box))
+
+
+async def _told_id(job: str, target: Target) -> str:
+    """Return the id of a job that was named by its key, as far as the result backend knows that."""
+    event = await newest_event(target.backend, job)
+    return event.id if event is not None else job
+
+
+async def _mark(row: JobRow, results: Results, *, held: bool) -> str:
+    """Leave a stop mark, unless the job ended: one that came too late must not end the next job of this id."""
     if row.state != "ended":
-        await target.results.request_stop(row.id)
-        ended = await target.results.get(row.id)
+        await results.request_stop(row.id)
+        ended = await results.get(row.id)
         if ended is None or ended.state != "ended":
-            return f"{row.id} has a stop mark now: the box that has it ends it"
-        await target.results.clear_stop(row.id)  # it came too late, and must not end the next job of this id
+            return f"{row.id} has a stop mark now: the box that {'has it' if held else 'takes it'} ends it"
+        await results.clear_stop(row.id)
         row = ended
     return f"{row.id} ended already: {row.end_reason}"
 
@@ -165,12 +173,12 @@ async def _store_end(target: Target, delivery: Delivery) -> None:
     now, attempt, reason = time.time(), delivery.note.attempt, EndReason.CANCELLED.value
     fields = {name: getattr(job.row, name) for name in JobRow.__struct_fields__}
     ended = {"state": "ended", "end_reason": reason, "ended_at": now, "attempt": attempt}
-    with suppress(AlreadyStored):
-        await target.results.put_receipt(
-            Receipt(**{**fields, **ended}, key=job.key, message=WITHDRAWN, verdict=Verdict.ACK.value)
-        )
-    event = Event(job.key, job.row.id, now, "ended", attempt, WITHDRAWN, reason)
-    await target.results.append(job.key, job.row.id, (event,), ())
+    if target.backend is not None:
+        receipt = Receipt(**{**fields, **ended}, key=job.key, message=WITHDRAWN, verdict=Verdict.ACK.value)
+        with suppress(AlreadyStored):
+            await target.backend.put_receipt(receipt)
+        event = Event(job.key, job.row.id, now, "ended", attempt, WITHDRAWN, reason)
+        await target.backend.append(job.key, job.row.id, (event,), ())
     await target.queue.settle(delivery.token, Verdict.ACK, after_s=0, note=delivery.note, reason="")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runner.cli import paths
 from runner.cli.follow import Records, Screen
 from runner.cli.local_files import add_upload, make_outputs_absolute, take_local_inputs, upload
-from runner.cli.output import print_json, say
+from runner.cli.output import masked, print_json, say
 from runner.cli.parser import add_command, add_json, add_queue
 from runner.cli.submission import add_fields, apply_options, checked, fill_in, read_document, told_name
 
@@ -72,16 +72,14 @@ def _warn_of_quotes(words: list[str] | None) -> None:
 
 
 async def _submit(args: argparse.Namespace, job: Job, local: list[LocalInput]) -> int:
-    from adapters.wire.native import encode_job
+    from runner.cli.submitting import put_job
     from runner.cli.target import open_target
-    from runner.job import make_key
 
     async with open_target(args) as target:
-        job = await upload(job, local, target.results)
-        submission = await target.queue.put(
-            encode_job(job, "json"), job_id=job.id, user=job.user, priority=job.priority
-        )
-        key = make_key(target.queue.identity, job.id, submission)
+        results = target.results if args.follow or local else None
+        if local and results is not None:
+            job = await upload(job, local, results)
+        key = await put_job(job, target)
         _warn_of_no_runner(args, target)
         if args.follow:
             say(job.id)
@@ -141,7 +139,8 @@ async def _cancel(args: argparse.Namespace, job_id: str) -> None:
 
 def _detached(args: argparse.Namespace, screen: Screen, job_id: str) -> int:
     screen.clear()
-    options = [f"--{name}={value}" for name in ("queue", "results") if (value := getattr(args, name))]
+    named = ("queue", "credential", "results")
+    options = [f"--{name}={masked(value)}" for name in named if (value := getattr(args, name, None))]
     options += [f"--state-dir={args.state_dir}"] if args.state_dir else []
     say(f"detached, the job goes on; follow it again with: {shlex.join(['runner', 'logs', '-f', *options, job_id])}")
     return EXIT_DETACHED

@@ -1,108 +1,84 @@
-"""Which queue a command means, opened: the one that was named, or the box's own; and its result backend."""
+"""
+The queue that a command means, opened, with its result backend: to look, or to change something.
+
+Looking makes nothing where that can be helped: a mistyped folder is refused. A queue that is put into is made.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from runner.cli import paths
-from runner.cli.output import masked
-from runner.cli.parser import nearest
-from runner.errors import ConfigurationError, Refused, UsageError
+from runner.cli.line import FolderLine, Line, ServiceLine
+from runner.cli.place import Place, find_place, raise_several
+from runner.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from runner.ports import Queue, Results
+    from runner.ports import Broker, Queue, Results
 
-T = TypeVar("T")
-
-KINDS = ("folder",)
-LATER_KINDS = ("redis", "rediss", "amqp", "amqps", "sqs", "pubsub")
-CLIENT_LEASE_S = 60.0
+OPEN_S = 30.0
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A queue's directory and that of its result backend; ``own`` says that it is the box's own."""
-
-    url: str
-    root: Path
-    results: Path
-    own: bool
-
-
-class Target(msgspec.Struct, frozen=True):
-    """An open queue with its result backend."""
+class View(msgspec.Struct, frozen=True):
+    """A queue to look at; ``backend`` is None where it has no result backend."""
 
     place: Place
+    line: Line
+    backend: Results | None
+
+    @property
+    def results(self) -> Results:
+        """
+        The result backend.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self.backend is None:
+            raise no_results(self.line.name)
+        return self.backend
+
+
+class Target(View, frozen=True):
+    """A queue to change."""
+
     queue: Queue
-    results: Results
 
 
-def find_place(args: argparse.Namespace) -> Place:
+def no_results(queue: str) -> Refused:
+    """Return the error of a command that a queue's result backend would have to answer."""
+    where = "where stands what is uploaded with its jobs, and what became of them"
+    return Refused(f"queue {queue} has no result backend, {where}: name the one that its boxes write to: --results URL")
+
+
+@asynccontextmanager
+async def open_view(args: argparse.Namespace) -> AsyncIterator[View]:
     """
-    Return where the queue stands that ``--queue`` names, else the box's own; nothing is made.
+    Open what a command looks at.
 
     Raises:
-        UsageError: the URL names no kind of queue that this version serves, or several queues.
+        Refused: the queue that was named is not there.
     """
-    if args.results and not args.queue:
-        raise UsageError("--results: it is of a queue that is named, too: add --queue URL")
-    url = args.queue or paths.own_queue(paths.state_dir(args))
-    root = _queue_root("--queue", url)
-    named = (args.results or os.environ.get("RUNNER_RESULTS")) if args.queue else None
-    results = _results("--results", named, root.name) if named else root / "results"
-    return Place(url, root, results, own=not args.queue)
-
-
-def _queue_root(option: str, url: str) -> Path:
-    from adapters.folder_urls import folder_url, queue_location
-    from adapters.queues.folder_layout import is_queue, queues_in
-
-    root, single = _served(option, url, queue_location)
-    found = () if single or is_queue(root) or not os.path.isdir(root) else queues_in(root)  # noqa: PTH112 - one of its own
-    if len(found) > 1:
-        named = f"{folder_url(root)}?queue={quote(found[0])}"
-        raise UsageError(f"{option} {url}: there are {len(found)} queues; name one, like {named}")
-    return Path(root) / found[0] if found else Path(root)
-
-
-def _results(option: str, url: str, queue: str) -> Path:
-    from adapters.folder_urls import results_directory
-
-    return Path(_served(option, url, lambda url: results_directory(url, queue)))
-
-
-def _served(option: str, url: str, read: Callable[[str], T]) -> T:
-    """Read a URL of a kind that is served."""
-    scheme = url.partition(":")[0].lower() if ":" in url else ""
-    if scheme not in KINDS:
-        raise UsageError(f"{option} {masked(url)}: {_no_kind(scheme)}")
-    try:
-        return read(url)
-    except ConfigurationError as error:
-        raise UsageError(f"{option}: {error}") from error
-
-
-def _no_kind(scheme: str) -> str:
-    if scheme in LATER_KINDS:
-        return f"queues of kind {scheme} are not served by this version; use folder:///path"
-    if not scheme:
-        return "a queue has a kind; write folder:///path"
-    return f"no such kind of queue: {scheme}{nearest(scheme, (*KINDS, *LATER_KINDS))}; write folder:///path"
+    place = existing_place(args)
+    if place.root is None:
+        async with open_target(args) as target:
+            yield target
+        return
+    async with _open_results(place, place.root.name) as backend:
+        yield View(place, FolderLine(place.root), backend)
 
 
 def existing_place(args: argparse.Namespace) -> Place:
     """
-    Return the place of a queue that was named and must be there: a mistyped name is not made by looking at it.
+    Return the place of a queue that must be there: a mistyped folder is not made by looking at it.
 
     Raises:
         Refused: there is none.
@@ -110,21 +86,9 @@ def existing_place(args: argparse.Namespace) -> Place:
     from adapters.queues.folder_layout import is_queue
 
     place = find_place(args)
-    if not place.own and not is_queue(str(place.root)):
+    if place.root is not None and not place.own and not is_queue(str(place.root)):
         raise Refused(f"--queue {place.url}: there is no queue at {place.root}; `runner submit` makes one")
     return place
-
-
-@asynccontextmanager
-async def open_results(place: Place) -> AsyncIterator[Results]:
-    """Open a result backend; one that was never written reads as empty."""
-    from adapters.results.folder import FolderResults
-
-    results = FolderResults(str(place.results))
-    try:
-        yield results
-    finally:
-        await results.close()
 
 
 @asynccontextmanager
@@ -133,23 +97,66 @@ async def open_target(args: argparse.Namespace) -> AsyncIterator[Target]:
     Open a queue, made at its first use, and its result backend.
 
     Raises:
-        ConfigurationError: its directory is something else, or is not this user's to write.
+        ConfigurationError: it is something else, or is not this user's to change.
+        Refused, UsageError: nothing says which queue is meant.
     """
-    from adapters.queues.folder import FolderBroker
+    from adapters.registry import open_broker
+    from runner.ports import Box
 
     place = find_place(args)
     if place.own:
         await asyncio.to_thread(_make_state_directory, args)
-    broker = FolderBroker(str(place.root), box_id="", now=time.time, lease_s=CLIENT_LEASE_S, single=True)
+    broker = open_broker(place.credential, Box("", (), 0, 0))
     try:
-        queue = await broker.open(place.root.name)
+        queue = await _open_queue(place, broker)
         try:
-            async with open_results(place) as results:
-                yield Target(place, queue, results)
+            async with _open_results(place, queue.name) as backend:
+                yield Target(
+                    place, ServiceLine(queue) if place.root is None else FolderLine(place.root), backend, queue
+                )
         finally:
             await queue.close()
     finally:
         await broker.close()
+
+
+async def _open_queue(place: Place, broker: Broker) -> Queue:
+    try:
+        async with asyncio.timeout(OPEN_S):
+            return await broker.open(place.queue or await _only_queue(place, broker))
+    except TimeoutError:
+        raise Unavailable(f"open queue {place.url}: no answer within {OPEN_S:.0f} s: try again") from None
+
+
+async def _only_queue(place: Place, broker: Broker) -> str:
+    found = await broker.queues()
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise_several(f"--queue {place.url}", _with_name(place, found[0]), len(found))
+    raise Refused(
+        f"--queue {place.url}: there is no queue behind it; name the one to be made: {_with_name(place, 'NAME')}"
+    )
+
+
+def _with_name(place: Place, name: str) -> str:
+    if place.credential.kind == "sqs":
+        return f"{place.url.rstrip('/')}/{name}"
+    return f"{place.url}?queue={quote(name)}"
+
+
+@asynccontextmanager
+async def _open_results(place: Place, queue: str) -> AsyncIterator[Results | None]:
+    """Open a result backend; one that was never written reads as empty."""
+    from adapters.registry import open_results
+    from runner.ports import Box
+
+    results = open_results(place.credential, queue, Box("", (), 0, 0))
+    try:
+        yield results
+    finally:
+        if results is not None:
+            await results.close()
 
 
 def _make_state_directory(args: argparse.Namespace) -> None:

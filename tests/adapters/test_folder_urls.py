@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.credential_files import Unusable, read_credential
 from adapters.folder_urls import folder_url, queue_location, results_directory
 from adapters.registry import open_broker, open_results
-from runner.cli.target import find_place
+from runner.cli.place import Place, find_place
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, UsageError
 from runner.ports import Box
@@ -86,6 +86,15 @@ def asked(queue: str, results: str | None = None) -> argparse.Namespace:
     return argparse.Namespace(queue=queue, results=results, state_dir=None)
 
 
+async def stops_in(place: Place) -> frozenset[str]:
+    backend = open_results(place.credential, place.queue, BOX)
+    assert backend is not None
+    try:
+        return await backend.stops()
+    finally:
+        await backend.close()
+
+
 @pytest.mark.parametrize("name", ["train", "a b", "100%", "100%20", "why?", "no#1", "a+b&c=d", "ä"])
 @pytest.mark.parametrize("named", [False, True])
 def test_runner_and_client_find_the_same_directories(tmp_path: Path, name: str, *, named: bool) -> None:
@@ -111,8 +120,9 @@ def test_runner_and_client_find_the_same_directories(tmp_path: Path, name: str, 
     for asked_results in ("", results):
         assert name == asyncio.run(runner_made(url, asked_results))
         place = find_place(asked(url, asked_results or None))
+        assert place.root is not None
         assert (place.root / "queue.json").is_file()
-        assert (place.results / "stops" / "job").is_file()
+        assert {"job"} == asyncio.run(stops_in(place))
 
 
 def test_queues_that_share_a_result_backend_stay_apart() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from adapters.queues.folder_peek import waiting_messages
 from adapters.wire.native import decode
+from runner.cli.place import WRITE
 from runner.job import Input, Job, Output, Resources
 from runner.units import Duration, Size
 from tests.cli.typed import Typed, started, typed
@@ -229,26 +230,29 @@ def test_a_bad_job_is_one_line_and_nothing_is_written(tmp_path: Path, content: s
     [
         (
             ("--queue", "rabbit://h/q"),
-            "runner: --queue rabbit://h/q: no such kind of queue: rabbit; write folder:///path\n",
+            "runner: --queue rabbit://h/q: no such kind of queue: rabbit; {write}\n",
         ),
         (
             ("--queue", "foldr:///q"),
-            "runner: --queue foldr:///q: no such kind of queue: foldr; did you mean folder?; write folder:///path\n",
+            "runner: --queue foldr:///q: no such kind of queue: foldr; did you mean folder?; {write}\n",
         ),
-        (
-            ("--queue", "redis://h/0"),
-            "runner: --queue redis://h/0: queues of kind redis are not served by this version; use folder:///path\n",
-        ),
-        (
-            ("--queue", "amqp://me:hunter2@h/v"),
-            "runner: --queue amqp://***@h/v: queues of kind amqp are not served by this version; use folder:///path\n",
-        ),
-        (("--queue", "/tmp/q"), "runner: --queue /tmp/q: a queue has a kind; write folder:///path\n"),
+        (("--queue", "/tmp/q"), "runner: --queue /tmp/q: a queue has a kind; {write}\n"),
     ],
 )
 def test_a_queue_that_cannot_be_served_names_what_can(tmp_path: Path, words: tuple[str, ...], line: str) -> None:
     """Which URL, what is wrong with it, what to write."""
-    assert Typed(64, "", line) == typed("submit", *words, "--state-dir", tmp_path, "--", "true")
+    assert Typed(64, "", line.format(write=WRITE)) == typed("submit", *words, "--state-dir", tmp_path, "--", "true")
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://me:hunter2@h:p/v", "redis://:hunter2@h/0?quue=x", "redis://me:hunter2@", "sqs://me:hunter2@eu/q"]
+)
+@pytest.mark.parametrize("command", [("submit", "--", "true"), ("ps",), ("cancel", "x"), ("dead", "list")])
+def test_a_password_in_a_url_that_cannot_be_used_is_not_repeated(url: str, command: tuple[str, ...]) -> None:
+    """It would stand in the log of whatever typed it."""
+    said = typed(command[0], "--queue", url, *command[1:])
+    assert (64, "", 1) == (said.status, said.out, len(said.err.splitlines()))
+    assert "hunter2" not in said.err
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

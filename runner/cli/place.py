@@ -1,0 +1,181 @@
+"""
+Which queue and which result backend a command's options mean, as a credential. Reads at most one file; opens nothing.
+
+A URL may hold a user and a password. They go into the credential's secrets, and no sentence here repeats them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import msgspec
+
+from runner.cli import paths
+from runner.cli.output import masked
+from runner.cli.parser import nearest
+from runner.credential import Credential, Rights
+from runner.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+    from runner.secret import Secret
+
+T = TypeVar("T")
+NONE: Mapping[str, Secret] = MappingProxyType({})
+
+KINDS = {"folder": "folder", "redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq", "sqs": "sqs"}
+WRITE = "write folder:///path, redis://host:6379/0?queue=NAME, amqp://host/vhost?queue=NAME or sqs://region/NAME"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """
+    A queue as a command means it; ``url`` may be printed, ``own`` says that it is the box's own.
+
+    ``queue`` is empty where nothing names one of several behind a service.
+    """
+
+    url: str
+    credential: Credential
+    queue: str = ""
+    own: bool = False
+
+    @property
+    def root(self) -> Path | None:
+        """The directory of a folder queue."""
+        from adapters.folder_urls import queue_location
+
+        return Path(queue_location(self.credential.url)[0]) if self.credential.kind == "folder" else None
+
+
+def means_box(args: argparse.Namespace) -> bool:
+    """Tell whether no queue is named, so that the box is meant."""
+    return not (args.queue or getattr(args, "credential", None))
+
+
+def find_place(args: argparse.Namespace) -> Place:
+    """
+    Return the queue that the options name, else the box's own; nothing is made.
+
+    Raises:
+        UsageError: an option cannot be used, or names several queues.
+    """
+    file, queue = getattr(args, "credential", None), args.queue or ""
+    if file and args.results:
+        raise UsageError("--results: the credential file says it: write results there, or name the queue by its URL")
+    if args.results and not queue:
+        raise UsageError("--results: it is of a queue that is named, too: add --queue URL")
+    if file:
+        return _of_file(Path(file), "" if queue == os.environ.get("RUNNER_QUEUE") else queue)
+    if queue:
+        return _named(queue, args.results or os.environ.get("RUNNER_RESULTS") or "")
+    return _folder("--queue", paths.own_queue(paths.state_dir(args)), Rights(), own=True)
+
+
+def _named(url: str, results: str) -> Place:
+    kind, results_kind = _kind("--queue", url), _kind("--results", results) if results else "folder"
+    if kind == results_kind == "folder":
+        return _folder("--queue", url, Rights(results=results))
+    credential = _read(f"--queue {masked(url)}", _document(kind, url, results))
+    if kind == "folder":
+        return _folder("--queue", url, credential.rights, secrets=credential.secrets)
+    return Place(credential.url, credential, _queue_of(credential))
+
+
+def _kind(option: str, url: str) -> str:
+    scheme = url.partition(":")[0].lower() if ":" in url else ""
+    if scheme in KINDS:
+        return KINDS[scheme]
+    if not scheme:
+        raise UsageError(f"{option} {masked(url)}: a queue has a kind; {WRITE}")
+    raise UsageError(f"{option} {masked(url)}: no such kind of queue: {scheme}{nearest(scheme, KINDS)}; {WRITE}")
+
+
+def _document(kind: str, url: str, results: str) -> bytes:
+    """Write what was typed as a credential file, so that there is one reader of both."""
+    username, _, password = url.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")
+    lines = {"kind": kind, "url": url, "results": results}
+    if kind in {"redis", "rabbitmq"}:
+        lines["username"] = "" if username else os.environ.get("RUNNER_QUEUE_USERNAME", "")
+        lines["password"] = "" if password else os.environ.get("RUNNER_QUEUE_PASSWORD", "")
+    return "".join(f"{key} = {_toml(text)}\n" for key, text in lines.items() if text).encode("utf-8", "surrogateescape")
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _of_file(path: Path, queue: str) -> Place:
+    """Read a credential file; ``queue`` names one of the queues behind it, "" the only one."""
+    if ":" in queue:
+        raise UsageError(f"--queue {masked(queue)}: beside --credential it is the name of a queue, not a URL")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--credential {path}: {error.strerror}; name a credential file") from error
+    credential = _read(f"--credential {path}", data)
+    if credential.kind == "folder":
+        url = _with_queue(credential.url, queue)
+        return _folder(f"--credential {path}: url", url, credential.rights, secrets=credential.secrets)
+    return Place(credential.url, credential, queue or _queue_of(credential))
+
+
+def _read(what: str, data: bytes) -> Credential:
+    from adapters.credential_files import Unusable, read_credential
+
+    try:
+        return read_credential(data)
+    except Unusable as error:
+        raise UsageError(f"{what}: {error}") from None
+
+
+def _queue_of(credential: Credential) -> str:
+    """Return the queue that a URL names, "" where it names none."""
+    parts = urlsplit(credential.url)
+    if credential.kind == "sqs":
+        return parts.path.strip("/")
+    return dict(parse_qsl(parts.query)).get("queue", "")
+
+
+def _with_queue(url: str, name: str) -> str:
+    return f"{url.partition('?')[0]}?queue={quote(name)}" if name else url
+
+
+def _folder(option: str, url: str, rights: Rights, *, secrets: Mapping[str, Secret] = NONE, own: bool = False) -> Place:
+    """Find the one directory that is meant, so that everybody who opens it opens that one."""
+    from adapters.folder_urls import folder_url, queue_location, results_directory
+    from adapters.queues.folder_layout import is_queue, queues_in
+
+    root, single = _checked(option, url, queue_location)
+    if rights.results.startswith("folder:"):
+        _checked("--results", rights.results, lambda text: results_directory(text, "any"))
+    found = () if single or is_queue(root) or not os.path.isdir(root) else queues_in(root)  # noqa: PTH112 - one of its own
+    if len(found) > 1:
+        raise_several(f"{option} {url}", f"{folder_url(root)}?queue={quote(found[0])}", len(found))
+    root = os.path.join(root, found[0]) if found else root  # noqa: PTH118 - any bytes
+    rights = msgspec.structs.replace(rights, own=True)  # this one directory, whatever stands around it
+    credential = Credential("folder", folder_url(root), rights, secrets=dict(secrets))
+    return Place(url, credential, Path(root).name, own=own)
+
+
+def raise_several(what: str, example: str, count: int) -> NoReturn:
+    """
+    Refuse to guess which queue is meant.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{what}: there are {count} queues; name one, like {example}")
+
+
+def _checked(option: str, url: str, read: Callable[[str], T]) -> T:
+    try:
+        return read(url)
+    except ConfigurationError as error:
+        raise UsageError(f"{option}: {error}") from error
