@@ -60,8 +60,9 @@ def letters_of(queue: Queue, rows: Iterable[DeadLetterRow]) -> tuple[Letter, ...
 
 def _letter(queue: str, row: DeadLetterRow) -> Letter:
     job_id = decode(row.body).job.id or row.job_id or row.submission
-    said = (_said(row.body, key) for key in ("name", "user"))
-    return Letter(row.submission, queue, job_id, *said, row.reason or row.note.last_reason, row.at, row.note, row.body)
+    name, user = _said(row.body, "name"), _said(row.body, "user")
+    reason = row.reason or row.note.last_reason
+    return Letter(row.submission, queue, job_id, name, user, reason, row.at, row.note, row.body)
 
 
 def _said(body: bytes, key: str) -> str:

@@ -71,8 +71,7 @@ class FolderLine:
         root = str(self._root)
         identity, waiting = queue_identity(root), waiting_messages(root)
         depth = sum(message.due_at is None for message in waiting)
-        found = [self._jobs(identity, messages) for messages in (waiting, claimed_messages(root))]
-        return Standing(*found, depth)
+        return Standing(self._jobs(identity, waiting), self._jobs(identity, claimed_messages(root)), depth)
 
     def _jobs(self, identity: str, messages: tuple[WaitingMessage, ...]) -> tuple[WaitingJob, ...]:
         """Name the jobs of messages; what each is called is read for the first 500."""
