@@ -59,7 +59,7 @@ def means_box(args: argparse.Namespace) -> bool:
     return not (args.queue or getattr(args, "credential", None))
 
 
-def find_place(args: argparse.Namespace) -> Place:
+def find_place(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Place:
     """
     Return the queue that the options name, else the box's own; nothing is made.
 
@@ -72,17 +72,17 @@ def find_place(args: argparse.Namespace) -> Place:
     if args.results and not queue:
         raise UsageError("--results: it is of a queue that is named, too: add --queue URL")
     if file:
-        return _of_file(Path(file), "" if queue == os.environ.get("RUNNER_QUEUE") else queue)
+        return _of_file(Path(file), "" if queue == environ.get("RUNNER_QUEUE") else queue)
     if queue:
-        return _named(queue, args.results or os.environ.get("RUNNER_RESULTS") or "")
+        return _named(queue, args.results or environ.get("RUNNER_RESULTS") or "", environ)
     return _folder("--queue", paths.own_queue(paths.state_dir(args)), Rights(), own=True)
 
 
-def _named(url: str, results: str) -> Place:
+def _named(url: str, results: str, environ: Mapping[str, str]) -> Place:
     kind, results_kind = _kind("--queue", url), _kind("--results", results) if results else "folder"
     if kind == results_kind == "folder":
         return _folder("--queue", url, Rights(results=results))
-    credential = _read(f"--queue {masked(url)}", _document(kind, url, results))
+    credential = _read(f"--queue {masked(url)}", _document(kind, url, results, environ))
     if kind == "folder":
         return _folder("--queue", url, credential.rights, secrets=credential.secrets)
     return Place(credential.url, credential, _queue_of(credential))
@@ -97,13 +97,13 @@ def _kind(option: str, url: str) -> str:
     raise UsageError(f"{option} {masked(url)}: no such kind of queue: {scheme}{nearest(scheme, KINDS)}; {WRITE}")
 
 
-def _document(kind: str, url: str, results: str) -> bytes:
+def _document(kind: str, url: str, results: str, environ: Mapping[str, str]) -> bytes:
     """Write what was typed as a credential file, so that there is one reader of both."""
     username, _, password = url.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")
     lines = {"kind": kind, "url": url, "results": results}
     if kind in {"redis", "rabbitmq"}:
-        lines["username"] = "" if username else os.environ.get("RUNNER_QUEUE_USERNAME", "")
-        lines["password"] = "" if password else os.environ.get("RUNNER_QUEUE_PASSWORD", "")
+        lines["username"] = "" if username else environ.get("RUNNER_QUEUE_USERNAME", "")
+        lines["password"] = "" if password else environ.get("RUNNER_QUEUE_PASSWORD", "")
     return "".join(f"{key} = {_toml(text)}\n" for key, text in lines.items() if text).encode("utf-8", "surrogateescape")
 
 

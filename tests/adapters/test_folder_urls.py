@@ -48,7 +48,6 @@ def test_a_url_names_a_directory(url: str, expected: tuple[str, bool]) -> None:
         "folder://q/train",
         "folder://[q",
         "folder:relative",
-        "redis://host",
         "/q",
         "",
         "folder:///q%00",
