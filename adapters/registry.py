@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
+
 from adapters.box import measure_box
 from adapters.folder_urls import queue_location, results_directory
 from adapters.state_dir import StateDir
@@ -21,6 +23,7 @@ from runner.config import Config
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, Refused
 from runner.ports import Box, Broker, Containers, Dialect, GpuProbe, Images, Results, Sink, Store, World
+from runner.secret import Secret
 
 DOCKER_UIDS = 256
 """Of the configured uids the last ones are for containers, the others for processes."""
@@ -48,23 +51,55 @@ def _redis_broker(credential: Credential, box: Box) -> Broker:
     return RedisBroker(credential, box_id=box.id, now=time.time)
 
 
+def _sqs_broker(credential: Credential, box: Box) -> Broker:
+    from adapters.queues.sqs import SqsBroker
+
+    return SqsBroker(credential, box_id=box.id, now=time.time)
+
+
 def open_results(credential: Credential, queue: str, box: Box) -> Results | None:
-    """Open a queue's result backend: the one its file names, else the folder queue's own."""
+    """Open a queue's result backend: the one its file names, else the queue's own service where that can be one."""
+    url = credential.rights.results
+    if url:
+        opener, secrets = RESULTS.get(_scheme(url)), results_secrets(credential)
+    else:
+        opener, secrets = OWN_RESULTS.get(credential.kind), credential.secrets
+    if url and opener is None:
+        raise ConfigurationError(f"results: no backend of kind {_scheme(url)!r} is served; known: {_names(RESULTS)}")
+    return opener(msgspec.structs.replace(credential, secrets=secrets), queue, box) if opener else None
+
+
+def results_secrets(credential: Credential) -> dict[str, Secret]:
+    """Return the secrets of a result backend that stands elsewhere than the queue."""
+    named = {"username": "results_username", "password": "results_password"}
+    return {name: credential.secrets[key] for name, key in named.items() if key in credential.secrets}
+
+
+def _folder_results(credential: Credential, queue: str, box: Box) -> Results:
+    from adapters.results.folder import FolderResults
+
+    return FolderResults(results_directory(credential.rights.results, queue), box_id=box.id)
+
+
+def _own_folder_results(credential: Credential, queue: str, box: Box) -> Results:
     from adapters.queues.folder_layout import queue_directory
     from adapters.results.folder import FolderResults
 
-    if credential.rights.results:
-        return FolderResults(results_directory(credential.rights.results, queue), box_id=box.id)
-    if credential.kind != "folder":
-        return None
     path, single = queue_location(credential.url)
     root = path if single or credential.rights.own else queue_directory(path, queue)
     return FolderResults(os.path.join(root, "results"), box_id=box.id)
 
 
+def _redis_results(credential: Credential, queue: str, box: Box) -> Results:
+    from adapters.results.redis import RedisResults
+
+    url = credential.rights.results or credential.url
+    return RedisResults(url, queue, box_id=box.id, secrets=credential.secrets, options=credential.options)
+
+
 def open_store(url: str, rights: Rights, *, umask: int | None = None) -> Store:
     """Open the store that a job's URL names; ``umask`` says who may read files that are stored on this machine."""
-    scheme = url.partition(":")[0]
+    scheme = _scheme(url)
     opener = STORES.get(scheme)
     if opener is None:
         raise Refused(f"{url}: stores of kind {scheme!r} are not served yet; known: {_names(STORES)}")
@@ -81,7 +116,26 @@ def _names(table: Mapping[str, object]) -> str:
     return ", ".join(sorted(table))
 
 
-BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {"folder": _folder_broker, "redis": _redis_broker}
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
+
+
+BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {
+    "folder": _folder_broker,
+    "redis": _redis_broker,
+    "sqs": _sqs_broker,
+}
+RESULTS: dict[str, Callable[[Credential, str, Box], Results]] = {
+    "folder": _folder_results,
+    "redis": _redis_results,
+    "rediss": _redis_results,
+}
+"""By the scheme of the URL that a credential file names."""
+OWN_RESULTS: dict[str, Callable[[Credential, str, Box], Results]] = {
+    "folder": _own_folder_results,
+    "redis": _redis_results,
+}
+"""By the kind of a queue whose own service can be its result backend."""
 STORES: dict[str, Callable[[Rights, int | None], Store]] = {"folder": _folder_store}
 
 

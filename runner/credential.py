@@ -20,8 +20,8 @@ class QueueRights(msgspec.Struct, frozen=True):
     What a credential file may say of its queues' jobs, key by key; nothing is allowed by default.
 
     ``paths`` are directories that ``folder://`` URLs may name; ``stores`` are URL prefixes; ``sole_reader`` marks a
-    queue that no other box reads. ``cut_off`` says what becomes of jobs whose claim cannot be renewed for a whole lease:
-    they run on, or are stopped, since another box may begin them.
+    queue that no other box reads. ``cut_off`` says what becomes of jobs whose claim cannot be renewed for a whole
+    lease: they run on, or are stopped, since another box may begin them.
     """
 
     runtime: Literal["container", "process"] = "container"

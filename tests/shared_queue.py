@@ -154,7 +154,7 @@ def service(name: str, *, url: str = "") -> str:
         case "folder":
             return 'kind = "folder"\nurl = "folder://{directory}/{queue}"\n'
         case "redis":
-            return f'kind = "redis"\nurl = "{url or os.environ["RUNNER_TEST_REDIS"]}/0?queue={{queue}}"\nresults = "folder://{{directory}}/results"\n'
+            return f'kind = "redis"\nurl = "{url or os.environ["RUNNER_TEST_REDIS"]}/0?queue={{queue}}"\n'
         case "rabbitmq":
             at = url or os.environ["RUNNER_TEST_RABBITMQ"]
             return f'kind = "rabbitmq"\nurl = "{at}?queue={{queue}}"\nresults = "folder://{{directory}}/results"\n'

@@ -92,8 +92,8 @@ UNUSABLE = {
     "write folder:///absolute/path or redis://HOST:PORT/DB",
     FOLDER + 'match = "("': 'match is no regular expression: write one like match = "^train"',
     FOLDER + f'password = "{SECRET}"': "password: no such key; known are runtime, paths, stores, secrets, network, "
-    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, lease, timeout, "
-    "match, mismatch, kind, url",
+    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, lease, "
+    "timeout, match, mismatch, kind, url",
     'kind = "folder"\nurl = "folder://q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
     'kind = "folder"\nurl = "/q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
     f'kind = "folder"\nurl = "redis://u:{SECRET}@h"': "url: redis:// is not served here: write folder:///absolute/path",

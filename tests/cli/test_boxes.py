@@ -98,9 +98,7 @@ def test_places_are_written_as_people_do(number: int, written: str) -> None:
 @pytest.mark.parametrize(("alive", "sentence"), [(0, "no box has given a sign of life within 30 s"),
                                                   (1, "the one box has not taken it yet"),
                                                   (2, "none of 2 boxes has taken it yet")])  # fmt: skip
-def test_why_tells_the_place_in_the_line_and_which_boxes_there_are(
-    tmp_path: Path, alive: int, sentence: str
-) -> None:
+def test_why_tells_the_place_in_the_line_and_which_boxes_there_are(tmp_path: Path, alive: int, sentence: str) -> None:
     """A job that waits beside no box waits for a person."""
     for name in ("a", "b", "c"):
         typed("submit", "--queue", f"folder://{tmp_path}/train", "--id", name, "--", "true")
