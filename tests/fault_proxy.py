@@ -31,6 +31,8 @@ class FaultProxy:
         self.fault: Fault = ""
         self.port = 0
         self.accepted = 0
+        self.requested = asyncio.Event()
+        """Set whenever a request was passed on; for the loop that it runs in."""
         self._writers = set[asyncio.StreamWriter]()
         self._loop = asyncio.get_running_loop()
 
@@ -57,7 +59,7 @@ class FaultProxy:
         self._writers |= pair
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, up_writer, {"swallow"}))
+                group.create_task(self._pump(reader, up_writer, {"swallow"}, self.requested))
                 group.create_task(self._pump(up_reader, writer, {"swallow", "lose replies"}))
         except* (OSError, asyncio.CancelledError):
             for one in pair:
@@ -67,12 +69,20 @@ class FaultProxy:
             for one in pair:
                 one.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, held_by: set[str]) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        held_by: set[str],
+        passed: asyncio.Event | None = None,
+    ) -> None:
         while data := await reader.read(CHUNK_BYTES):
             while self.fault in held_by:
                 await asyncio.sleep(LOOK_AGAIN_S)
             writer.write(data)
             await writer.drain()
+            if passed is not None:
+                passed.set()
         with contextlib.suppress(OSError):
             writer.write_eof()
 

@@ -6,8 +6,8 @@ Queues in Redis 6.2 or newer: claims with a lease, priorities, turns between use
 
     XADD '{runner:train}' * body '{"command": ["true"]}'
 
-with ``job`` (its id), ``user`` and ``priority`` as further fields if it likes. What has no ``body``, or is no stream,
-becomes a dead letter that says so. Bodies are cut one byte after 1 MiB.
+with ``job`` (its id), ``user`` and ``priority`` as further fields if it likes; in the key a queue's name is encoded as
+in a URL. What has no ``body``, or is no stream, becomes a dead letter that says so. A body is cut a byte after 1 MiB.
 
 A claim is an entry of its stream's pending list, whose idle time is the lease and whose consumer names the claim: every
 renewal and settlement checks that, by the server's clock, within one script. What was settled how is remembered for a
@@ -35,6 +35,7 @@ from adapters.queues.redis_script import QueueScript, queue_script
 from adapters.queues.redis_warnings import server_warning
 from adapters.queues.redis_wire import (
     DELAY_MAX_S,
+    Nothing,
     clamp_priority,
     encode_served,
     encode_text,
@@ -52,7 +53,7 @@ from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
 LOOK_S = 1.0
 """Nobody rings when a lease lapses, or a delay ends: a fetch that waits looks so often."""
-ROWS = 500
+ROWS = 100
 BODIES = 16
 """So many bodies of up to 1 MiB come in one answer."""
 
@@ -133,10 +134,10 @@ class RedisQueue:
             found = await self._take(served)
             if isinstance(found, Delivery):
                 return found
-            left_s, (next_s, rung) = ends_at - clock(), found
+            left_s = ends_at - clock()
             if left_s <= 0:
                 return None
-            await self._pause(min(left_s, next_s, LOOK_S), rung)
+            await self._pause(min(left_s, found.look_s, LOOK_S), found)
         return None
 
     async def renew(self, token: str) -> None:
@@ -217,21 +218,22 @@ class RedisQueue:
     def _at(self) -> str:
         return repr(self._now())
 
-    async def _take(self, served: Mapping[str, float]) -> Delivery | tuple[float, bytes]:
-        """Claim what is next, or say after how many seconds to look again, and at what the bell stood."""
+    async def _take(self, served: Mapping[str, float]) -> Delivery | Nothing:
+        """Claim what is next, or say how it stands."""
         self._asked = self._asked or secrets.token_hex(8)
         claim = (self._asked + self._claimant, self._asked, self._lease_ms, self._process)
         found = await self._script.run("fetch", *claim, self._at(), encode_served(served))
         self._asked = ""
-        if len(found) > 2:
-            return read_delivery(found)
-        next_ms, rung = found
-        return float(next_ms) / 1000, rung
+        match found:
+            case [look_ms, rung, added]:
+                return Nothing(float(look_ms) / 1000, rung, added)
+            case _:
+                return read_delivery(found)
 
-    async def _pause(self, wait_s: float, rung: bytes) -> None:
+    async def _pause(self, wait_s: float, nothing: Nothing) -> None:
         try:
             async with asyncio.timeout(None) as self._pausing:
-                await self._script.wait(wait_s, rung)
+                await self._script.wait(wait_s, nothing.rung, nothing.added)
         except TimeoutError:
             return  # the queue is closed
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from adapters.redis_client import RedisClient, key_start
-from runner.errors import ConfigurationError
+from runner.errors import ConfigurationError, OutOfSpace
 
 STEPS = 10
 KEYS_A_STEP = 1000
@@ -29,7 +29,7 @@ class QueueNames:
         """List them, sorted; a stream in a large database may be found only some calls later."""
         if self._only:
             return (self._only,)
-        known = {unquote(name.decode(), errors="surrogateescape") for name in await self._registered()}
+        known = {self._name(name) for name in await self._registered()}
         found = await self._made_elsewhere() - known
         for name in found:
             await self.add(name)
@@ -42,6 +42,8 @@ class QueueNames:
         except ConfigurationError:
             if not self._only:
                 raise
+        except OutOfSpace:
+            return  # it is listed when it is opened again; what it holds can be settled now
 
     @property
     def _registry(self) -> str:
@@ -66,9 +68,15 @@ class QueueNames:
         return found
 
     async def _next_portion(self) -> set[str]:
-        """Look at the next keys; those of one queue have no other ``}`` than at their end."""
         pattern = "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in self._prefix)
         arguments = ("MATCH", f"{{{pattern}:*}}", "COUNT", KEYS_A_STEP, "TYPE", "stream")
         self._cursor, keys = await self._redis.call("look for queues", "SCAN", self._cursor, *arguments)
-        names = [key[len(self._prefix) + 2 : -1] for key in keys]
-        return {unquote(name.decode(errors="replace"), errors="surrogateescape") for name in names if b"}" not in name}
+        names = {key: self._name(key[len(self._prefix) + 2 : -1]) for key in keys}
+        return {name for key, name in names.items() if key == self._stream(name)}
+
+    def _name(self, quoted: bytes) -> str:
+        return unquote(quoted.decode(errors="replace"), errors="surrogateescape")
+
+    def _stream(self, name: str) -> bytes:
+        """Return where foreign producers add; a key that only looks like it is none of ours."""
+        return key_start(self._prefix, name)[:-1].encode()

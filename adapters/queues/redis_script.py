@@ -30,8 +30,8 @@ class QueueScript:
         doing = f"{operation.replace('_', ' ')} in queue {self._queue}"
         return await self._redis.run(doing, self._script, (self._start,), (operation, *arguments))
 
-    async def wait(self, wait_s: float, rung: bytes) -> None:
-        """Wait until something arrives that was not there when the bell was at ``rung``, at most so long."""
+    async def wait(self, wait_s: float, rung: bytes, added: bytes) -> None:
+        """Wait until something arrives that was not there when a fetch said how far the streams were."""
         arguments = ("COUNT", 1, "BLOCK", max(1, round(wait_s * 1000)), "STREAMS")
-        keys = (f"{self._start}bell", self._start[:-1], rung, "0-0")
+        keys = (f"{self._start}bell", self._start[:-1], rung, added)
         await self._redis.wait(f"wait in queue {self._queue}", "XREAD", *arguments, *keys, wait_s=wait_s)

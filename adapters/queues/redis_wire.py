@@ -7,6 +7,7 @@ A token is ``<nonce>.<ref>``, a ref ``<job's mark>.<number>.<level>.<user>``: th
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,14 @@ log = logging.getLogger(__name__)
 PRIORITY_LIMIT = 999_999_999
 DELAY_MAX_S = 10 * 365 * 86_400.0
 _TOKEN = re.compile(r"([0-9a-f]{16})\.([0-9a-f]{16}\.(\d{1,15})\.-?\d{1,9}\..*)", re.DOTALL)
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """A fetch found nothing: when to look again at the latest, and how far the streams of arrivals were."""
+
+    look_s: float
+    rung: bytes
+    added: bytes
 
 
 def read_token(token: str, queue: str) -> tuple[str, bytes]:
@@ -47,24 +56,18 @@ def lost(token: str, queue: str) -> LeaseLost:
 
 
 def encode_text(text: str) -> bytes:
-    """Write text that may hold what was no text where it came from; :func:`decode_text` gives it back."""
-    return text.encode("utf-8", "surrogateescape" if _is_escaped(text) else "backslashreplace")
+    """Write text; what is no text in it is told in words."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def decode_text(content: bytes) -> str:
-    """Read text, whatever it holds."""
-    return content.decode("utf-8", "surrogateescape")
+    """Read text; what is no text in it is told in words, so that it can be written anywhere."""
+    return content.decode("utf-8", "backslashreplace")
 
 
 def encode_served(served: Mapping[str, float]) -> bytes:
-    """Write who was served for how long; a name that is no text is left out."""
-    told = {}
-    for user, seconds in served.items():
-        try:
-            user.encode()
-        except UnicodeEncodeError:
-            continue
-        told[user] = float(seconds)
+    """Write who was served for how long."""
+    told = {decode_text(encode_text(user)): seconds for user, seconds in served.items() if math.isfinite(seconds)}
     return msgspec.json.encode(told)
 
 
@@ -115,11 +118,3 @@ def _number(content: bytes) -> float:
         return float(content)
     except ValueError:
         return 0.0
-
-
-def _is_escaped(text: str) -> bool:
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -15,7 +15,8 @@ end
 local function move(entry, at)
   local given = fields_of(entry)
   local fields = {
-    body = (given.body or told(entry)):sub(1, BODY_MAX), job = given.job or '', user = given.user or '',
+    body = (given.body or told(entry)):sub(1, BODY_MAX), job = (given.job or ''):sub(1, NAME_MAX),
+    user = (given.user or ''):sub(1, NAME_MAX),
     priority = level_of(given.priority), at = sent_at(entry[1]),
     submission = redis.sha1hex(inbox .. entry[1] .. call('INCR', start .. 'number')):sub(1, 24),
   }

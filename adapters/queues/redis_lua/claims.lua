@@ -123,7 +123,9 @@ function operations.fetch(consumer, nonce, lease, process, at, told_served)
     return taken
   end
   local rung = call('XREVRANGE', start .. 'bell', '+', '-', 'COUNT', 1)[1]
-  return {string.format('%.0f', math.min(soonest('later'), soonest('claims'))), rung and rung[1] or '0-0'}
+  -- What could not be taken in now is no reason to look again at once.
+  local added = call('EXISTS', inbox) == 1 and call('XLEN', inbox) > 0 and '$' or '0-0'
+  return {string.format('%.0f', math.min(soonest('later'), soonest('claims'))), rung and rung[1] or '0-0', added}
 end
 
 function operations.give_back(nonce)

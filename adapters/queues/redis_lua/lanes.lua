@@ -17,7 +17,7 @@
 
 local start, inbox = KEYS[1], KEYS[1]:sub(1, -2)
 local GROUP, FREE, LATER = 'boxes', 'free', 'later'
-local BODY_MAX, USER_MAX, LEVEL_MAX, MANY = 1048577, 100, 999999999, 1000
+local BODY_MAX, NAME_MAX, USER_MAX, LEVEL_MAX, MANY = 1048577, 4096, 100, 999999999, 1000
 local MOVED_MAX, MOVED_MAX_BYTES = 100, 4194304
 local SETTLED_MAX, SETTLED_MS = 100000, 604800000
 local call = redis.call
@@ -40,8 +40,10 @@ local function message_of(ref)
   return {ref = ref, number = number, id = number .. '-1', level = level, user = user, lane = lane_of(level, user)}
 end
 
+-- Part of keys and tokens, so short and printable.
 local function short_user(user)
-  return #user <= USER_MAX and user or 'sha1:' .. redis.sha1hex(user)
+  if #user <= USER_MAX and not user:find('[^ -~]') then return user end
+  return 'sha1:' .. redis.sha1hex(user)
 end
 
 local function level_of(priority)

@@ -6,15 +6,20 @@ function operations.depth()
   return call('ZCARD', start .. 'refs') - elsewhere + added
 end
 
+-- The first messages of a level by their number; the users' oldest ones are known, each next one is asked for.
 local function waiting_in(level, limit)
-  local found = {}
-  for _, user in ipairs(call('ZRANGE', start .. 'level:' .. level, 0, limit - 1)) do
-    for _, entry in ipairs(pending(lane_of(level, user), '-', '+', limit, FREE)) do
-      local number = entry[1]:match('^%d+')
-      found[#found + 1] = {tonumber(number), '0.' .. number .. '.' .. level .. '.' .. user}
-    end
+  local found, oldest = {}, call('ZRANGE', start .. 'level:' .. level, 0, limit - 1, 'WITHSCORES')
+  local heads = {}
+  for i = 1, #oldest, 2 do heads[#heads + 1] = {tonumber(oldest[i + 1]), oldest[i]} end
+  while #found < limit and #heads > 0 do
+    local first = 1
+    for i = 2, #heads do if heads[i][1] < heads[first][1] then first = i end end
+    local number, user = heads[first][1], heads[first][2]
+    found[#found + 1] = '0.' .. string.format('%.0f', number) .. '.' .. level .. '.' .. user
+    local id = '(' .. string.format('%.0f', number) .. '-1'
+    local following = pending(lane_of(level, user), id, '+', 1, FREE)[1]
+    if following then heads[first][1] = tonumber(following[1]:match('^%d+')) else table.remove(heads, first) end
   end
-  table.sort(found, function(a, b) return a[1] < b[1] end)
   return found
 end
 
@@ -23,9 +28,7 @@ function operations.look(told_limit, at)
   take_in(at)
   local limit, seen = tonumber(told_limit), {}
   for _, level in ipairs(call('ZRANGE', start .. 'levels', 0, -1)) do
-    for _, found in ipairs(waiting_in(level, limit - #seen)) do
-      if #seen < limit then seen[#seen + 1] = {found[2], FREE, '0'} end
-    end
+    for _, ref in ipairs(waiting_in(level, limit - #seen)) do seen[#seen + 1] = {ref, FREE, '0'} end
     if #seen >= limit then break end
   end
   for _, key in ipairs({'later', 'claims'}) do

@@ -7,6 +7,8 @@ function settling.ack(message)
 end
 
 function settling.reject(message, fields)
+  -- A server without memory lets a script go on that has changed something, and this may always be changed.
+  call('XCLAIM', message.lane, GROUP, fields.consumer, 0, message.id, 'JUSTID')
   local entry = call('XRANGE', message.lane, message.id, message.id)[1]
   local kept = entry and fields_of(entry) or {body = '', job = '', user = message.user, at = fields.at,
     submission = redis.sha1hex(start .. message.ref):sub(1, 24)}
@@ -33,7 +35,8 @@ function operations.settle(ref, nonce, verdict, after, note, reason, at)
   local message = message_of(ref)
   local consumer = held(message, nonce)
   if not consumer then return call('ZSCORE', start .. 'settled', nonce .. verdict) and 1 or 0 end
-  settling[verdict](message, {after = tonumber(after), note = note, reason = reason, at = at})
+  settling[verdict](message, {after = tonumber(after), note = note, reason = reason, at = at,
+    consumer = consumer})
   leave(message, consumer)
   call('DEL', start .. 'asked:' .. nonce)
   call('ZADD', start .. 'settled', now, nonce .. verdict)
