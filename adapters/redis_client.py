@@ -175,14 +175,13 @@ class RedisClient:
         return Redis(connection_pool=calls), Redis(connection_pool=waits)
 
     def _settings(self) -> dict[str, Any]:
-        from redis.asyncio.connection import Connection, SSLConnection
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
         place, secrets = self.place, {name: secret.reveal() for name, secret in self._secrets.items()}
         tls = {"ssl_ca_certs": self._ca_file or None} if place.tls else {}
         return {
-            "connection_class": SSLConnection if place.tls else Connection,
+            "connection_class": _connection_class(tls=place.tls),
             "host": place.host,
             "port": place.port,
             "db": place.database,
@@ -225,6 +224,22 @@ def explain(error: Exception, what: str, said: str) -> RunnerError:
             return Refused(f"{what}: {said}")
         case _:
             return Unavailable(f"{what}: {said}: check that it runs and can be reached")
+
+
+def _connection_class(*, tls: bool) -> type[Any]:
+    """Return a connection that knows that it was reset while it was idle, which the SDK's own takes for alive."""
+    from redis.asyncio.connection import Connection, SSLConnection
+    from redis.exceptions import ConnectionError as Disconnected
+
+    kind: type[Any] = SSLConnection if tls else Connection
+
+    class Watched(kind):
+        async def can_read(self) -> bool:
+            if self._reader is not None and self._reader.exception() is not None:
+                raise Disconnected("reset while it was idle")
+            return bool(await super().can_read())
+
+    return Watched
 
 
 async def _closed(pool: Any, *, in_use: bool) -> None:

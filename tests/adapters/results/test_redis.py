@@ -1,0 +1,298 @@
+"""What Redis keeps of results: for how long, how much, and what a reader is told of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from adapters.results.redis_keys import BEAT_KEPT_S, BEATS_MAX, ENDED_KEPT_S, EVENTS_MAX, KEPT_S, STOPS_MAX
+from runner.errors import Refused
+from runner.ports import LogLine, Position
+from runner.receipt import BoxBeat, Event, Receipt
+from tests.adapters.results.redis_backend import START, end_of, lifetimes, opened, records, told
+from tests.conformance.redis_harness import connected, redis_url
+from tests.conformance.results_harness import KEY, key_of, receipt, sequences
+
+pytestmark = pytest.mark.broker
+
+OTHER = key_of("b")
+NEVER = -1
+KINDS = frozenset(
+    {"job", "events", "log", "bell", "receipts", "archive", "archives", "id", "jobs", "active", "ended", "expires"}
+    | {"upload", "uploads", "stops", "beats"}
+)
+
+
+@pytest.fixture
+def url() -> str:
+    return redis_url()
+
+
+# For how long
+
+
+def test_every_key_expires(url: str, tmp_path: Path) -> None:
+    """A server that is forgotten empties itself; nothing of a backend that did all that it can stays for ever."""
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+
+    async def main() -> None:
+        async with opened(url) as results:
+            for key, job_id in ((KEY, "a"), (OTHER, "b")):
+                await results.append(key, job_id, (Event(key, job_id, 1.0, "running"),), records(10))
+                await results.put_log(key, 1, str(tmp_path / "file"))
+            await results.put_receipt(receipt())
+            await results.append(KEY, "a", (end_of(KEY, "a"),), ())
+            await results.put_log(KEY, 2, str(tmp_path / "file"))
+            await results.get_upload(await results.put_upload(str(tmp_path / "file")), str(tmp_path / "copy"))
+            await results.request_stop("a")
+            await results.beat(BoxBeat("box-1", 1.0))
+            assert {"a", "b"} == {row.id for row in await results.list(ended=True)}
+
+    asyncio.run(main())
+    found = lifetimes(url)
+    assert set() == {key for key, seconds in found.items() if seconds == NEVER}
+    assert set() == {key for key in found if not key.startswith(START)}
+    assert KINDS == {key.removeprefix(START).partition(":")[0] for key in found}
+    kept = {part: found[f"{START}{part}"] for part in (f"log:{KEY}", f"archive:{KEY}:2", f"log:{OTHER}", "beats")}
+    expected = {
+        f"log:{KEY}": ENDED_KEPT_S,
+        f"archive:{KEY}:2": ENDED_KEPT_S,
+        f"log:{OTHER}": KEPT_S,
+        "beats": BEAT_KEPT_S,
+    }
+    assert expected == pytest.approx(kept, abs=60)
+
+
+def test_what_is_used_is_kept(url: str) -> None:
+    """Each news of a job begins its time anew."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            await results.append(KEY, "a", (), records(1))
+            with connected(url) as database:
+                for key in database.scan_iter():
+                    database.expire(key, 100)
+            await results.append(KEY, "a", (), records(2))
+
+    asyncio.run(main())
+    assert set() == {key for key, seconds in lifetimes(url).items() if seconds < KEPT_S - 60 and "bell:a" not in key}
+
+
+def test_a_job_that_expired_leaves_the_lists(url: str) -> None:
+    """Also where the server lost its keys, but not yet what is indexed."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            for key, job_id in ((KEY, "a"), (OTHER, "b")):
+                await results.append(key, job_id, (Event(key, job_id, 1.0, "running"),), records(1))
+            with connected(url) as database:
+                database.delete(f"{START}job:{KEY}")
+                assert ["b"] == [row.id for row in await results.list(ended=False)]
+                assert [] == await told(results, "a")
+                database.zadd(f"{START}expires", {KEY: 1})
+                await results.append(key_of("c"), "c", (), ())
+                assert database.zscore(f"{START}active", KEY) is None
+                assert [] == [key for key in database.keys(f"{START}*:{KEY}") if b"bell" not in key]
+
+    asyncio.run(main())
+
+
+# How much
+
+
+def test_of_a_long_log_the_newest_part_is_kept_and_the_gap_is_told(url: str) -> None:
+    """A reader sees that something is missing, where, and how much; the archive has it all."""
+    lines = records(3000, 1000)
+
+    async def main() -> None:
+        async with opened(url, log_bytes=1_000_000) as results:
+            for start in range(0, 3000, 100):
+                await results.append(KEY, "a", (), lines[start : start + 100])
+            await results.append(KEY, "a", (end_of(KEY, "a"),), ())
+            gap, *rest, _ = await told(results, "a")
+            assert isinstance(gap, LogLine)
+            assert lines[gap.sequence + 1 :] == rest
+            assert 800 < len(rest) < 1000
+            assert ("runner", 1, lines[gap.sequence].at_ns) == (gap.stream, gap.attempt, gap.at_ns)
+            assert b"the first 2." in gap.data
+            assert gap.data.endswith(b" MiB of this log are no longer kept here; its archive has them\n")
+            assert rest == (await told(results, "a", Position(1, gap.sequence + 1)))[:-1], "told once"
+            with connected(url) as database:
+                assert database.memory_usage(f"{START}log:{KEY}", samples=0) < 1_300_000
+
+    asyncio.run(main())
+
+
+def test_what_was_trimmed_is_not_added_again(url: str) -> None:
+    """After a restart a runner sends a job's log from the beginning again."""
+    lines = records(300, 1000)
+
+    async def main() -> None:
+        async with opened(url, log_bytes=100_000) as results:
+            await results.append(KEY, "a", (), lines)
+            before = await told(results, "a")
+            await results.append(KEY, "a", (), lines)
+            assert before == await told(results, "a")
+            await results.append(KEY, "a", (), [*lines, LogLine(1, 300, 300, "stdout", b"more")])
+            assert (1, 300) == sequences(await told(results, "a"))[-1]
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_is_overtaken_is_told_so(url: str) -> None:
+    """What was trimmed while it read is a gap, too; what follows it comes once and in order."""
+    lines = records(3000, 1000)
+
+    async def main() -> None:
+        async with opened(url, log_bytes=300_000) as results:
+            await results.append(KEY, "a", (), lines[:200])
+            following = results.tail("a", Position(), follow=True)
+            first = [await anext(following) for _ in range(200)]
+            assert lines[:200] == first
+            for start in range(200, 3000, 100):
+                await results.append(KEY, "a", (), lines[start : start + 100])
+            await results.append(KEY, "a", (end_of(KEY, "a"),), ())
+            gap, *rest, _ = [item async for item in following]
+            assert isinstance(gap, LogLine)
+            assert ("runner", lines[gap.sequence + 1 :]) == (gap.stream, rest)
+
+    asyncio.run(main())
+
+
+def test_one_record_larger_than_the_bound_is_kept(url: str) -> None:
+    large = LogLine(1, 1, 1, "stdout", os.urandom(3_000_000))
+
+    async def main() -> None:
+        async with opened(url, log_bytes=1_000_000) as results:
+            await results.append(KEY, "a", (), [records(1)[0], large])
+            gap, kept = await told(results, "a")
+            assert isinstance(gap, LogLine)
+            assert ((1, 0, "runner"), large) == ((gap.attempt, gap.sequence, gap.stream), kept)
+
+    asyncio.run(main())
+
+
+def test_events_stop_marks_and_beats_are_bounded(url: str) -> None:
+    async def main() -> None:
+        async with opened(url) as results:
+            events = [Event(KEY, "a", float(number), "waiting") for number in range(2 * EVENTS_MAX)]
+            following = results.tail("a", Position(), follow=True)
+            for start in range(0, len(events), 500):
+                await results.append(KEY, "a", events[start : start + 500], ())
+                assert events[start : start + 500] == [await anext(following) for _ in range(500)]
+            assert events[-EVENTS_MAX:] == await told(results, "a")
+            with connected(url) as database:
+                database.zadd(f"{START}stops", {f"old {number}": number for number in range(STOPS_MAX)})
+                database.zadd(f"{START}beats:at", {f"old {number}": 1 for number in range(BEATS_MAX)})
+            for name in ("a", "b"):
+                await results.request_stop(name)
+                await results.beat(BoxBeat(name, 5.0))
+            assert frozenset({"a", "b"}) == await results.stops(), "marks a month old are taken away"
+            assert (BoxBeat("a", 5.0), BoxBeat("b", 5.0)) == await results.beats()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["log", "upload"])
+def test_a_file_that_is_too_large_is_refused_in_words_and_leaves_nothing(url: str, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 300 << 20)
+
+    async def main() -> None:
+        async with opened(url) as results:
+            if kind == "log":
+                with pytest.raises(Refused, match=r"more than 64\.0 MiB, the most that is kept in Redis"):
+                    await results.put_log(KEY, 1, str(path))
+            else:
+                with pytest.raises(Refused, match=r"more than 256 MiB.*a store.*\.runnerignore"):
+                    await results.put_upload(str(path))
+
+    asyncio.run(main())
+    assert {} == lifetimes(url)
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(url: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(50_000_000))
+
+    async def main() -> None:
+        async with opened(url) as results:
+            putting = asyncio.create_task(results.put_upload(str(tmp_path / "file")))
+            with connected(url) as database:
+                while not database.keys(f"{START}partial:*"):
+                    await asyncio.sleep(0)
+            putting.cancel()
+            await asyncio.gather(putting, return_exceptions=True)
+            assert putting.cancelled()
+
+    asyncio.run(main())
+    assert {} == lifetimes(url)
+
+
+def test_a_receipt_of_an_attempt_left_behind_does_not_hide_the_newest(url: str) -> None:
+    """A box that was cut off may store its receipt last."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            newest, late = receipt(attempt=10), receipt(attempt=9, state="waiting")
+            await results.put_receipt(newest)
+            await results.put_receipt(late)
+            assert newest == await results.get("a")
+            assert [("ended", 10)] == [(row.state, row.attempt) for row in await results.list(ended=True)]
+
+    asyncio.run(main())
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["\udcff", "\ud800x", "a}b{c", "*", "a\0b", "\n", "💥" * 200, "{runner:train}:results:jobs", "jobs", "-inf"],
+)
+def test_any_text_may_be_asked_for(url: str, job_id: str) -> None:
+    async def main() -> None:
+        async with opened(url) as results:
+            await results.append(KEY, "a", (end_of(KEY, "a"),), ())
+            assert ([], None) == (await told(results, job_id), await results.get(job_id))
+            await results.request_stop(job_id)
+            assert frozenset({job_id}) == await results.stops()
+            await results.clear_stop(job_id)
+            assert frozenset() == await results.stops()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("job_id", ["a}b{c", "*", "a\0b", "\n", "💥" * 200, "{runner:train}:results:jobs", "1:box"])
+def test_any_text_may_be_an_id(url: str, job_id: str) -> None:
+    key = key_of(job_id)
+
+    async def main() -> None:
+        async with opened(url, box="ü } box:1") as results:
+            await results.append(key, job_id, (end_of(key, job_id),), records(1))
+            await results.put_receipt(Receipt(job_id, key=key, state="ended", box="ü } box:1"))
+            assert [*records(1), end_of(key, job_id)] == await told(results, job_id)
+            assert [job_id] == [row.id for row in await results.list(ended=True)]
+
+    asyncio.run(main())
+    assert set() == {key for key in lifetimes(url) if not key.startswith(START)}
+
+
+def test_queues_do_not_mix(url: str) -> None:
+    """Whatever their names are made of."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            await results.append(KEY, "a", (end_of(KEY, "a"),), ())
+        for name in ("train}:results:", "train:", "TRAIN", "tr\udcffain", ""):
+            other = type(results)(url, name)
+            assert () == await other.list(ended=True)
+            await other.append(OTHER, "b", (), ())
+            await other.close()
+        async with opened(url) as results:
+            assert ["a"] == [row.id for row in await results.list(ended=True)]
+
+    asyncio.run(main())
