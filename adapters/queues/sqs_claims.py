@@ -8,6 +8,8 @@ A claim that nears the service's twelve hours goes home (``sqs_home``); its toke
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import msgspec
 
 from adapters.queues.sqs_access import HIDDEN_MAX_S, Access
@@ -17,6 +19,8 @@ from adapters.queues.sqs_message import Received
 from adapters.queues.sqs_token import Claim, lost, new_claim, old_claim
 from runner.errors import LeaseLost
 from runner.job import Note
+
+_REMEMBERED = 4096
 
 
 class Claims:
@@ -30,6 +34,8 @@ class Claims:
         cap_s = access.limits.cap_s
         self._move_s = cap_s - max(cap_s / 12, 2 * access.lease_s)
         self._held: dict[str, Claim] = {}
+        # Tokens of this life that count no more: the service may still take their handles for good ones.
+        self._gone: OrderedDict[str, None] = OrderedDict()
         # Bodies and notes of an earlier life's claims, as its journal told them, by token.
         self._recalled: dict[str, tuple[bytes, Note]] = {}
 
@@ -70,6 +76,9 @@ class Claims:
         """Drop a claim that is settled, lost or given back."""
         self._held.pop(claim.token, None)
         self._recalled.pop(claim.token, None)
+        self._gone[claim.token] = None
+        if len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)
 
     async def standing(self, token: str) -> Claim:
         """
@@ -129,18 +138,20 @@ class Claims:
             raise lost(claim) from None
 
     async def _recovered(self, token: str) -> Claim:
-        """Ask the service for a claim of an earlier life, and this box's claim queue for one that was moved there."""
+        """Ask the service of a claim of an earlier life, and this box's claim queue for one that was moved there."""
         asked_s, now = self._clock(), self._now()
         claim = old_claim(token, self._place.name, self._place.url, now=now, asked_s=asked_s, lease_s=self._lease_s)
+        if token in self._gone:
+            raise lost(claim)
         recalled = self._recalled.get(token)
         if recalled is not None:
             claim.body = recalled[0]
             claim.envelope = msgspec.structs.replace(claim.envelope, note=recalled[1])
         try:
-            await self._hide(claim, self._access.hidden_s)
-        except LeaseLost:
+            await self._access.hide(claim.url, claim.handle, self._access.hidden_s)
+        except (LeaseLost, QueueMissing):
             if asked_s - claim.received_s < self._move_s:
-                raise
+                raise lost(claim) from None
             await self._home.find(claim)
         return self._held.setdefault(token, claim)
 

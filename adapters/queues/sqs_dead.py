@@ -2,12 +2,14 @@
 Dead letters: in the queue that the redrive policy names, else in ``<queue>-dead``, made when it is needed.
 
 SQS can only be looked at by receiving: what is listed is hidden from other lookers meanwhile, and given back after.
-So two who look at once see a part each, and who is killed meanwhile leaves them hidden for the time of a look.
+A look ends after half a minute, whatever is left. Two who look at once see a part each, and who is killed meanwhile
+leaves them hidden for a minute.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,8 +22,7 @@ from adapters.queues.sqs_sender import Sender
 from runner.ports import DeadLetterRow
 
 BY_SERVICE = "the service gave it up: it was received more often than the queue's redrive policy allows"
-_HIDDEN_S = 30
-_MOST = 1000
+_HIDDEN_S = 60
 _BATCH = 10
 
 
@@ -39,8 +40,7 @@ class DeadLetters:
     async def rows(self) -> tuple[DeadLetterRow, ...]:
         """List them, oldest first."""
         async with self._shown("") as letters:
-            rows = [DeadLetterRow(it.submission, _reason(it), _rejected_at(it), it.envelope.note) for it in letters]
-        return tuple(sorted(rows, key=lambda row: row.at))
+            return tuple(sorted(map(_row, letters), key=lambda row: row.at))
 
     async def retry(self, submission: str) -> bool:
         """Put one as a new submission, then delete it."""
@@ -87,7 +87,8 @@ class DeadLetters:
         self, place: tuple[str, str], submission: str, seen: list[Received], others: list[Received]
     ) -> None:
         name, url = place
-        for _ in range(_MOST // _BATCH):
+        ends = time.monotonic() + _HIDDEN_S / 2
+        while time.monotonic() < ends:
             letters = await self._access.receive(name, url, hidden_s=_HIDDEN_S)
             for letter in letters:
                 ours = self._is_ours(letter) and submission in {"", letter.submission}
@@ -135,6 +136,17 @@ class DeadLetters:
     async def _made(self) -> tuple[str, str]:
         name = dead_name(self._place.name)
         return name, await self._places.made_url(name, MaximumMessageSize=str(self._place.limit_bytes))
+
+
+def _row(letter: Received) -> DeadLetterRow:
+    return DeadLetterRow(
+        submission=letter.submission,
+        reason=_reason(letter),
+        at=_rejected_at(letter),
+        note=letter.envelope.note,
+        body=letter.body,
+        job_id=letter.envelope.job_id,
+    )
 
 
 def _reason(letter: Received) -> str:

@@ -92,7 +92,7 @@ class Places:
         """
         key = f"{owner}:{name}" if owner else name
         if key not in self._urls:
-            account = {"QueueOwnerAWSAccountId": owner} if owner else {}
+            account: dict[str, Any] = {"QueueOwnerAWSAccountId": owner} if owner else {}
             answer = await self._service.call("get_queue_url", f"queue {name}", QueueName=name, **account)
             self._urls[key] = answer["QueueUrl"]
         return self._urls[key]

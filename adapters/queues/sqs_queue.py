@@ -58,7 +58,7 @@ class SqsQueue:
             caller = asyncio.current_task()
             if poll.cancelled() and not (caller and caller.cancelling()):
                 return None
-            handover.abandoned = True
+            handover.leave()
             if poll.done() and not poll.cancelled() and poll.exception() is None and poll.result() is not None:
                 self._start(self._give_back(poll.result()))
             raise
@@ -127,9 +127,9 @@ class SqsQueue:
         loop = asyncio.get_running_loop()
         ends = loop.time() + wait_s
         await self._sweep.look()
-        while not (self._closed or handover.abandoned):
+        while not (self._closed or handover.is_over()):
             delivery = await self._receive(max(0, min(LONG_POLL_S, int(ends - loop.time()))))
-            if delivery is not None and handover.abandoned:
+            if delivery is not None and handover.is_over():
                 await self._give_back(delivery)
                 return None
             if delivery is not None or ends - loop.time() < 1:
@@ -176,7 +176,15 @@ class _Handover:
     """Tells a poll whether its caller is still there."""
 
     def __init__(self) -> None:
-        self.abandoned = False
+        self._over = False
+
+    def leave(self) -> None:
+        """Say that nobody waits any more."""
+        self._over = True
+
+    def is_over(self) -> bool:
+        """Tell whether nobody waits any more."""
+        return self._over
 
 
 def _warning(place: Place) -> str:

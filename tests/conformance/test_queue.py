@@ -111,6 +111,7 @@ def test_a_higher_priority_overtakes_what_waits_already(queue_harness: QueueHarn
     asyncio.run(main())
 
 
+@pytest.mark.sound("one receiver")
 def test_each_message_goes_to_one_box(queue_harness: QueueHarness) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
