@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -29,7 +29,7 @@ from adapters.results.folder_writer import JobWriter
 from adapters.results.rows import CLIENT, is_final
 from adapters.worker import Worker
 from runner.credential import Credential
-from runner.errors import AlreadyStored
+from runner.errors import AlreadyStored, Refused
 from runner.job import Key, safe_name
 from runner.ports import LogLine, Position
 from runner.receipt import BoxBeat, Event, JobRow, Receipt
@@ -81,6 +81,9 @@ class FolderResults:
 
     async def put_log(self, key: Key, attempt: int, path: str) -> str:
         return await self._copy("store log in results", self._put_log, key, attempt, path)
+
+    async def get_log(self, url: str, path: str) -> None:
+        await self._copy("read log in results", self._get_log, url, path)
 
     async def get(self, job_id: str) -> Receipt | None:
         return await self._call("read receipt in results", self._get, job_id)
@@ -185,6 +188,14 @@ class FolderResults:
         finally:
             remove_file(temporary)
         return f"folder://{quote(target)}"
+
+    def _get_log(self, stop: threading.Event, url: str, path: str) -> None:
+        """Its name is what counts, wherever the box that stored it has mounted this directory."""
+        source = self._jobs.path("logs", os.path.basename(unquote(url)))
+        if not os.path.isfile(source):
+            raise Refused(f"{url}: there is no such archive any more")
+        remove_file(path)
+        copy(source, path, stop, durable=False)
 
     def _get(self, job_id: str) -> Receipt | None:
         key = self._jobs.find(job_id)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import shutil
+import sys
+import tempfile
 import time
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli import paths
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from runner.cli.parser import Subparsers
-    from runner.receipt import Event
+    from runner.receipt import Event, Receipt
 
     Show = Callable[[LogLine | Event], None]
 
@@ -34,12 +40,22 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "logs", print_log)
     add_job(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job ended for good")
+    parser.add_argument(
+        "--archive",
+        action="store_true",
+        help="the whole stdout and stderr of its last attempt as one, from the archive that is stored at its end",
+    )
     add_json(parser)
     add_queue(parser)
 
 
 def print_log(args: argparse.Namespace) -> int:
     """Print stdout to stdout, stderr to stderr, and what the runner added to stderr."""
+    if args.archive and (args.follow or args.json):
+        args.parser.error("--archive: it is the log's own bytes of a job that ended, so without --follow and --json")
+    if args.archive:
+        asyncio.run(_print_archive(args))
+        return 0
     screen = Screen(verbose=False, runner_lines=True)
     show = print_record if args.json else screen.show
     if args.follow and means_box(args) and _follow_here(args, show):
@@ -80,11 +96,49 @@ async def _print(args: argparse.Namespace, show: Show) -> str:
         ended = receipt.state == "ended"
         if args.follow and not ended and means_box(args):
             say("no runner has this job now; waiting for one")
-        empty = f"{receipt.id} has written nothing" + ("" if ended else f" yet: it is {receipt.state}")
+        empty = _why_empty(receipt)
         async for told in _stored(args, receipt.key or args.job, ended=ended):
             show(told)
             empty = "" if isinstance(told, LogLine) else empty
         return empty
+
+
+def _why_empty(receipt: Receipt) -> str:
+    if receipt.state != "ended":
+        return f"{receipt.id} has written nothing yet: it is {receipt.state}"
+    if receipt.log.bytes and receipt.log.url:
+        return f"what {receipt.id} wrote is no longer kept here; its archive has it: runner logs --archive {receipt.id}"
+    return f"{receipt.id} has written nothing"
+
+
+async def _print_archive(args: argparse.Namespace) -> None:
+    """Copy the archive here, then print what is packed in it."""
+    from runner.cli.books import open_book
+    from runner.cli.target import open_view
+
+    async with open_book(args) as book:
+        receipt = await book.receipt(args.job)
+    if receipt is None:
+        raise unknown_job(args)
+    if not receipt.log.url:
+        raise Refused(
+            f"{receipt.id} has no archive of its log: it is {receipt.state}; runner logs prints what there is"
+        )
+    with tempfile.TemporaryDirectory(prefix="runner-log-") as scratch:
+        archive = Path(scratch) / "log.gz"
+        async with open_view(args) as view:
+            await view.results.get_log(receipt.log.url, str(archive))
+        await asyncio.to_thread(_unpack, archive, receipt.log.url)
+
+
+def _unpack(archive: Path, url: str) -> None:
+    sys.stdout.flush()
+    try:
+        with gzip.open(archive) as packed:
+            shutil.copyfileobj(packed, sys.stdout.buffer)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Refused(f"{url}: the archive is damaged: {error}") from error
+    sys.stdout.buffer.flush()
 
 
 async def _stored(args: argparse.Namespace, key: str, *, ended: bool) -> AsyncIterator[LogLine | Event]:

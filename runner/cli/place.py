@@ -32,6 +32,7 @@ NONE: Mapping[str, Secret] = MappingProxyType({})
 
 KINDS = {"folder": "folder", "redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq", "sqs": "sqs"}
 WRITE = "write folder:///path, redis://host:6379/0?queue=NAME, amqp://host/vhost?queue=NAME or sqs://region/NAME"
+CREDENTIAL_MAX_BYTES = 1 << 20
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -115,22 +116,37 @@ def _of_file(path: Path, queue: str) -> Place:
     """Read a credential file; ``queue`` names one of the queues behind it, "" the only one."""
     if ":" in queue:
         raise UsageError(f"--queue {masked(queue)}: beside --credential it is the name of a queue, not a URL")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--credential {path}: {error.strerror}; name a credential file") from error
-    credential = _read(f"--credential {path}", data)
+    credential = _read(f"--credential {path}", *_bytes_of(path))
     if credential.kind == "folder":
         url = _with_queue(credential.url, queue)
         return _folder(f"--credential {path}: url", url, credential.rights, secrets=credential.secrets)
     return Place(credential.url, credential, queue or _queue_of(credential))
 
 
-def _read(what: str, data: bytes) -> Credential:
-    from adapters.credential_files import Unusable, read_credential
+def _bytes_of(path: Path) -> tuple[bytes, tuple[bytes, ...]]:
+    """Read a credential file, and what stands beside it and belongs to it."""
+    from adapters.credential_files import is_companion, uses_companions
 
     try:
-        return read_credential(data)
+        data = _limited(path)
+        wanted = uses_companions(data)
+        beside = [_limited(it) for it in sorted(path.parent.iterdir()) if it.is_file()] if wanted else []
+    except OSError as error:
+        raise UsageError(f"--credential {path}: {error.strerror}; name a credential file") from error
+    return data, tuple(it for it in beside if is_companion(it))
+
+
+def _limited(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(CREDENTIAL_MAX_BYTES)
+
+
+def _read(what: str, data: bytes, beside: tuple[bytes, ...] = ()) -> Credential:
+    from adapters.credential_files import read_credential
+    from adapters.unusable import Unusable
+
+    try:
+        return read_credential(data, beside)
     except Unusable as error:
         raise UsageError(f"{what}: {error}") from None
 

@@ -58,6 +58,15 @@ class Results(Protocol):
         """Store the archive of an attempt's log from a local file; return its URL. Putting it again replaces it."""
         ...
 
+    async def get_log(self, url: str, path: str) -> None:
+        """
+        Copy the archive at a URL that ``put_log`` returned to a local file.
+
+        Raises:
+            Refused: there is none, or it is damaged.
+        """
+        ...
+
     async def get(self, job_id: str) -> Receipt | None:
         """Return the newest receipt of the newest job of this id or key."""
         ...

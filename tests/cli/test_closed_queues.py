@@ -155,7 +155,7 @@ def test_without_a_result_backend_it_is_said_what_is_missing(tmp_path: Path) -> 
             assert (await put_job(JOB, target)).startswith("digits-1.")
             book = book_of(target)
             for ask in (book.rows(ended=True), book.receipt("x"), book.why("x"), cancel_in_queue(named("x"), target)):
-                with pytest.raises(Refused, match="queue q has no result backend, .*--results URL"):
+                with pytest.raises(Refused, match=r"queue q has no result backend, .*--results URL"):
                     await ask
 
     asyncio.run(main())

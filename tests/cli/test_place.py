@@ -1,4 +1,4 @@
-"""What ``--queue``, ``--results`` and ``--credential`` mean: one queue, its login as secrets, never in what is printed."""
+"""What ``--queue``, ``--results`` and ``--credential`` mean: one queue, its login as secrets, never printed."""
 
 import argparse
 from pathlib import Path
@@ -115,6 +115,15 @@ def test_a_credential_file_that_cannot_be_used_is_refused(
     with pytest.raises(UsageError, match=problem) as refused:
         place_of(queue, results=results, credential=str(file))
     assert "hunter2" not in str(refused.value)
+
+
+def test_aws_files_are_read_with_what_stands_beside_them(tmp_path: Path) -> None:
+    """As the AWS command line keeps them: the keys in one, the region in the other."""
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = AK\naws_secret_access_key = hunter2\n")
+    (tmp_path / "config").write_text("[default]\nregion = eu-west-1\n")
+    place = place_of("train", credential=str(tmp_path / "credentials"))
+    assert ("sqs://eu-west-1/", "train") == (place.url, place.queue)
+    assert {"access_key": "AK", "secret_key": "hunter2"} == secrets_of(place)
 
 
 def test_a_credential_file_that_is_not_there_is_named(tmp_path: Path) -> None:

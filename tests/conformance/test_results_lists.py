@@ -113,6 +113,26 @@ def test_an_archive_is_stored_and_replaced(results_harness: ResultsHarness, tmp_
     assert b"second" == results_harness.content(asyncio.run(main()))
 
 
+def test_an_archive_is_read_back_by_its_url(results_harness: ResultsHarness, tmp_path: Path) -> None:
+    """By a client that has nothing but the receipt; what is not there is refused, and no other file is given."""
+    source, target = tmp_path / "1.log.gz", tmp_path / "copy.gz"
+    source.write_bytes(b"packed" * 300_000)
+
+    async def main() -> None:
+        async with results_harness.open() as results, results_harness.open("") as client:
+            url = await results.put_log(KEY, 1, str(source))
+            for _ in range(2):
+                await client.get_log(url, str(target))
+                assert source.read_bytes() == target.read_bytes()
+            gone = (url.replace("000001", "000009"), f"{url}x/../../nosuch", "folder:///etc/passwd", "")
+            for other in gone:
+                with pytest.raises(Refused):
+                    await client.get_log(other, str(tmp_path / "other"))
+        assert not (tmp_path / "other").exists()
+
+    asyncio.run(main())
+
+
 # Uploads
 
 

@@ -242,6 +242,9 @@ class FakeResults:
         self.archives[key, attempt] = path
         return f"log:{key}.{attempt}"
 
+    async def get_log(self, url: str, path: str) -> None:
+        return None
+
     async def get(self, job_id: str) -> Receipt | None:
         found = [receipt for receipt in self.receipts.values() if job_id in {receipt.id, receipt.key}]
         return max(found, key=lambda receipt: receipt.attempt, default=None)
