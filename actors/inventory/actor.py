@@ -135,7 +135,7 @@ class Inventory(Stage[InventoryMessage]):
             case _Turn():
                 self._stands.discard(_Turn)
                 await self._give_up_the_patient()
-                self._send_beats()
+                self._beats.send(self._directory, clock=self._clock, now=self.world.now())
             case _:
                 assert_never(message)
         await self._go_on()
@@ -155,10 +155,6 @@ class Inventory(Stage[InventoryMessage]):
         if type(message) not in self._stands:
             self._stands.add(type(message))
             self.ref.urgent(message)
-
-    def _send_beats(self) -> None:
-        if self._capacity.seen:
-            self._beats.send(self._directory, clock=self._clock, now=self.world.now())
 
     # Jobs arrive
 

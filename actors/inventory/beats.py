@@ -31,7 +31,7 @@ class Beats:
 
     def send(self, directory: Directory, *, clock: float, now: float) -> None:
         """Hand the pollers the beats that are due; a queue that was opened just now gets its first one at once."""
-        queues = directory.queues()
+        queues = directory.queues() if self._capacity.seen else {}
         self._sent = {queue: at for queue, at in self._sent.items() if queue in queues}
         for queue, entry in queues.items():
             if queue not in self._sent or clock - self._sent[queue] > BEAT_EVERY_S - EARLY_S:
