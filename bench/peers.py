@@ -77,21 +77,22 @@ class StartLoop:
         """Run a job for each name."""
 
         def work(name: str) -> Work:
-            return lambda slot: self._job(name, self._given.grants[slot % len(self._given.grants)])
+            return lambda slot: self.job(name, slot)
 
         return await two_at_once([work(name) for name in names])
 
-    async def _job(self, name: str, grant: Grant) -> None:
+    async def job(self, name: str, slot: int, command: tuple[str, ...] = COMMAND) -> None:
+        """Run one job from its workspace to the removal of all that it left, with the grant of a slot."""
         key = make_key("bench", name, "1")
         workspace = await self._workspaces.create(key, 1)
         spec = ContainerSpec(
             name=f"{key}.1",
             key=key,
             attempt=1,
-            command=COMMAND,
+            command=command,
             env={"RUNNER_JOB_ID": name, "RUNNER_ATTEMPT": "1"},
             workspace=workspace,
-            grant=grant,
+            grant=self._given.grants[slot % len(self._given.grants)],
             shm=64 << 20,
             paths=self._given.paths,
             deadline_at=time.time() + 86_400,
