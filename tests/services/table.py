@@ -3,12 +3,19 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.services import compiler, docker, localstack, moto, redis
+from tests.services import compiler, docker, localstack, moto, rabbitmq, redis
 from tests.services.service import Service
 
 SERVICES: Mapping[str, Service] = MappingProxyType(
     {
         service.name: service
-        for service in (docker.SERVICE, compiler.SERVICE, redis.SERVICE, localstack.SERVICE, moto.SERVICE)
+        for service in (
+            docker.SERVICE,
+            compiler.SERVICE,
+            redis.SERVICE,
+            rabbitmq.SERVICE,
+            localstack.SERVICE,
+            moto.SERVICE,
+        )
     }
 )

@@ -102,7 +102,7 @@ GROUPS = (
         shows="queues and results in real services",
         tests=("tests",),
         marks="broker and not gpu and not docker",
-        services=("redis", "localstack", "moto"),
+        services=("redis", "rabbitmq", "localstack", "moto"),
         workers=4,
     ),
     Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN),
