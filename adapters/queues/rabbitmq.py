@@ -120,10 +120,10 @@ class RabbitBroker:
 def held_warning(address: Address, queue: str, refusal: str) -> str:
     """Say what it means that our own queues cannot be made."""
     return (
-        f"deliveries of {queue} are held unacknowledged, so a job may run twice where the connection breaks or it runs "
-        f"longer than the broker's consumer_timeout (30 min unless set otherwise): {refusal}; give user "
-        f"{address.username!r} configure, write and read on '^{queue}[.]' and write on '^amq[.]default$' in virtual host "
-        f"{address.vhost!r}"
+        f"deliveries of {queue} are held unacknowledged, so a job may run twice where the connection breaks or "
+        f"it runs longer than the broker's consumer_timeout (30 min unless set otherwise): {refusal}; give user "
+        f"{address.username!r} configure, write and read on '^{queue}[.]' and write on '^amq[.]default$' in virtual "
+        f"host {address.vhost!r}"
     )
 
 

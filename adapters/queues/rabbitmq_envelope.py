@@ -120,8 +120,14 @@ def to_delivery(message: Message, envelope: Envelope) -> Delivery:
 def to_dead_letter(message: Message) -> DeadLetterRow:
     """Return one line of the list of dead letters, also of one that was put there by somebody else."""
     envelope = known_envelope(message, 0.0, fingerprint(message))
-    reason = envelope.reason or message.properties.header_text(b"x-first-death-reason") or ""
-    return DeadLetterRow(envelope.submission, reason, envelope.dead_at or envelope.enqueued_at, envelope.note)
+    return DeadLetterRow(
+        envelope.submission,
+        envelope.reason or message.properties.header_text(b"x-first-death-reason") or "",
+        envelope.dead_at or envelope.enqueued_at,
+        envelope.note,
+        message.body[: MESSAGE_MAX_BYTES + 1],
+        envelope.job_id,
+    )
 
 
 def _foreign(headers: Headers) -> Headers:
@@ -139,9 +145,7 @@ def _bounded(envelope: Envelope) -> Envelope:
         lines = lines[len(lines) // 4 + 1 :]
     boxes, refused_by = note.boxes[-256:], note.refused_by[-256:]
     last_reason = note.last_reason[:TEXT_MAX]
-    note = msgspec.structs.replace(
-        note, history=lines, boxes=boxes, refused_by=refused_by, last_reason=last_reason
-    )
+    note = msgspec.structs.replace(note, history=lines, boxes=boxes, refused_by=refused_by, last_reason=last_reason)
     return msgspec.structs.replace(envelope, note=note, reason=envelope.reason[:TEXT_MAX])
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from collections.abc import AsyncIterator
+from http import HTTPStatus
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from adapters.queues.rabbitmq_address import Address
 from adapters.queues.rabbitmq_names import is_own
@@ -20,7 +24,6 @@ class _Row(msgspec.Struct, frozen=True):
     name: str
     type: str = "classic"
     exclusive: bool = False
-    owner_pid_details: object = None
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -36,10 +39,10 @@ async def listed_queues(address: Address) -> tuple[str, ...]:
         ConfigurationError: the API is closed to this user, or it is not there.
         Unavailable: it did not answer in time.
     """
-    auth = aiohttp.BasicAuth(address.username, address.password.reveal(), encoding="utf-8")
+    token = base64.b64encode(f"{address.username}:{address.password.reveal()}".encode()).decode()
     timeout = aiohttp.ClientTimeout(total=LIST_S)
     try:
-        async with aiohttp.ClientSession(auth=auth, timeout=timeout) as session:
+        async with aiohttp.ClientSession(headers={"Authorization": f"Basic {token}"}, timeout=timeout) as session:
             rows = [row async for page in _pages(session, address) for row in page.items]
     except TimeoutError as error:
         raise Unavailable(f"list queues by {address.management}: no answer in {LIST_S:.0f} s") from error
@@ -48,16 +51,14 @@ async def listed_queues(address: Address) -> tuple[str, ...]:
     return tuple(sorted(row.name for row in rows if _holds_jobs(row)))
 
 
-async def _pages(session: aiohttp.ClientSession, address: Address):
+async def _pages(session: aiohttp.ClientSession, address: Address) -> AsyncIterator[_Page]:
     tls = await asyncio.to_thread(address.tls)
     number, count = 1, 1
     while number <= count:
         query = f"page={number}&page_size={PAGE}&columns=name,type,exclusive&disable_stats=true"
         url = f"{address.management}/api/queues/{quote(address.vhost, safe='')}?{query}"
-        from yarl import URL
-
         async with session.get(URL(url, encoded=True), ssl=tls or True) as response:
-            if response.status != 200:
+            if response.status != HTTPStatus.OK:
                 raise _closed(address, f"it answers {response.status}")
             page = msgspec.json.decode(await response.read(), type=_Page)
         yield page
@@ -76,6 +77,6 @@ def _holds_jobs(row: _Row) -> bool:
 
 def _closed(address: Address, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"list queues by {address.management}: {why}. Name the queue in the URL: {address}?queue=NAME, or the address of "
-        'the management API as `management = "http://host:15672"`, and give the user the tag `management`'
+        f"list queues by {address.management}: {why}. Name the queue in the URL, {address}?queue=NAME, or the "
+        'management API as `management = "http://host:15672"`, and give the user the tag `management`'
     )

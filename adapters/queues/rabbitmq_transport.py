@@ -76,7 +76,8 @@ class Frames:
         return frame(kind, channel, _wrapped(payload) if kind == HEADER else payload)
 
     def _swallow(self, kind: int, channel: int, payload: bytes) -> None:
-        left = int.from_bytes(payload[4:12], "big") if kind == HEADER else (self._swallowed[channel] or 0) - len(payload)
+        known = self._swallowed[channel] or 0
+        left = int.from_bytes(payload[4:12], "big") if kind == HEADER else known - len(payload)
         self._swallowed[channel] = left
         if left <= 0:
             del self._swallowed[channel]

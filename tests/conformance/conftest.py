@@ -16,6 +16,7 @@ from runner.ports import Spool
 from tests.conformance.container_harness import Harness, ProcessHarness
 from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.queue_harness import FolderHarness, QueueHarness
+from tests.conformance.rabbit_harness import ClassicRabbitHarness, RabbitHarness
 from tests.conformance.redis_harness import RedisHarness
 from tests.conformance.redis_results_harness import RedisResultsHarness
 from tests.conformance.results_harness import FolderResultsHarness, ResultsHarness
@@ -47,6 +48,8 @@ def _docker(request: pytest.FixtureRequest, directory: Path) -> DockerHarness:
 QUEUES: Mapping[str, QueueMaker] = {
     "folder": FolderHarness,
     "redis": RedisHarness,
+    "rabbitmq": RabbitHarness,
+    "rabbitmq-classic": ClassicRabbitHarness,
     "sqs-localstack": LocalStackHarness,
     "sqs-moto": MotoHarness,
 }

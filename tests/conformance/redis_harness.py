@@ -39,7 +39,17 @@ def connected(url: str) -> redis.Redis:
 class RedisHarness:
     """One database. Submissions are timed by a clock that stands still, leases and delays by the server's."""
 
-    able = frozenset({"priority", "withdraw", "tell settled from lost", "release in place", "peek", "by user"})
+    able = frozenset(
+        {
+            "priority",
+            "withdraw",
+            "tell settled from lost",
+            "remember settlements",
+            "release in place",
+            "peek",
+            "by user",
+        }
+    )
     lease_s, lapsed_s, delay_s, tick_s, step_s, clock_s, rounds = 60.0, 61.0, 40.0, 5.0, 10.0, 0.0, 20
 
     def __init__(self, directory: Path) -> None:

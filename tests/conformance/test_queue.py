@@ -97,6 +97,17 @@ def test_highest_priority_first_then_oldest(queue_harness: QueueHarness, priorit
     asyncio.run(main())
 
 
+@pytest.mark.able("a few priorities")
+def test_priorities_that_the_service_knows_come_first_the_others_as_the_nearest(queue_harness: QueueHarness) -> None:
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            for number, priority in enumerate([0, 3, -(10**12), 10**12, 3, 9]):
+                await queue.put(b"%d" % number, job_id=f"j{number}", priority=priority)
+            assert [3, 5, 1, 4, 0, 2] == [int(delivery.body) for delivery in await drained(queue)]
+
+    asyncio.run(main())
+
+
 @pytest.mark.able("priority")
 def test_a_higher_priority_overtakes_what_waits_already(queue_harness: QueueHarness) -> None:
     async def main() -> None:

@@ -99,10 +99,19 @@ def test_a_released_message_is_at_its_old_place_at_once(queue_harness: QueueHarn
 
 @pytest.mark.able("tell settled from lost")
 @pytest.mark.parametrize("verdict", list(Verdict))
-@pytest.mark.parametrize("restarted", [False, True])
-def test_settling_again_changes_nothing(queue_harness: QueueHarness, verdict: Verdict, *, restarted: bool) -> None:
-    """A runner that was killed before it noted the confirmation settles again from its journal."""
+def test_settling_again_changes_nothing(queue_harness: QueueHarness, verdict: Verdict) -> None:
+    """A call that was answered too late is made again."""
+    _settle_again(queue_harness, verdict, restarted=False)
 
+
+@pytest.mark.able("tell settled from lost", "remember settlements")
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_settling_again_after_a_restart_changes_nothing(queue_harness: QueueHarness, verdict: Verdict) -> None:
+    """A runner that was killed before it noted the confirmation settles again from its journal."""
+    _settle_again(queue_harness, verdict, restarted=True)
+
+
+def _settle_again(queue_harness: QueueHarness, verdict: Verdict, *, restarted: bool) -> None:
     async def main() -> None:
         async with opened(queue_harness) as queue, opened(queue_harness) as second_life:
             token = await settled(queue, verdict, after_s=queue_harness.delay_s, reason="why")
@@ -219,7 +228,10 @@ def test_pruning_deletes_dead_letters_of_that_age_and_nothing_else(queue_harness
             assert ["new"] == [row.reason for row in await queue.dead()]
             await queue_harness.pass_time(queue_harness.delay_s + queue_harness.tick_s)
         async with opened(queue_harness) as queue:
-            assert [NOTE, Note()] == [delivery.note for delivery in await drained(queue)], "the older one comes first"
+            notes = [delivery.note for delivery in await drained(queue)]
+            if "release in place" not in queue_harness.able:
+                notes.sort(key=lambda note: -note.attempts)
+            assert [NOTE, Note()] == notes, "the older one comes first"
 
     asyncio.run(main())
 
