@@ -100,14 +100,16 @@ def _files_below(directory: str, name: str) -> list[CredentialFile]:
 
 def _files(directory: str, prefix: str) -> list[CredentialFile]:
     """Return one directory's own files; ``prefix`` stands before their names."""
-    for _ in range(_LOOKS):
-        before = _whole_set(directory)
-        read = [found for name in sorted(os.listdir(directory)) if (found := _read_named(directory, name)) is not None]
-        if _whole_set(directory) == before:
-            break
+    read = _read_all(directory, _LOOKS)
     companions = tuple(file.data for file in read if is_companion(file.data))
     wanted = any(uses_companions(file.data) for file in read)
     return [_file(it, prefix, companions) for it in read if not (it.data in companions and _is_used(it.data, wanted))]
+
+
+def _read_all(directory: str, looks: int) -> list[_Read]:
+    before = _whole_set(directory)
+    read = [found for name in sorted(os.listdir(directory)) if (found := _read_named(directory, name)) is not None]
+    return read if looks <= 1 or _whole_set(directory) == before else _read_all(directory, looks - 1)
 
 
 def _whole_set(directory: str) -> str:

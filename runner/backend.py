@@ -56,6 +56,12 @@ class Backend:
         except RunnerError as error:
             logger.debug("no sign of life was given", extra={"action": "beat", "reason": str(error)})
 
+    async def change(self, credential: Credential) -> None:
+        """Go on with other secrets of the same service, where it is open."""
+        if self.results is not None:
+            with self.in_use():
+                await self.results.change(credential)
+
     @property
     def is_used(self) -> bool:
         """Whether somebody has something to send still."""

@@ -77,6 +77,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     on_stop: Annotated[Literal["drain", "leave"], _key("what SIGTERM means")] = "drain"
     drain_grace: Annotated[Duration, _key("a drain waits so long for what runs")] = Duration(600)
+    on_removed: Annotated[
+        Literal["finish", "cancel"], _key("what becomes of running jobs whose credential file is taken away")
+    ] = "finish"
     keep_workspaces: Annotated[Duration, _key("workspaces of failed jobs")] = Duration(7 * 86400)
     keep_spools: Annotated[Duration, _key("logs on this box after the end")] = Duration(14 * 86400)
     keep_results: Annotated[Duration, _key("receipts, log archives and uploads in folder result backends")] = Duration(

@@ -230,7 +230,13 @@ class WithdrawAsked(msgspec.Struct, frozen=True):
 
 
 class StopFetching(msgspec.Struct, frozen=True):
-    """sources, app ⇢ poller: fetch no more; what runs is settled still. Idempotent."""
+    """
+    sources, app ⇢ poller, sources: fetch no more; what runs is settled still. Idempotent.
+
+    ``cancel`` ends what runs, too, as if its user had asked for it.
+    """
+
+    cancel: bool = False
 
 
 # To logs
@@ -263,12 +269,15 @@ class SourcesAsked(msgspec.Struct, frozen=True):
 class QueueStateTold(msgspec.Struct, frozen=True):
     """
     poller ⇢ sources: how its queue is (``polling``, ``backing off: reason``), and its depth where known. Latest wins.
+
+    ``warning``: what a person should know of how the queue is served.
     """
 
     source: str
     queue: str
     state: str
     depth: int | None = None
+    warning: str = ""
 
 
 class QueueClosed(msgspec.Struct, frozen=True):

@@ -34,7 +34,8 @@ class QueuePollers:
         self._ring = ring
         # By the poller's name: what it reads with now, so that a restarted one has the newest rights.
         self._standing: dict[str, StandingPoller] = {}
-        self._finishing: set[str] = set()
+        # Those that fetch no more, and whether what runs of them is cancelled.
+        self._finishing: dict[str, bool] = {}
         # Whose end was begun: sources may crash over it, and must go on with it then.
         self._ending: set[str] = set()
         # By the poller's name, over all its restarts.
@@ -75,7 +76,7 @@ class QueuePollers:
     def _new(self, name: str) -> Poller:
         ring, standing = self._ring, self._standing[name]
         if name in self._finishing:
-            ring.address(name).urgent(StopFetching())
+            ring.address(name).urgent(StopFetching(cancel=self._finishing[name]))
         return Poller(
             ring.config,
             ring.world,
@@ -93,15 +94,27 @@ class QueuePollers:
         if name not in self._standing:
             return  # it ended just now; a source that names its queue starts it again
         self._standing[name] = msgspec.structs.replace(self._standing[name], file=file, credential=credential)
-        self._finishing.discard(name)
+        self._finishing.pop(name, None)
         self._ring.address(name).urgent(CredentialChanged(file))
 
-    def finish(self, source: str, queue: str) -> None:
-        """Let a poller fetch no more; it says when its last claim is settled."""
+    async def move(self, broker: Broker, credential: Credential) -> None:
+        """
+        Let a service and the result backends of its pollers go on with other secrets.
+
+        Raises:
+            RunnerError: they are refused, or it could not be tried.
+        """
+        await broker.change(credential)
+        for name, poller in tuple(self._standing.items()):
+            if poller.broker is broker and name in self._backends:
+                await self._backends[name].change(credential)
+
+    def finish(self, source: str, queue: str, *, cancel: bool = False) -> None:
+        """Let a poller fetch no more; it says when its last claim is settled. ``cancel`` ends what runs of it."""
         name = _name(source, queue)
         if name in self._standing:
-            self._finishing.add(name)
-            self._ring.address(name).urgent(StopFetching())
+            self._finishing[name] = cancel
+            self._ring.address(name).urgent(StopFetching(cancel=cancel))
 
     async def end(self, source: str, queue: str) -> None:
         """Stop one gracefully, close its result backend after the last user, and forget it."""
@@ -112,7 +125,7 @@ class QueuePollers:
             await self._backends[name].unused()
             await self._close_backend(name)
         self._standing.pop(name, None)
-        self._finishing.discard(name)
+        self._finishing.pop(name, None)
         self._ending.discard(name)
 
     async def close(self) -> None:

@@ -155,21 +155,26 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class QueueRow(msgspec.Struct, frozen=True):
-    """One queue of ``sources``."""
+    """One queue of ``sources``; ``warning`` is what a person should know of how it is served."""
 
     name: str
     depth: int | None = None
     state: str = "polling"
+    warning: str = ""
 
 
 class SourceRow(msgspec.Struct, frozen=True):
-    """One credential file of ``sources``; ``reason`` says what is wrong, never with the secret."""
+    """
+    One credential file of ``sources``; ``reason`` says what is wrong, never with the secret, ``warning`` what works and
+    should not stay so.
+    """
 
     file: str
     kind: str
     state: str
     reason: str = ""
     queues: tuple[QueueRow, ...] = ()
+    warning: str = ""
 
 
 class GpuRow(msgspec.Struct, frozen=True):

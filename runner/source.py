@@ -1,13 +1,16 @@
 """
-Credential files as sources knows them: those in use with the queues behind each, and those that cannot be used.
+A credential file in use as sources knows it: the queues behind it, and what a listing of them asks for.
 
-Holds what is known, and the rows of ``runner sources`` made of it; opens and starts nothing.
+Opens and starts nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection, Container, Iterable
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,9 +18,13 @@ import msgspec
 
 from runner.credential import Credential, CredentialFile
 from runner.ports import Broker
-from runner.receipt import QueueRow, SourceRow
+from runner.receipt import QueueRow
+from runner.secret import Secret
 
 logger = logging.getLogger(__name__)
+
+GONE_AFTER = 2
+"""Listings in a row without a queue."""
 
 
 class StandingPoller(msgspec.Struct, frozen=True):
@@ -61,13 +68,30 @@ class Pollers(Protocol):
         """Let a poller go on with other rights, also where it was finishing."""
         ...
 
-    def finish(self, source: str, queue: str) -> None:
-        """Let a poller fetch no more; it says when its last claim is settled."""
+    async def move(self, broker: Broker, credential: Credential) -> None:
+        """
+        Let what is open behind a file, result backends too, go on with other secrets; what runs is not touched.
+
+        Raises:
+            RunnerError: they are refused, or it could not be tried.
+        """
+        ...
+
+    def finish(self, source: str, queue: str, *, cancel: bool = False) -> None:
+        """Let a poller fetch no more; it says when its last claim is settled. ``cancel`` ends what runs of it."""
         ...
 
     async def end(self, source: str, queue: str) -> None:
         """Stop one, close what it stored with, and forget it; an end that was interrupted is completed."""
         ...
+
+
+class Steps(msgspec.Struct, frozen=True):
+    """What a listing asks for: queues to begin with, to go on with, and to read no more."""
+
+    begin: tuple[str, ...] = ()
+    resume: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
 
 
 @dataclass
@@ -77,78 +101,116 @@ class Source:
     file: CredentialFile
     credential: Credential
     broker: Broker
-    # Why its queues could not be listed, "" where they could.
+    # Why its queues could not be listed, "" where they could; and whether the service answered no.
     reason: str = ""
+    refused: bool = False
     # By queue: each has a poller.
     rows: dict[str, QueueRow] = field(default_factory=dict)
-    # The file is gone or points elsewhere: nothing new is fetched, and what runs is finished.
+    # The file is gone or points elsewhere: nothing new is fetched, and what runs is finished, or cancelled.
     finishing: bool = False
+    cancelled: bool = False
+    # Queues that are read no more while the file stands, and in how many listings in a row each was missing.
+    leaving: set[str] = field(default_factory=set)
+    missing: Counter[str] = field(default_factory=Counter)
+    # Whose secrets the open connections have; None where that is the credential as it was opened.
+    connected: Credential | None = None
+    # Set where the queues are to be listed now.
+    again: asyncio.Event = field(default_factory=asyncio.Event)
+    # What was logged: of which content, of which kind.
+    _logged: tuple[str, str] = ("", "")
+
+    def __post_init__(self) -> None:
+        """Begin as it was opened."""
+        self.connected = self.connected or self.credential
 
     def serves_as(self, credential: Credential) -> bool:
         """Tell whether a new content of the file means the same service."""
         return _service(credential) == _service(self.credential)
+
+    def is_connected(self) -> bool:
+        """Tell whether the open connections have the secrets that the file says now."""
+        return self.connected is not None and _login(self.connected) == _login(self.credential)
+
+    def wants(self, queue: str) -> bool:
+        """Tell whether the file's own patterns let a queue be read."""
+        return finds(self.credential.match, self.credential.mismatch, queue)
+
+    def take(self, file: CredentialFile, credential: Credential) -> None:
+        """Go on with a new content of the file."""
+        self.file, self.credential = file, credential
+        self.finishing = self.cancelled = False
 
     def add(self, queue: str) -> StandingPoller:
         """Add a queue, whose poller is about to open it, and return that poller."""
         self.rows[queue] = QueueRow(queue, state="opening")
         return StandingPoller(self.file, self.credential, self.broker, queue)
 
-    def told(self, queue: str, state: str, depth: int | None) -> None:
+    def remove(self, queue: str) -> None:
+        """Forget a queue whose poller is gone."""
+        self.rows.pop(queue, None)
+        self.missing.pop(queue, None)
+        self.leaving.discard(queue)
+
+    def told(self, queue: str, state: str, depth: int | None, warning: str) -> None:
         """Take in how a queue is; a depth stands until another is told, or the state changes."""
         row = self.rows.get(queue)
+        if state == "polling" and (self.finishing or queue in self.leaving):
+            state = "finishing"
         if row is not None:
             depth = row.depth if depth is None and state == row.state else depth
-            self.rows[queue] = QueueRow(queue, depth, state)
+            self.rows[queue] = QueueRow(queue, depth, state, warning)
+
+    def listed(self, queues: Collection[str], wants: Callable[[str], bool]) -> Steps:
+        """
+        Compare a listing with what is read; a queue that is missing in two listings in a row is gone.
+
+        One listing may come from a service that has just started, or that counts its queues now and then.
+        """
+        self.reason, self.refused, self._logged = "", False, ("", "")
+        self.missing = Counter({queue: self.missing[queue] + 1 for queue in self.rows if queue not in queues})
+        return Steps(
+            tuple(queue for queue in queues if queue not in self.rows and wants(queue)),
+            tuple(queue for queue in queues if queue in self.leaving and wants(queue)),
+            tuple(
+                queue
+                for queue in self.rows
+                if queue not in self.leaving
+                and (self.missing[queue] >= GONE_AFTER or (queue in queues and not wants(queue)))
+            ),
+        )
+
+    def failed(self, reason: str, *, refused: bool) -> None:
+        """Take in why the service cannot be used now; logged once per content of the file and kind."""
+        self.reason, self.refused = reason, refused
+        logged = self.file.content, self.state
+        if logged != self._logged:
+            self._logged = logged
+            facts = {"action": "list", "source": self.file.file, "reason": reason}
+            logger.error("the service of a credential file cannot be used", extra=facts)
 
     @property
     def state(self) -> str:
         """One word or two for ``runner sources``."""
         if self.finishing:
             return "finishing"
+        if self.refused:
+            return "refused"
         return "unreachable" if self.reason else "in use"
 
 
-def _service(credential: Credential) -> tuple[str, str, str]:
-    """Name what is open behind a file: where its jobs come from, and where what became of them is told."""
-    return credential.kind, credential.url, credential.rights.results
+def finds(match: str, mismatch: str, queue: str) -> bool:
+    """Tell whether patterns let a queue be read; an empty one says nothing."""
+    return re.search(match, queue) is not None and not (mismatch and re.search(mismatch, queue))
 
 
-class BrokenFiles:
-    """Files that cannot be used, by name; each reason is logged once per content."""
+def _service(credential: Credential) -> tuple[str, ...]:
+    """
+    Name what is open behind a file: where its jobs come from, for how long they are claimed, and where what became of
+    them is told.
+    """
+    options = [credential.options.get(name, "") for name in ("endpoint", "queue_type")]
+    return credential.kind, credential.url, credential.rights.results, str(float(credential.lease)), *options
 
-    def __init__(self) -> None:
-        """Begin without any."""
-        self._files: dict[str, CredentialFile] = {}
 
-    def report(self, file: CredentialFile, reason: str) -> None:
-        """Remember why a file cannot be used."""
-        known = self._files.get(file.file)
-        if known is None or (known.content, known.reason) != (file.content, reason):
-            facts = {"action": "scan", "source": file.file, "reason": reason}
-            logger.error("a credential file cannot be used", extra=facts)
-        self._files[file.file] = msgspec.structs.replace(file, reason=reason)
-
-    def mended(self, name: str) -> None:
-        """Forget a file that can be used."""
-        self._files.pop(name, None)
-
-    def keep_only(self, names: Container[str]) -> None:
-        """Forget the files that are gone."""
-        self._files = {name: file for name, file in self._files.items() if name in names}
-
-    def table(self, sources: Iterable[Source]) -> tuple[SourceRow, ...]:
-        """Return the rows of ``runner sources``, by file: those in use, and the broken ones that are not."""
-        rows = {
-            source.file.file: SourceRow(
-                source.file.file, source.credential.kind, source.state, self._why(source), tuple(source.rows.values())
-            )
-            for source in sources
-        }
-        for name, file in self._files.items():
-            rows.setdefault(name, SourceRow(name, "", "unusable", file.reason))
-        return tuple(rows[name] for name in sorted(rows))
-
-    def _why(self, source: Source) -> str:
-        """Say what is wrong with a file in use: now unusable, or its service does not answer."""
-        broken = self._files.get(source.file.file)
-        return f"as it was before: {broken.reason}" if broken is not None else source.reason
+def _login(credential: Credential) -> tuple[dict[str, Secret], dict[str, str]]:
+    return credential.secrets, credential.options

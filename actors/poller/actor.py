@@ -19,7 +19,7 @@ import msgspec
 from actors.poller.intake import Intake
 from actors.poller.leases import Held, Leases
 from actors.poller.open_queue import OpenQueue
-from actors.poller.opening import open_once, until_alone, until_open
+from actors.poller.opening import open_once, rest_s, until_alone, until_open
 from actors.poller.queue_work import Nothing, QueueWork
 from runner.backend import Backend
 from runner.config import Config
@@ -27,7 +27,6 @@ from runner.directory import Directory, QueueEntry
 from runner.errors import RunnerError
 from runner.job import Key
 from runner.kernel import Ref
-from runner.leaving import WITHDRAWN
 from runner.messages import (
     CredentialChanged,
     CreditGiven,
@@ -94,7 +93,7 @@ class Poller(Stage[PollerMessage]):
         self._work: QueueWork | None = None
         # Set once the queue is open and what the journal holds of it is held: what arrives before waits for that.
         self._ready = asyncio.Event()
-        self._fetching = self._stopping = False
+        self._fetching = self._stopping = self._cancelling = False
 
     @property
     def work(self) -> QueueWork:
@@ -131,7 +130,7 @@ class Poller(Stage[PollerMessage]):
             case _Done():
                 await self._close_if_done()
             case StopFetching():
-                await self._stop_fetching()
+                await self._stop_fetching(cancel=message.cancel)
             case WithdrawAsked():
                 self.start_soon(self._withdraw, message, name=f"withdraw {message.job_id} {id(message)}")
             case CredentialChanged():
@@ -160,6 +159,8 @@ class Poller(Stage[PollerMessage]):
         self._directory.enter(identity, QueueEntry(work.queue.name, self.ref, self._backend))
         await work.take_up()
         self._ready.set()
+        if self._cancelling:
+            work.lookout.cancel_all()
         self.start_soon(work.leases.renew_regularly, name="renew")
         self.start_soon(work.lookout.look_regularly, name="look")
         self.start_soon(self.regularly, partial(opened.prune, self.config), PRUNE_EVERY_S, "pruning", name="prune")
@@ -178,7 +179,8 @@ class Poller(Stage[PollerMessage]):
             self._inventory.urgent(CreditReturned(self.work.queue.identity, weight=self.rights.weight))
 
     def _tell_state(self, state: str, depth: int | None = None) -> None:
-        self._sources.urgent(QueueStateTold(self.source, self.queue_name, state, depth))
+        warning = self._work.queue.warning if self._work is not None else ""
+        self._sources.urgent(QueueStateTold(self.source, self.queue_name, state, depth, warning))
 
     # Fetching
 
@@ -210,7 +212,7 @@ class Poller(Stage[PollerMessage]):
             self._tell_state("polling")
         except RunnerError as error:
             self._in_trouble(str(error))
-            self.ref.urgent(_Fetched(found=False, retry_after_s=1.0 + 4.0 * self.world.random()))
+            self.ref.urgent(_Fetched(found=False, retry_after_s=rest_s(error, self.world.random)))
 
     async def _fetched(self, message: _Fetched) -> None:
         if not self._fetching:
@@ -251,16 +253,18 @@ class Poller(Stage[PollerMessage]):
 
     def _change_credential(self, message: CredentialChanged) -> None:
         """Take over new rights; a file that came back lets fetching go on, also beside a fetch that outlived it."""
-        if message.file.credential is not None:
-            self.rights = message.file.credential.rights
-        if self._stopping:
-            self._stopping = False
-            if self._ready.is_set():
-                self._introduce()
+        if (credential := message.file.credential) is not None:
+            self.rights = credential.rights
+            self._standing = msgspec.structs.replace(self._standing, file=message.file, credential=credential)
+        stopped, self._stopping, self._cancelling = self._stopping, False, False
+        if self._ready.is_set() and (stopped or not self._fetching):
+            self._introduce()
 
-    async def _stop_fetching(self) -> None:
+    async def _stop_fetching(self, *, cancel: bool) -> None:
         """A long poll that is under way is waited for: what it brings is offered still, or lapses."""
-        self._stopping = True
+        self._stopping, self._cancelling = True, cancel
+        if cancel and self._ready.is_set():
+            self.work.lookout.cancel_all()
         self._tell_state("finishing")
         if self._ready.is_set():
             self._inventory.urgent(CreditReturned(self.work.queue.identity, gone=True))
@@ -285,11 +289,7 @@ class Poller(Stage[PollerMessage]):
         return bool(self.work.leases.held) if ready else await self.trail.holds(self.source, self.queue_name)
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
-        """End what waits under an id: it leaves by outputs as every job does, with a receipt."""
-        try:
-            found = await self.work.withdraw(asked.job_id, self._intake()) if self._ready.is_set() else None
-            for ended in found or ():
-                await self._outputs.tell(ended)
-            asked.reply.answer("" if found is None else f"{asked.job_id} is {WITHDRAWN}")
-        except RunnerError as error:
-            asked.reply.fail(error)
+        if self._ready.is_set():
+            await self.work.withdraw(asked, self._intake())
+        else:
+            asked.reply.answer("")

@@ -16,6 +16,8 @@ from runner.job import EndReason, Key
 from runner.kernel import Ref
 from runner.messages import StopJob
 
+REMOVED = "cancelled: its credential file was taken away"
+
 
 class Lookout:
     """Looks at one queue beside the renewals. ``tell_state`` is told how the queue is, and its depth."""
@@ -57,9 +59,14 @@ class Lookout:
         if entry is not None and entry.stored is None and self._opened.leases.give_up(key, held):
             self.stop(key, held.attempt, EndReason.LEASE_LOST)
 
-    def stop(self, key: Key, attempt: int, reason: EndReason) -> None:
+    def cancel_all(self) -> None:
+        """End every job of this queue that is held here."""
+        for key, held in self._opened.leases.held.items():
+            self.stop(key, held.attempt, EndReason.CANCELLED, REMOVED)
+
+    def stop(self, key: Key, attempt: int, reason: EndReason, message: str = "") -> None:
         """Tell every stage to end an attempt."""
-        stop = StopJob(key, attempt, reason, self._opened.now())
+        stop = StopJob(key, attempt, reason, self._opened.now(), message)
         for stage in self._stages:
             stage.urgent(stop)
 

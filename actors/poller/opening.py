@@ -20,6 +20,8 @@ T = TypeVar("T")
 FIRST_S = 0.2
 MOST_S = 30.0
 LOOK_AGAIN_S = 5.0
+REFUSED_S = 12.0
+"""A service that refuses us is left alone up to five times as long; a changed file is tried at once."""
 
 
 async def until_open(
@@ -38,6 +40,11 @@ async def until_open(
             trouble(str(error))
         await asyncio.sleep(pause * (0.5 + jitter() / 2))
         pause = min(MOST_S, pause * 2)
+
+
+def rest_s(error: RunnerError, jitter: Callable[[], float]) -> float:
+    """Return for how long a queue is left alone after a call that did not work."""
+    return (1.0 if error.retryable else REFUSED_S) * (1.0 + 4.0 * jitter())
 
 
 async def open_once(standing: StandingPoller, backend: Backend, caller: Caller) -> Queue:

@@ -14,9 +14,11 @@ from actors.poller.leases import Held
 from actors.poller.lookout import Lookout
 from actors.poller.open_queue import OpenQueue
 from actors.poller.settling import Settling
+from runner.errors import RunnerError
 from runner.job import Key
 from runner.kernel import Ref
-from runner.messages import CreditGiven, Ended, Offered
+from runner.leaving import WITHDRAWN
+from runner.messages import CreditGiven, Ended, Offered, WithdrawAsked
 
 AHEAD_DEPTH = 2
 """One job is staged ahead only where another waits behind it, so that no idle box goes without."""
@@ -48,7 +50,7 @@ class QueueWork:
         """Begin with nothing held."""
         self.opened, self.queue, self.leases = opened, opened.queue, opened.leases
         self.lookout = Lookout(opened, stages, tell_state)
-        self._settle_soon = settle
+        self._settle_soon, self._outputs = settle, stages[-1]
         self._settling = Settling(opened)
         self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)
 
@@ -75,11 +77,16 @@ class QueueWork:
         taken = await self._claiming.take(delivery, intake, ahead=credit.ahead) if delivery is not None else None
         return taken or Nothing()
 
-    async def withdraw(self, job_id: str, intake: Intake) -> tuple[Ended, ...] | None:
-        """Claim what waits under an id, to be ended; None where nothing does."""
-        deliveries = await self.opened.withdraw(job_id)
-        taken = [await self._claiming.take_to_end(delivery, intake) for delivery in deliveries]
-        return tuple(ended for ended in taken if ended is not None) if deliveries else None
+    async def withdraw(self, asked: WithdrawAsked, intake: Intake) -> None:
+        """End what waits under an id, and answer: it leaves by outputs as every job does, with a receipt."""
+        try:
+            deliveries = await self.opened.withdraw(asked.job_id)
+            for ended in [await self._claiming.take_to_end(delivery, intake) for delivery in deliveries]:
+                if ended is not None:
+                    await self._outputs.tell(ended)
+            asked.reply.answer(f"{asked.job_id} is {WITHDRAWN}" if deliveries else "")
+        except RunnerError as error:
+            asked.reply.fail(error)
 
     async def settle(self, key: Key) -> bool:
         """Carry out the verdict that stands in the journal; False where none stood, or it was carried out before."""

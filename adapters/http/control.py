@@ -18,6 +18,7 @@ import msgspec
 
 import runner
 from adapters.http.follow import records
+from adapters.http.metrics import CONTENT_TYPE, metrics
 from adapters.http.wire import Failure, Health, LogRecord, Sentence, StopWanted, connected, short_address
 from runner.errors import BadInput, ConfigurationError, Refused, RunnerError, Unavailable
 from runner.ports import Control, Journal, Position, Spool
@@ -112,6 +113,7 @@ class _Routes:
             web.get("/health", self.health),
             web.get("/sources", self.sources),
             web.get("/gpus", self.gpus),
+            web.get("/metrics", self.metrics),
             web.get("/jobs/{id}/log", self.log),
             web.post("/jobs/{id}/cancel", self.cancel),
             web.post("/drain", self.drain),
@@ -125,6 +127,11 @@ class _Routes:
 
     async def gpus(self, _: web.Request) -> web.StreamResponse:
         return _answer(await self._control.gpus())
+
+    async def metrics(self, _: web.Request) -> web.StreamResponse:
+        from aiohttp import web
+
+        return web.Response(text=metrics(await self._control.sources()), headers={"Content-Type": CONTENT_TYPE})
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         return _answer(Sentence(await self._control.cancel(request.match_info["id"])))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from runner.cli.parser import Subparsers
-    from runner.receipt import GpuRow, GpuTable, SourceRow
+    from runner.receipt import GpuRow, GpuTable, QueueRow, SourceRow
 
 GPUS = ("GPU", "MODEL", "MEMORY", "USED", "HEALTH", "JOB", "UUID", "NOTE")
 SOURCES = ("FILE", "KIND", "STATE", "QUEUE", "WAITING", "NOTE")
@@ -73,8 +73,17 @@ def list_sources(args: argparse.Namespace) -> int:
 def _source_cells(row: SourceRow) -> list[tuple[object, ...]]:
     head = (row.file, row.kind, row.state)
     if not row.queues:
-        return [(*head, "-", "-", row.reason)]
+        return [(*head, "-", "-", _note(row.reason, row.warning))]
     return [
-        (*head, queue.name, "-" if queue.depth is None else queue.depth, row.reason or queue.state)
+        (*head, queue.name, "-" if queue.depth is None else queue.depth, _queue_note(row, queue))
         for queue in row.queues
     ]
+
+
+def _queue_note(row: SourceRow, queue: QueueRow) -> str:
+    """Say what a person should know; of a queue that is well, that it is polled."""
+    return _note(row.reason or queue.state, queue.warning, row.warning)
+
+
+def _note(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

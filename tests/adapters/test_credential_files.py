@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.unusable import Unusable, read_credential
+from adapters.credential_files import read_credential
+from adapters.unusable import Unusable
 from runner.credential import Credential, Rights
 from runner.units import Duration
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.credential_files import read_credential
-from adapters.unusable import Unusable
 from adapters.folder_urls import folder_url, queue_location, results_directory
 from adapters.registry import open_broker, open_results
+from adapters.unusable import Unusable
 from runner.cli.place import Place, find_place
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, UsageError

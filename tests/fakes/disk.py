@@ -227,6 +227,7 @@ class FakeResults:
         self.marks: set[str] = set()
         self.signs: dict[str, BoxBeat] = {}
         self.beaten: list[BoxBeat] = []
+        self.changed: list[Credential] = []
 
     async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         self.events[key].extend(event for event in events if event not in self.events[key])
@@ -252,6 +253,9 @@ class FakeResults:
     async def get_upload(self, url: str, path: str) -> None:
         return None
 
+    async def change(self, credential: Credential) -> None:
+        self.changed.append(credential)
+
     async def request_stop(self, job_id: str) -> None:
         self.marks.add(job_id)
 
@@ -267,9 +271,6 @@ class FakeResults:
 
     async def beats(self) -> tuple[BoxBeat, ...]:
         return tuple(self.signs.values())
-
-    async def change(self, credential: Credential) -> None:
-        return None
 
     async def prune(self, before: float) -> int:
         return 0

@@ -126,17 +126,21 @@ class FakeQueue:
 
 
 class FakeBroker:
-    def __init__(self, queue: FakeQueue, open_queue: Callable[[], object]) -> None:
-        self._queue, self._open_queue = queue, open_queue
+    """``behind`` lists the queues now, ``changed`` gets every credential that it is told."""
+
+    def __init__(
+        self, behind: Callable[[], tuple[str, ...]], open_queue: Callable[[str], object], changed: list[Credential]
+    ) -> None:
+        self._behind, self._open_queue, self._changed = behind, open_queue, changed
 
     async def queues(self) -> tuple[str, ...]:
-        return (self._queue.name,)
+        return self._behind()
 
     async def open(self, name: str) -> object:
-        return self._open_queue()
+        return self._open_queue(name)
 
     async def change(self, credential: Credential) -> None:
-        return None
+        self._changed.append(credential)
 
     async def close(self) -> None:
         return None

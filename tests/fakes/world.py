@@ -70,6 +70,10 @@ class FakeWorld:
         # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
         self.troubles: dict[str, Trouble] = {}
         self.unopenable: dict[str, RunnerError] = {}
+        # By service, the queues behind it; one of its own name where nothing is said. What brokers were told to use.
+        self.behind: dict[str, list[str]] = {}
+        self.changed: list[Credential] = []
+        self.opened_with: dict[str, Credential] = {}
         self.ledger = Ledger()
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
@@ -91,12 +95,16 @@ class FakeWorld:
             return flaky(name, self.ledger.enter(f"{name} {of}", port))
 
         def open_broker(credential: Credential) -> Any:
-            queue = self.queues[credential.url.removeprefix("fake:")]
-            return opened("broker", FakeBroker(queue, lambda: opened("queue", queue, queue.name)), queue.name)
+            name = credential.url.removeprefix("fake:")
+            behind = lambda: tuple(sorted(self.behind.get(name, [name])))  # noqa: E731 - one view
+            return opened(
+                "broker", FakeBroker(behind, lambda it: opened("queue", self.queues[it], it), self.changed), name
+            )
 
-        def open_results(_credential: Credential, queue: str) -> Any:
+        def open_results(credential: Credential, queue: str) -> Any:
             if queue in self.unopenable:
                 raise self.unopenable[queue]
+            self.opened_with[queue] = credential
             return opened("results", self.results, queue)
 
         def open_sinks(results: Any) -> Any:

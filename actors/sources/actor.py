@@ -2,46 +2,38 @@
 The watched directory: one poller per queue behind each credential file. Never reads a queue.
 
 Events are hints; the truth is a scan with content digests. A broken file is reported once per change, by its name and
-reason, and leaves the others alone.
+reason, and leaves the others alone; a service that does not answer, or refuses us, is asked again with back-off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import assert_never
 
 import msgspec
 
+from actors.sources.services import Failed, Listed, Moved, Services
+from runner.broken_files import BrokenFiles
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
 from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
 from runner.ports import World
-from runner.source import BrokenFiles, Pollers, Source, StandingPoller
+from runner.source import Pollers, Source, StandingPoller, finds
 from runner.stage import FaultBudget, Stage
 
 logger = logging.getLogger(__name__)
 
-LIST_EVERY_S = 5.0
+TIDY_EVERY_S = 5.0
 
 
 class _Scanned(msgspec.Struct, frozen=True):
     """Self: what the directory holds now."""
 
     files: tuple[CredentialFile, ...]
-
-
-class _Listed(msgspec.Struct, frozen=True):
-    """Self: the queues behind a file; ``reason`` where they could not be listed."""
-
-    file: str
-    content: str
-    queues: tuple[str, ...] = ()
-    reason: str = ""
 
 
 class _Closed(msgspec.Struct, frozen=True):
@@ -51,7 +43,9 @@ class _Closed(msgspec.Struct, frozen=True):
     queue: str
 
 
-SourcesMessage = SourcesAsked | QueueStateTold | QueueClosed | StopFetching | _Scanned | _Listed | _Closed
+SourcesMessage = (
+    SourcesAsked | QueueStateTold | QueueClosed | StopFetching | _Scanned | Listed | Failed | Moved | _Closed
+)
 
 
 class Sources(Stage[SourcesMessage]):
@@ -64,8 +58,6 @@ class Sources(Stage[SourcesMessage]):
     ) -> None:
         super().__init__(config, world, faults)
         self._own, self._pollers = own, pollers
-        self._match = re.compile(config.queue_match) if config.queue_match else None
-        self._mismatch = re.compile(config.queue_mismatch) if config.queue_mismatch else None
         self._sources: dict[str, Source] = {}
         self._broken = BrokenFiles()
         self._wanted: dict[str, CredentialFile] = {}
@@ -73,13 +65,14 @@ class Sources(Stage[SourcesMessage]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Take over what stands, watch, and list queues anew now and then: some appear later."""
+        """Take over what stands, watch, and close now and then what nobody names any more."""
+        self._services = Services(self.caller, self.world.random, self._pollers, self.ref)
         for poller in self._pollers.standing():
             self._take_over(poller)
         for poller in self._pollers.ending():
             self._end_soon(QueueClosed(poller.file.file, poller.queue))
         self.start_soon(self._watch, name="watch")
-        self.start_soon(self._list_loop, name="list")
+        self.start_soon(self._tidy, name="tidy")
         yield
 
     def _take_over(self, poller: StandingPoller) -> None:
@@ -87,22 +80,26 @@ class Sources(Stage[SourcesMessage]):
         unlike_any = msgspec.structs.replace(poller.file, content="")
         source = self._sources.setdefault(poller.file.file, Source(unlike_any, poller.credential, poller.broker))
         source.add(poller.queue)
+        source.connected = None
 
     async def receive(self, message: SourcesMessage) -> None:
         """Handle one message."""
         match message:
             case _Scanned():
                 self._scanned(message.files)
-            case _Listed():
+            case Listed():
                 self._listed(message)
+            case Failed():
+                self._failed(message)
+            case Moved():
+                self._moved(message)
             case QueueStateTold():
-                source = self._sources.get(message.source)
-                if source is not None:
-                    source.told(message.queue, message.state, message.depth)
+                if (source := self._sources.get(message.source)) is not None:
+                    source.told(message.queue, message.state, message.depth, message.warning)
             case QueueClosed():
                 self._close_poller(message)
             case _Closed():
-                await self._closed(message)
+                self._closed(message)
             case StopFetching():
                 self._stopping = True
                 for source in self._sources.values():
@@ -114,18 +111,27 @@ class Sources(Stage[SourcesMessage]):
 
     async def _watch(self) -> None:
         """Scan at start and at every hint."""
+        told = ""
         while True:
             try:
                 await self._scan()
+                told = ""
                 async for _ in self.world.credentials.changes():
                     await self._scan()
             except RunnerError as error:
-                logger.warning("credentials cannot be read", extra={"action": "scan", "reason": str(error)})
+                if str(error) != told:
+                    logger.warning("credentials cannot be read", extra={"action": "scan", "reason": str(error)})
+                told = str(error)
             await asyncio.sleep(1.0)
 
     async def _scan(self) -> None:
         files = await self.caller.once(self.world.credentials.scan, "scan of the credentials")
         self.ref.urgent(_Scanned((*self._own, *files)))
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY_S)
+            await self._pollers.close_unnamed([source.broker for source in self._sources.values()])
 
     # Files come, change and go
 
@@ -135,7 +141,7 @@ class Sources(Stage[SourcesMessage]):
         self._wanted = {file.file: file for file in files}
         for name, source in self._sources.items():
             if name not in self._wanted:
-                self._finish(source)
+                self._finish(source, cancel=self.config.on_removed == "cancel")
         for file in files:
             self._apply(file)
         self._broken.keep_only(self._wanted)
@@ -146,10 +152,11 @@ class Sources(Stage[SourcesMessage]):
             # What it said before stands until it says something else, or goes: an editor may be at work.
             self._broken.report(file, file.reason)
             return
-        self._broken.mended(file.file)
         if source is None:
             self._open(file, file.credential)
-        elif source.file.content != file.content or source.finishing:
+            return
+        self._broken.mended(file.file)
+        if source.file.content != file.content or source.finishing:
             self._change(source, file, file.credential)
 
     def _open(self, file: CredentialFile, credential: Credential) -> None:
@@ -158,68 +165,98 @@ class Sources(Stage[SourcesMessage]):
         except RunnerError as error:
             self._broken.report(file, str(error))
             return
+        self._broken.mended(file.file)
         if file.warning:
             logger.warning("credential file", extra={"action": "scan", "source": file.file, "reason": file.warning})
         self._sources[file.file] = Source(file, credential, broker)
-        self._list_soon(file.file)
+        self._list_soon(self._sources[file.file])
 
     def _change(self, source: Source, file: CredentialFile, credential: Credential) -> None:
-        """New rights go to the pollers at once; another service is another source, opened when the old one is done."""
+        """
+        Let pollers have new rights at once, and connections new secrets; another service is another source, opened when
+        the old one is done.
+        """
         if not source.serves_as(credential):
             self._finish(source)
             return
-        source.file, source.credential, source.finishing = file, credential, False
-        for queue in source.rows:
-            self._pollers.change(file, credential, queue)
+        source.take(file, credential)
+        for queue in tuple(source.rows):
+            if self._wants(source, queue):
+                source.leaving.discard(queue)
+                self._pollers.change(file, credential, queue)
+            else:
+                self._leave(source, queue)
+        self._move_soon(source)
 
-    def _finish(self, source: Source) -> None:
-        if source.finishing:
+    def _move_soon(self, source: Source) -> None:
+        """Let what is open have the secrets that the file says now, then list with them; the latest win."""
+        self.cancel_task(f"move {source.file.file}")
+        if source.is_connected():
+            self._list_soon(source)
+        else:
+            self.start_soon(self._services.move, source, name=f"move {source.file.file}")
+
+    def _moved(self, message: Moved) -> None:
+        source = self._sources.get(message.file)
+        if source is not None and not source.finishing:
+            source.connected = message.credential
+            self._list_soon(source)
+
+    def _finish(self, source: Source, *, cancel: bool = False) -> None:
+        if source.finishing and source.cancelled >= cancel:
             return
-        source.finishing = True
+        source.finishing, source.cancelled = True, cancel
+        self.cancel_task(f"list {source.file.file}")
         for queue in source.rows:
-            self._pollers.finish(source.file.file, queue)
+            self._pollers.finish(source.file.file, queue, cancel=cancel)
         if not source.rows:
             self.ref.urgent(_Closed(source.file.file, ""))
 
     # Queues behind a file
 
-    async def _list_loop(self) -> None:
-        while True:
-            await asyncio.sleep(LIST_EVERY_S)
-            await self._pollers.close_unnamed([source.broker for source in self._sources.values()])
-            for name in tuple(self._sources):
-                self._list_soon(name)
+    def _list_soon(self, source: Source) -> None:
+        source.again.set()
+        task = f"list {source.file.file}"
+        if not self.has_task(task):
+            self.start_soon(self._services.list_regularly, source, name=task)
 
-    def _list_soon(self, name: str) -> None:
-        source = self._sources[name]
-        task = f"list {name}"
-        if not source.finishing and not self.has_task(task):
-            self.start_soon(self._list, source, name=task)
-
-    async def _list(self, source: Source) -> None:
-        file = source.file
-        try:
-            queues = await self.caller.once(source.broker.queues, f"queues behind {file.file}")
-            self.ref.urgent(_Listed(file.file, file.content, queues))
-        except RunnerError as error:
-            self.ref.urgent(_Listed(file.file, file.content, reason=str(error)))
-
-    def _listed(self, message: _Listed) -> None:
-        source = self._sources.get(message.file)
-        if source is None or source.finishing or source.file.content != message.content:
+    def _listed(self, message: Listed) -> None:
+        source = self._in_use(message.file, message.content)
+        if source is None:
             return
-        source.reason = message.reason
-        for queue in message.queues:
-            if queue not in source.rows and self._wants(queue):
-                self._pollers.start(source.add(queue))
+        steps = source.listed(message.queues, lambda queue: self._wants(source, queue))
+        for queue in steps.begin:
+            self._pollers.start(source.add(queue))
+        for queue in steps.resume:
+            source.leaving.discard(queue)
+            self._pollers.change(source.file, source.credential, queue)
+        for queue in steps.leave:
+            self._leave(source, queue)
 
-    def _wants(self, queue: str) -> bool:
-        matches = self._match is None or self._match.search(queue) is not None
-        return matches and not (self._mismatch is not None and self._mismatch.search(queue))
+    def _failed(self, message: Failed) -> None:
+        if (source := self._in_use(message.file, message.content)) is not None:
+            source.failed(message.reason, refused=message.refused)
+
+    def _in_use(self, file: str, content: str) -> Source | None:
+        """Return the source that a task has worked for, None where it says something else meanwhile."""
+        source = self._sources.get(file)
+        return source if source is not None and not source.finishing and source.file.content == content else None
+
+    def _wants(self, source: Source, queue: str) -> bool:
+        return finds(self.config.queue_match, self.config.queue_mismatch, queue) and source.wants(queue)
+
+    def _leave(self, source: Source, queue: str) -> None:
+        """Read a queue no more while its file stands: it is gone, or is not meant."""
+        source.leaving.add(queue)
+        self._pollers.finish(source.file.file, queue)
 
     def _close_poller(self, message: QueueClosed) -> None:
         source = self._sources.get(message.source)
-        if source is not None and source.finishing and message.queue in source.rows:
+        if (
+            source is not None
+            and message.queue in source.rows
+            and (source.finishing or message.queue in source.leaving)
+        ):
             self._end_soon(message)
 
     def _end_soon(self, message: QueueClosed) -> None:
@@ -231,15 +268,17 @@ class Sources(Stage[SourcesMessage]):
         await self._pollers.end(message.source, message.queue)
         self.ref.urgent(_Closed(message.source, message.queue))
 
-    async def _closed(self, message: _Closed) -> None:
+    def _closed(self, message: _Closed) -> None:
         """Forget a source with its last poller; the file may stand there again meanwhile."""
         source = self._sources.get(message.source)
         if source is None:
             return
-        source.rows.pop(message.queue, None)
-        if source.finishing and not source.rows:
+        source.remove(message.queue)
+        if not source.finishing:
+            self._list_soon(source)
+        elif not source.rows:
             del self._sources[message.source]
-            self.cancel_task(f"list {message.source}")
+            self.cancel_task(f"move {message.source}")
             wanted = self._wanted.get(message.source)
             if wanted is not None and not self._stopping:
                 self._apply(wanted)

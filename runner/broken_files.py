@@ -1,0 +1,64 @@
+"""
+Credential files that cannot be used, and the table of ``runner sources`` made of them and of those in use.
+
+Opens and starts nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterable
+
+import msgspec
+
+from runner.credential import CredentialFile
+from runner.receipt import SourceRow
+from runner.source import Source
+
+logger = logging.getLogger(__name__)
+
+
+class BrokenFiles:
+    """Files that cannot be used, by name; each reason is logged once per content."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._files: dict[str, CredentialFile] = {}
+
+    def report(self, file: CredentialFile, reason: str) -> None:
+        """Remember why a file cannot be used."""
+        known = self._files.get(file.file)
+        if known is None or (known.content, known.reason) != (file.content, reason):
+            facts = {"action": "scan", "source": file.file, "reason": reason}
+            logger.error("a credential file cannot be used", extra=facts)
+        self._files[file.file] = msgspec.structs.replace(file, reason=reason)
+
+    def mended(self, name: str) -> None:
+        """Forget a file that can be used."""
+        self._files.pop(name, None)
+
+    def keep_only(self, names: Container[str]) -> None:
+        """Forget the files that are gone."""
+        self._files = {name: file for name, file in self._files.items() if name in names}
+
+    def table(self, sources: Iterable[Source]) -> tuple[SourceRow, ...]:
+        """Return the rows of ``runner sources``, by file: those in use, and the broken ones that are not."""
+        rows = {
+            source.file.file: SourceRow(
+                source.file.file,
+                source.credential.kind,
+                source.state,
+                self._why(source),
+                tuple(source.rows.values()),
+                source.file.warning,
+            )
+            for source in sources
+        }
+        for name, file in self._files.items():
+            rows.setdefault(name, SourceRow(name, "", "unusable", file.reason))
+        return tuple(rows[name] for name in sorted(rows))
+
+    def _why(self, source: Source) -> str:
+        """Say what is wrong with a file in use: now unusable, or its service does not answer."""
+        broken = self._files.get(source.file.file)
+        return f"as it was before: {broken.reason}" if broken is not None else source.reason

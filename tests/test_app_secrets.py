@@ -1,0 +1,177 @@
+"""Secrets that change under a runner at work, and services that refuse it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from runner.control import RunningControl
+from runner.errors import Refused, Unavailable
+from tests.fakes.faults import hangs, raises
+from tests.fakes.files import A_THIRD, LONG, behind, counted, done, passwords, pollers, row, say, secret
+from tests.fakes.scenes import alive, ended, put, reason, until
+from tests.fakes.world import FakeWorld, key_of
+from tests.virtual_time import run_virtual
+
+
+def test_a_changed_secret_goes_to_what_is_open_and_nothing_that_runs_is_touched() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        behind(world, "a", "b")
+        async with alive(world) as runner:
+            await until(lambda: pollers(runner) == {"a", "b"}, limit_s=6)
+            await put(world, "a", id="runs", command=LONG, resources=A_THIRD)
+            await until(lambda: world.containers.containers)
+            say(world, "new", secrets=secret("new"))
+            await until(lambda: world.changed, limit_s=6)
+            await asyncio.sleep(30)
+            assert (passwords(world.changed), passwords(world.results.changed)) == (["new"], ["new", "new"])
+            assert world.ledger.opened["broker shared"] == world.ledger.opened["queue a"] == 1
+            behind(world, "a", "b", "c")
+            await until(lambda: pollers(runner) == {"a", "b", "c"}, limit_s=6)
+            assert passwords([world.opened_with["c"]]) == ["new"]
+            await until(lambda: ended(world, "runs"))
+        assert reason(world, "runs") == "succeeded"
+        assert world.queues["a"].claims == 1
+
+    run_virtual(main())
+
+
+def test_new_rights_alone_reach_no_connection() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await until(lambda: pollers(runner) == {"shared"}, limit_s=6)
+            assert world.shown[1].credential is not None
+            say(world, "new", rights=msgspec.structs.replace(world.shown[1].credential.rights, timeout_s=7.0))
+            await asyncio.sleep(6)
+            await done(world, "shared", "first", limit_s=12)
+            await done(world, "shared", "second", limit_s=12)
+            assert world.changed == []
+            assert world.journal.entries[key_of(world, "second")].claimed.claim.rights.timeout_s == 7.0
+
+    run_virtual(main())
+
+
+def test_of_many_changes_the_last_one_holds() -> None:
+    """Each may come while the one before is under way, or hangs."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await until(lambda: pollers(runner) == {"shared"}, limit_s=6)
+            world.troubles["broker.change"] = hangs
+            for number in range(5):
+                say(world, f"content {number}", secrets=secret(f"password {number}"))
+                await asyncio.sleep(7)
+            del world.troubles["broker.change"]
+            say(world, "content 9", secrets=secret("password 9"))
+            await until(lambda: world.changed, limit_s=12)
+            await asyncio.sleep(100)
+            assert passwords(world.changed) == passwords(world.results.changed) == ["password 9"]
+
+    run_virtual(main())
+
+
+def test_a_new_secret_reaches_what_could_not_be_opened_before() -> None:
+    """The poller tries on with what the file says now, not with what it said when it began."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        say(world, "old", secrets=secret("old"))
+        world.unopenable["shared"] = Refused("wrong password")
+        async with alive(world) as runner:
+            await until(lambda: pollers(runner) == {"shared"}, limit_s=6)
+            await asyncio.sleep(20)
+            say(world, "new", secrets=secret("new"))
+            await until(lambda: world.changed, limit_s=6)
+            world.unopenable.clear()
+            await done(world, "shared", "job")
+            assert passwords([world.opened_with["shared"]]) == ["new"]
+
+    run_virtual(main())
+
+
+def test_connections_get_the_secrets_of_a_file_that_changed_while_sources_were_away() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await until(lambda: pollers(runner) == {"shared"}, limit_s=6)
+            world.troubles["credentials.scan"] = raises(OSError(5, "Input/output error"), times=1)
+            say(world, "new", secrets=secret("new"))
+            await until(lambda: world.changed, limit_s=60)
+            assert "new" in passwords(world.changed[-1:])
+
+    run_virtual(main())
+
+
+# Services that refuse
+
+
+def test_a_refused_login_is_told_once_and_tried_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong password tried every few seconds for ever locks the account, and fills the log."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        at: list[float] = []
+        world.troubles["broker.queues"] = counted(raises(Refused("wrong password for the queues")), at)
+        del world.shown[0]
+        async with alive(world) as runner:
+            await asyncio.sleep(3600)
+            assert 50 < len(at) < 140
+            pauses = [later - earlier for earlier, later in pairwise(at)]
+            assert (max(pauses) <= 60, min(pauses[8:]) >= 29) == (True, True)
+            found = next(row for row in await RunningControl(runner).sources())
+            assert (found.state, found.reason) == ("refused", "wrong password for the queues")
+            assert [it.levelname for it in caplog.records if getattr(it, "action", "") == "list"] == ["ERROR"]
+            tried = len(at)
+            world.troubles.clear()
+            world.shown[0] = msgspec.structs.replace(world.shown[0], content="mended")
+            await until(lambda: pollers(runner) == {"shared"}, limit_s=6)
+            assert len(at) == tried
+            found = next(row for row in await RunningControl(runner).sources())
+            assert (found.state, found.reason) == ("in use", "")
+
+    with caplog.at_level(logging.ERROR):
+        run_virtual(main())
+
+
+def test_a_secret_that_is_refused_is_told_and_what_runs_goes_on() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await put(world, "shared", id="runs", command=LONG, resources=A_THIRD)
+            await until(lambda: world.containers.containers)
+            for call in ("change", "queues"):
+                world.troubles[f"broker.{call}"] = raises(Refused(f"{call}: wrong password"))
+            say(world, "wrong", secrets=secret("wrong"))
+            await asyncio.sleep(20)
+            assert (await row(runner)).state == "refused"
+            await done(world, "own", "others")
+            world.troubles.clear()
+            say(world, "right", secrets=secret("right"))
+            await until(lambda: world.changed, limit_s=6)
+            await asyncio.sleep(1)
+            assert ((await row(runner)).state, passwords(world.changed)) == ("in use", ["right"])
+            await until(lambda: ended(world, "runs"))
+
+    run_virtual(main())
+
+
+def test_a_queue_that_refuses_its_poller_is_left_alone_for_longer_than_one_that_is_away() -> None:
+    async def main() -> None:
+        fetches: dict[str, int] = {}
+        for error in (Refused("no rights"), Unavailable("away")):
+            world, at = FakeWorld(), list[float]()
+            del world.shown[0]
+            world.troubles["queue.fetch"] = counted(raises(error), at)
+            async with alive(world):
+                await asyncio.sleep(600)
+                fetches[error.code] = len(at)
+        assert fetches["refused"] <= 600 / 12 + 1 < 600 / 5 <= fetches["unavailable"]
+
+    run_virtual(main())
