@@ -51,6 +51,12 @@ def _redis_broker(credential: Credential, box: Box) -> Broker:
     return RedisBroker(credential, box_id=box.id, now=time.time)
 
 
+def _rabbit_broker(credential: Credential, box: Box) -> Broker:
+    from adapters.queues.rabbitmq import RabbitBroker
+
+    return RabbitBroker(credential, box_id=box.id, now=time.time)
+
+
 def _sqs_broker(credential: Credential, box: Box) -> Broker:
     from adapters.queues.sqs import SqsBroker
 
@@ -123,6 +129,7 @@ def _scheme(url: str) -> str:
 BROKERS: dict[str, Callable[[Credential, Box], Broker]] = {
     "folder": _folder_broker,
     "redis": _redis_broker,
+    "rabbitmq": _rabbit_broker,
     "sqs": _sqs_broker,
 }
 RESULTS: dict[str, Callable[[Credential, str, Box], Results]] = {
