@@ -12,6 +12,8 @@ from typing import Protocol
 
 from tests.at_work import until
 from tests.services.ports import free_port
+from tests.services.rabbitmq import PASSWORD, SERVER, USER, node_environment, stop_mapper, write_configuration
+from tests.services.rabbitmq import answers as rabbit_answers
 from tests.services.redis import answers, redis_command
 
 START_S = 60.0
@@ -77,10 +79,55 @@ class PrivateRedis:
         os.kill(self._process.pid, number)
 
 
+class PrivateRabbit:
+    """A RabbitMQ node with its files and its port mapper."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.port, self._management = directory, free_port(), free_port()
+        self._distribution, self._mapper = free_port(), free_port()
+        directory.mkdir()
+        write_configuration(directory, self.port, self._management)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, port: int) -> str:
+        return f"amqp://{USER}:{PASSWORD}@127.0.0.1:{port}/"
+
+    def start(self) -> None:
+        environment = node_environment(
+            self._directory, node=f"t{self.port}@localhost", distribution=self._distribution, mapper=self._mapper
+        )
+        with (self._directory / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                [SERVER], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        until(lambda: rabbit_answers(self._management), "RabbitMQ serves", START_S)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            stop_mapper(self._mapper)
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        """Tell the whole group: the server is a child of a shell."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+
+KINDS: dict[str, type[PrivateRedis | PrivateRabbit]] = {"redis": PrivateRedis, "rabbitmq": PrivateRabbit}
+
+
 @contextmanager
 def private_broker(name: str, directory: Path) -> Iterator[PrivateBroker]:
     """Start one of its own; it is gone at the end."""
-    broker = PrivateRedis(directory / "broker")
+    broker = KINDS[name](directory / "broker")
     broker.start()
     try:
         yield broker

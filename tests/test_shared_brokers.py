@@ -21,6 +21,10 @@ pytestmark = [pytest.mark.broker, pytest.mark.integration]
 
 SERVICES = ("redis", "rabbitmq", "sqs")
 AFTER_LEASES = 10
+NOTICED_S = 40.0
+"""RabbitMQ pushes a message to a box that is frozen and has not missed enough heartbeats yet; the next one gets it."""
+LONG_S = 45
+"""The RabbitMQ here takes back what stands unacknowledged for ten seconds."""
 
 
 @pytest.fixture(params=SERVICES)
@@ -86,7 +90,7 @@ def test_a_box_that_slept_past_its_lease_changes_nothing(shared: SharedQueue, wa
         until(lambda: shared.starts("long") == 1, "it runs on the first")
         with shared.box("second") as second:
             first.process.send_signal(signal.SIGSTOP)
-            until(lambda: shared.starts("long") == 2, "it runs on the second", shared.lease_s + 10)
+            until(lambda: shared.starts("long") == 2, "it runs on the second", shared.lease_s + NOTICED_S)
             if wakes == "when the other has ended it":
                 shared.go("second")
                 until(shared.ended, "the second has ended it")
@@ -102,6 +106,19 @@ def test_a_box_that_slept_past_its_lease_changes_nothing(shared: SharedQueue, wa
     assert shared.box_id("second") == receipt.box
     assert (shared.marks / "out" / "long" / "made-by").read_text() == "second\n"
     assert (2, 0, []) == (shared.starts("long"), shared.depth(), shared.dead())
+
+
+@pytest.mark.slow
+def test_a_long_job_is_started_and_settled_once(shared: SharedQueue) -> None:
+    """However soon the broker loses patience with whoever holds a message unacknowledged."""
+    shared.submit({"long": shared.command(f"sleep {LONG_S}")})
+    with shared.box("first") as first, shared.box("second") as second:
+        until(shared.ended, "it ended", LONG_S + 30)
+        until(lambda: first.type("ps", "--json").out == second.type("ps", "--json").out == "[]\n", "it is settled")
+        assert [first.stop(), second.stop()] == [0, 0]
+    (receipt,) = shared.ended()
+    assert ("succeeded", 1, 1) == (receipt.end_reason, receipt.attempt, shared.starts("long"))
+    assert (0, []) == (shared.depth(), shared.dead())
 
 
 def test_jobs_that_ran_on_while_no_runner_did_are_taken_back_after_their_lease(shared: SharedQueue) -> None:
