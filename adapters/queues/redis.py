@@ -182,7 +182,7 @@ class RedisQueue:
     async def dead(self) -> tuple[DeadLetterRow, ...]:
         found: list[DeadLetterRow] = []
         after = b"0-0"
-        while rows := await self._script.run("dead", after, ROWS):
+        while rows := await self._script.run("dead", after, BODIES):
             found += [read_dead(row) for row in rows]
             after = rows[-1][0]
         return tuple(found)

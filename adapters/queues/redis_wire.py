@@ -97,9 +97,10 @@ def read_queued(fields: Sequence[Any], state: bytes, ends_ms: bytes) -> QueuedMe
 
 
 def read_dead(row: Sequence[Any]) -> DeadLetterRow:
-    """Read a dead letter: its place, submission, reason, time and note."""
-    _, submission, reason, at, note = row
-    return DeadLetterRow(decode_text(submission), decode_text(reason), _number(at), read_note(note))
+    """Read a dead letter: its place, submission, reason, time, note, body and job's id."""
+    _, submission, reason, at, note, body, job = row
+    told = decode_text(submission), decode_text(reason), _number(at), read_note(note)
+    return DeadLetterRow(*told, body, decode_text(job))
 
 
 def read_note(content: bytes) -> Note:

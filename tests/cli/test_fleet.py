@@ -60,9 +60,8 @@ def test_before_any_box_is_there_jobs_are_known_and_can_be_cancelled(shared: Sha
     """Whether or not the service shows what stands in it: each once, with its name, and no box that might take it."""
     client = Client(shared)
     for name in ("first", "second"):
-        assert Typed(0, f"{name}\n", "") == client.type(
-            "submit", "--id", name, "--name", "digits", "--user", "ada", "--", "true"
-        )
+        words = ("--id", name, "--name", "digits", "--user", "ada", "--", "true")
+        assert Typed(0, f"{name}\n", "") == client.type("submit", *words)
     rows = client.told("ps")
     assert {("first", "digits", "ada", "waiting", ""), ("second", "digits", "ada", "waiting", "")} == {
         (row["id"], row["name"], row["user"], row["state"], row["box"]) for row in rows

@@ -26,7 +26,8 @@ function operations.dead(after, count)
   local rows = {}
   for i, entry in ipairs(call('XRANGE', start .. 'dead', '(' .. after, '+', 'COUNT', count)) do
     local fields = fields_of(entry)
-    rows[i] = {entry[1], fields.submission or '', fields.reason or '', fields.at or '0', fields.note or ''}
+    rows[i] = {entry[1], fields.submission or '', fields.reason or '', fields.at or '0', fields.note or '',
+      fields.body or '', fields.job or ''}
   end
   return rows
 end
