@@ -12,7 +12,7 @@ PARTS = ("lanes", "dead", "added", "claims", "settling", "looking", "opening")
 
 def queue_script() -> Script:
     """Read the parts, in their order."""
-    directory = files(__package__) / "redis_lua"
+    directory = files("adapters.queues") / "redis_lua"
     return Script("\n".join((directory / f"{part}.lua").read_text(encoding="utf-8") for part in PARTS))
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -55,8 +56,8 @@ async def redis_queue(given: Credential | str, *, box: str = BOX, name: str = QU
 
 
 @asynccontextmanager
-async def database(url: str) -> AsyncIterator[Redis]:
-    """Connect as the administrator, and as foreign producers do."""
+async def database(url: str) -> AsyncIterator[Any]:
+    """Connect as the administrator, and as foreign producers do; typed as loosely as the SDK is."""
     redis = Redis.from_url(url, protocol=2)
     try:
         yield redis
@@ -74,7 +75,7 @@ async def acknowledge(queue: RedisQueue, delivery: Delivery) -> None:
     await queue.settle(delivery.token, Verdict.ACK, after_s=0, note=delivery.note, reason="")
 
 
-async def until_blocked(redis: Redis) -> None:
+async def until_blocked(redis: Any) -> None:
     """Wait until a fetch is blocked in the server."""
     while not (await redis.info("clients"))["blocked_clients"]:
         await asyncio.sleep(0)

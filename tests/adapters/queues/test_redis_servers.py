@@ -128,8 +128,13 @@ def test_a_server_without_memory_takes_nothing_in_and_gives_out_what_it_has(port
                     await queue.renew(delivery.token)
                     after_s = 60.0 if verdict is not Verdict.RELEASE else 0.0
                     await queue.settle(delivery.token, verdict, after_s=after_s, note=Note(starts=1), reason="why")
+                await acknowledge(queue, await fetched(queue))
+                await redis.config_resetstat()
+                assert await queue.fetch(1.5) is None
+                stats = await redis.info("commandstats")
+                assert stats["cmdstat_evalsha"]["calls"] < 5, "what cannot be taken in now is not tried all the time"
                 await redis.config_set("maxmemory", 0)
-                assert (2, 1) == (await queue.depth(), len(await queue.dead()))
+                assert (1, 1) == (await queue.depth(), len(await queue.dead()))
 
     asyncio.run(main())
 
