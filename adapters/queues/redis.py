@@ -18,7 +18,7 @@ Redis keeps what its configuration says. With ``appendonly yes`` a server that i
 ``noeviction``. In a cluster all of one queue is on one server, whose address the URL must be. A user needs:
 
     ACL SETUSER box on >PASSWORD ~{runner:train}* ~runner:queues -@all +@stream +@sortedset +@hash +@string
-        +@scripting +@connection +exists +del +rename +type +sadd +smembers +scan +time +info
+        +@connection +eval +evalsha +exists +del +rename +type +sadd +smembers +scan +time +info
 """
 
 from __future__ import annotations

@@ -76,8 +76,9 @@ async def acknowledge(queue: RedisQueue, delivery: Delivery) -> None:
 
 
 async def until_blocked(redis: Any) -> None:
-    """Wait until a fetch is blocked in the server."""
-    while not (await redis.info("clients"))["blocked_clients"]:
+    """Wait until a fetch is blocked in this database."""
+    own = str(redis.connection_pool.connection_kwargs.get("db", 0))
+    while not [client for client in await redis.client_list() if client["db"] == own and "b" in client["flags"]]:
         await asyncio.sleep(0)
 
 

@@ -18,7 +18,6 @@ from runner.credential import Credential
 from runner.errors import ConfigurationError, RunnerError, Unavailable
 from runner.job import Note, Verdict
 from tests.adapters.queues.redis_queues import (
-    OTHER_BOX,
     acknowledge,
     credential,
     database,
@@ -28,7 +27,7 @@ from tests.adapters.queues.redis_queues import (
     server,
     until_blocked,
 )
-from tests.conformance.redis_harness import pass_time, redis_url
+from tests.conformance.redis_harness import redis_url
 from tests.services.ports import free_port
 
 pytestmark = pytest.mark.broker
@@ -203,39 +202,6 @@ def test_a_user_who_was_deleted_is_told_until_there_is_another(port: int, tmp_pa
                     await broker.change(at(port, NEW_SECRET, user="other"))
                     await queue.renew(held.token)
                     await acknowledge(queue, held)
-
-    asyncio.run(main())
-
-
-def test_a_lapsed_claim_of_ones_own_is_taken_up_in_the_end(url: str) -> None:
-    """A lease later, when no renewal came."""
-
-    async def main() -> None:
-        async with redis_queue(url) as queue:
-            await queue.put(b"x", job_id="a")
-            first = await fetched(queue)
-            pass_time(url, 61)
-            assert await queue.fetch(0) is None
-            pass_time(url, 60)
-            second = await fetched(queue)
-            assert (first.submission, True) == (second.submission, first.token != second.token)
-
-    asyncio.run(main())
-
-
-def test_leases_of_different_lengths_hold_each_for_itself(url: str) -> None:
-    """A box with short leases does not take what another one claimed for longer."""
-
-    async def main() -> None:
-        async with (
-            redis_queue(credential(url, lease_s=600)) as patient,
-            redis_queue(credential(url, lease_s=10), box=OTHER_BOX) as hasty,
-        ):
-            await patient.put(b"x", job_id="a")
-            delivery = await fetched(patient)
-            pass_time(url, 500)
-            assert await hasty.fetch(0) is None
-            await acknowledge(patient, delivery)
 
     asyncio.run(main())
 

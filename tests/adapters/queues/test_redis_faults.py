@@ -15,6 +15,7 @@ from runner.job import Note, Verdict
 from tests.adapters.queues.redis_queues import (
     OTHER_BOX,
     acknowledge,
+    credential,
     database,
     fetched,
     redis_queue,
@@ -161,6 +162,42 @@ def test_a_half_open_connection_is_noticed(url: str) -> None:
                     await waiting
             proxy.fault = ""
             await acknowledge(queue, delivery)
+
+    asyncio.run(main())
+
+
+# Leases
+
+
+def test_a_lapsed_claim_of_ones_own_is_taken_up_in_the_end(url: str) -> None:
+    """A lease later, when no renewal came."""
+
+    async def main() -> None:
+        async with redis_queue(url) as queue:
+            await queue.put(b"x", job_id="a")
+            first = await fetched(queue)
+            pass_time(url, 61)
+            assert await queue.fetch(0) is None
+            pass_time(url, 60)
+            second = await fetched(queue)
+            assert (first.submission, True) == (second.submission, first.token != second.token)
+
+    asyncio.run(main())
+
+
+def test_leases_of_different_lengths_hold_each_for_itself(url: str) -> None:
+    """A box with short leases does not take what another one claimed for longer."""
+
+    async def main() -> None:
+        async with (
+            redis_queue(credential(url, lease_s=600)) as patient,
+            redis_queue(credential(url, lease_s=10), box=OTHER_BOX) as hasty,
+        ):
+            await patient.put(b"x", job_id="a")
+            delivery = await fetched(patient)
+            pass_time(url, 500)
+            assert await hasty.fetch(0) is None
+            await acknowledge(patient, delivery)
 
     asyncio.run(main())
 
