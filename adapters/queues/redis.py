@@ -53,7 +53,6 @@ from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
 LOOK_S = 1.0
 """Nobody rings when a lease lapses, or a delay ends: a fetch that waits looks so often."""
-ROWS = 100
 BODIES = 16
 """So many bodies of up to 1 MiB come in one answer."""
 

@@ -66,8 +66,12 @@ def decode_text(content: bytes) -> str:
 
 
 def encode_served(served: Mapping[str, float]) -> bytes:
-    """Write who was served for how long."""
-    told = {decode_text(encode_text(user)): seconds for user, seconds in served.items() if math.isfinite(seconds)}
+    """Write who was served for how long, null for who is passed over."""
+    told = {
+        decode_text(encode_text(user)): seconds if math.isfinite(seconds) else None
+        for user, seconds in served.items()
+        if math.isfinite(seconds) or seconds > 0
+    }
     return msgspec.json.encode(told)
 
 
@@ -77,9 +81,9 @@ def clamp_priority(priority: int) -> int:
 
 
 def read_delivery(row: Sequence[Any]) -> Delivery:
-    """Read token, body, submission, time and note."""
-    token, body, submission, at, note = row
-    return Delivery(decode_text(token), body, decode_text(submission), _number(at), read_note(note))
+    """Read token, body, submission, time, note and user."""
+    token, body, submission, at, note, user = row
+    return Delivery(decode_text(token), body, decode_text(submission), _number(at), read_note(note), not user)
 
 
 def read_queued(fields: Sequence[Any], state: bytes, ends_ms: bytes) -> QueuedMessage:

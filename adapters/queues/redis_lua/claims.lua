@@ -35,7 +35,7 @@ end
 
 local function delivery(message, nonce, fields)
   local note = call('HGET', start .. 'notes', message.number)
-  return {nonce .. '.' .. message.ref, fields.body, fields.submission, fields.at, note or ''}
+  return {nonce .. '.' .. message.ref, fields.body, fields.submission, fields.at, note or '', fields.user}
 end
 
 local function claim(level, user, id, claimant)
@@ -63,37 +63,61 @@ local function miss(level, user, id, at)
     at = at}, '', 'its entry was deleted from ' .. lane_of(level, user) .. ' by another client', at)
 end
 
--- Of the users who were served least the one whose oldest message is the oldest.
-local function next_user(level, served, least)
+-- Of the users who were served least the one whose oldest message is the oldest; nil where all are passed over.
+local function next_user(level, turns)
   local best, best_served, from = nil, nil, 0
   while true do
     local users = call('ZRANGE', start .. 'level:' .. level, from, from + 99)
     for _, user in ipairs(users) do
-      local seconds = served[user] or 0
-      if not best or seconds < best_served then best, best_served = user, seconds end
-      if best_served <= least then return best end
+      local seconds = turns.served[user] or 0
+      if not turns.passed[user] and (not best or seconds < best_served) then best, best_served = user, seconds end
+      if best and best_served <= turns.least then return best end
     end
     if #users < 100 then return best end
     from = from + 100
   end
 end
 
-local function take(served, least, claimant, at)
+local function next_turn(turns)
+  local from = 0
   while true do
-    local level = call('ZRANGE', start .. 'levels', 0, 0)[1]
+    local levels = call('ZRANGE', start .. 'levels', from, from + 9)
+    for _, level in ipairs(levels) do
+      local user = next_user(level, turns)
+      if user then return level, user end
+    end
+    if #levels < 10 then return nil end
+    from = from + 10
+  end
+end
+
+local function take(turns, claimant, at)
+  while true do
+    local level, user = next_turn(turns)
     if not level then return nil end
-    local user = next_user(level, served, least)
-    local first = user and pending(lane_of(level, user), '-', '+', 1, FREE)[1]
+    local first = pending(lane_of(level, user), '-', '+', 1, FREE)[1]
     if first then
       local taken, message = claim(level, user, first[1], claimant)
       if taken then return taken, message end
       miss(level, user, first[1], at)
-    elseif user then
-      index(level, user)
     else
-      call('ZREM', start .. 'levels', level)
+      index(level, user)
     end
   end
+end
+
+-- Seconds by user; null for one who is passed over.
+local function turns_of(told)
+  local turns = {served = {}, passed = {}, least = 0}
+  for user, seconds in pairs(cjson.decode(told)) do
+    if seconds == cjson.null then
+      turns.passed[short_user(user)] = true
+    else
+      turns.served[short_user(user)] = seconds
+      turns.least = math.min(turns.least, seconds)
+    end
+  end
+  return turns
 end
 
 local function soonest(key)
@@ -112,12 +136,7 @@ function operations.fetch(consumer, nonce, lease, process, at, told_served)
     local again = held(message, nonce) and claim(message.level, message.user, message.id, claimant)
     if again then return again end
   end
-  local served, least = {}, 0
-  for user, seconds in pairs(cjson.decode(told_served)) do
-    served[short_user(user)] = seconds
-    least = math.min(least, seconds)
-  end
-  local taken, message = take(served, least, claimant, at)
+  local taken, message = take(turns_of(told_served), claimant, at)
   if taken then
     call('SET', start .. 'asked:' .. nonce, message.ref, 'PX', lease)
     return taken

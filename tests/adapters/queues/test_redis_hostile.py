@@ -83,7 +83,7 @@ def test_names_that_are_no_text_can_be_written_anywhere(url: str) -> None:
                 await redis.xadd(INBOX, {"body": b"x", "job": b"\xff", "user": user})
             for message in await queue.peek(5) or ():
                 assert b"" not in {message.job_id.encode(), message.user.encode()}
-            served = {"jos\u00e9": 5.0, "u" * 10_000: float("nan"), "\udcff": float("inf")}
+            served = {"jos\u00e9": 5.0, "u" * 10_000: float("nan"), "\udcff": 1e308}
             deliveries = [await queue.fetch(0, served) for _ in range(4)]
             fetched_ones = [delivery for delivery in deliveries if delivery is not None]
             assert 4 == len({delivery.token.encode("ascii") for delivery in fetched_ones})

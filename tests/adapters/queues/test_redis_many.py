@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -90,6 +91,23 @@ def test_a_hundred_thousand_messages_of_many_users_are_fetched_quickly(url: str)
             assert MESSAGES - 2 * TAKEN - 1 == await queue.depth()
             assert time.perf_counter() - began < 20 * QUICK_S
             await redis.flushdb()
+
+    asyncio.run(main())
+
+
+def test_a_user_who_is_passed_over_hides_nobody(url: str) -> None:
+    """However many levels and users stand before the one whose turn it is."""
+
+    async def main() -> None:
+        async with redis_queue(url) as queue:
+            for number in range(130):
+                await queue.put(b"x", job_id="a", user=f"greedy {number}", priority=number % 25)
+            await queue.put(b"last", job_id="b", user="ada", priority=-1)
+            served = {f"greedy {number}": math.inf for number in range(130)}
+            delivery = await queue.fetch(0, served)
+            assert delivery is not None
+            assert b"last" == delivery.body
+            assert (None, 130) == (await queue.fetch(0.01, served), await queue.depth())
 
     asyncio.run(main())
 
