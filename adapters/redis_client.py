@@ -233,7 +233,7 @@ def _connection_class(*, tls: bool) -> type[Any]:
 
     kind: type[Any] = SSLConnection if tls else Connection
 
-    class Watched(kind):
+    class Watched(kind):  # type: ignore[misc]  # one of two classes of the SDK
         async def can_read(self) -> bool:
             if self._reader is not None and self._reader.exception() is not None:
                 raise Disconnected("reset while it was idle")

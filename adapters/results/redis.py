@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import msgspec
@@ -32,8 +33,6 @@ from runner.receipt import BoxBeat, Event, JobRow, Receipt
 from runner.secret import Secret
 from runner.units import format_size
 
-LOG_BYTES = 16 << 20
-"""Of one job's log so much is kept to be followed; its archives hold all of it."""
 ARCHIVE_BYTES = 64 << 20
 UPLOAD_BYTES = 256 << 20
 FOLLOW_WAIT_S = 10.0
@@ -42,12 +41,24 @@ PRUNED_PER_CALL = 100
 ATTEMPT_DIGITS = 6
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """
+    How much of logs is kept.
+
+    Of one job's log the newest ``log_bytes`` can be followed; its archive holds all of it. Where the logs and archives
+    of a queue are more than ``all_bytes``, those of the jobs that ended first go; receipts and state changes stay.
+    """
+
+    log_bytes: int = 16 << 20
+    all_bytes: int = 1 << 30
+
+
 class RedisResults:
     """
     The results of ``queue`` in the Redis at ``url``; ``box_id`` names this box, a client that only reads needs none.
 
-    ``secrets`` may hold ``username`` and ``password``, ``options`` a ``ca_file``. ``log_bytes`` is how much of a job's
-    log is kept.
+    ``secrets`` may hold ``username`` and ``password``, ``options`` a ``ca_file``.
 
     Raises:
         ConfigurationError: the URL or the ``ca_file`` cannot be used.
@@ -61,14 +72,14 @@ class RedisResults:
         box_id: str = "",
         secrets: Mapping[str, Secret] | None = None,
         options: Mapping[str, str] | None = None,
-        log_bytes: int = LOG_BYTES,
+        bounds: Bounds | None = None,
     ) -> None:
         self._client = RedisClient(url, secrets or {}, options or {})
         self._queue = queue
         self._start = key_start(self._client.place.prefix, queue) + "results:"
         self._pieces = Pieces(self._client, self._start)
         self._box = safe_name(box_id or "client")
-        self._log_bytes = log_bytes
+        self._bounds = bounds or Bounds()
 
     async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         *first, last = calls(lines)
@@ -98,7 +109,15 @@ class RedisResults:
     async def put_log(self, key: Key, attempt: int, path: str) -> str:
         doing = "store log in results"
         async with Source(path) as source, self._pieces.storing(doing, source, ARCHIVE_BYTES) as stored:
-            arguments = (stored.name, key, attempt, stored.pieces, stored.digest)
+            arguments = (
+                stored.name,
+                key,
+                attempt,
+                stored.pieces,
+                stored.digest,
+                source.size_bytes,
+                self._bounds.all_bytes,
+            )
             await self._client.run(doing, ARCHIVE, [self._start], arguments)
         return self._archive_url(key, attempt, "".join(os.path.basename(path).partition(".")[1:]))
 
@@ -190,7 +209,8 @@ class RedisResults:
             await target.put_in_place()
 
     async def _append(self, key: Key, job_id: str, chunks: Sequence[Chunk], events: Sequence[Event]) -> None:
-        arguments: list[object] = [key, id_name(job_id), self._box, self._log_bytes, len(chunks)]
+        bounds = (self._bounds.log_bytes, self._bounds.all_bytes)
+        arguments: list[object] = [key, id_name(job_id), self._box, *bounds, len(chunks)]
         for chunk in chunks:
             arguments += chunk.arguments()
         for event in events:

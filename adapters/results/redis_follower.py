@@ -125,7 +125,7 @@ def _parts(fields: dict[bytes, bytes]) -> list[Part]:
     for field, state in fields.items():
         kind, _, name = field.decode().partition(":")
         if kind == "part":
-            _, first, last, began_ns = state.split()
+            _, first, last, began_ns, *_ = state.split()
             attempt, _, box = name.partition(":")
             lost = fields.get(f"lost:{name}".encode(), b"-1").split()[0]
             found.append(Part(name, int(attempt), box, _entry(last), (int(began_ns), _entry(first)), int(lost)))
@@ -153,7 +153,9 @@ def _new_lines(attempt: int, place: Place, lost: bytes | None, chunks: list[byte
 
 
 def _gap(lost_bytes: int) -> bytes:
-    return f"the first {format_size(lost_bytes)} of this log are no longer kept here; its archive has them\n".encode()
+    return (
+        f"the first {format_size(lost_bytes)} of this log are no longer kept here; its archive may have them\n".encode()
+    )
 
 
 def _entry(name: bytes) -> tuple[int, int]:

@@ -7,22 +7,44 @@ from adapters.results.redis_keys import ENTRY_BYTES, EVENTS_MAX, PARTIAL_KEPT_S,
 
 SWEPT_MAX = 10
 """How many jobs that expired are taken out of the indexes whenever a new one comes."""
+GIVEN_UP_MAX = 10
+"""How many ended jobs lose their logs and archives in one call, where all of them together are too large."""
+TRIMMED_MAX = 64
 
 JOBS = f"""
 local PARTS = {{'job', 'events', 'log', 'bell', 'receipts', 'archives'}}
-local INDEXES = {{'jobs', 'active', 'ended', 'expires'}}
+local INDEXES = {{'jobs', 'active', 'ended', 'expires', 'heavy'}}
 
 local function ring(name, kept)
   call('XADD', at('bell', name), 'MAXLEN', 1, '*', 'r', '')
   call('EXPIRE', at('bell', name), kept)
 end
 
+local function weigh(key, change)
+  call('HINCRBY', S .. 'sizes', key, string.format('%.0f', change + 0))
+  call('HINCRBY', S .. 'sizes', '*', string.format('%.0f', change + 0))
+end
+
+local function archives_of(key)
+  local names = {{}}
+  for place, attempt in ipairs(call('SMEMBERS', at('archives', key))) do
+    names[place] = at('archive', key .. ':' .. attempt)
+  end
+  return names
+end
+
+local function unburden(key)
+  for _, archive in ipairs(archives_of(key)) do call('UNLINK', archive) end
+  call('UNLINK', at('archives', key), at('log', key))
+  weigh(key, -(call('HGET', S .. 'sizes', key) or 0))
+  call('HDEL', S .. 'sizes', key)
+  call('ZREM', S .. 'heavy', key)
+end
+
 local function forget(key)
   local id = call('HGET', at('job', key), 'id')
   if id and call('GET', at('id', id)) == key then call('UNLINK', at('id', id)) end
-  for _, attempt in ipairs(call('SMEMBERS', at('archives', key))) do
-    call('UNLINK', at('archive', key .. ':' .. attempt))
-  end
+  unburden(key)
   for _, part in ipairs(PARTS) do call('UNLINK', at(part, key)) end
   for _, index in ipairs(INDEXES) do call('ZREM', S .. index, key) end
   ring(key, {PARTIAL_KEPT_S})
@@ -32,12 +54,36 @@ local function keep(key)
   local fields = call('HMGET', at('job', key), 'ended', 'id')
   local kept = fields[1] == '1' and ENDED_KEPT or KEPT
   for _, part in ipairs(PARTS) do call('EXPIRE', at(part, key), kept) end
-  for _, attempt in ipairs(call('SMEMBERS', at('archives', key))) do
-    call('EXPIRE', at('archive', key .. ':' .. attempt), kept)
+  for _, archive in ipairs(archives_of(key)) do call('EXPIRE', archive, kept) end
+  if fields[2] then call('EXPIRE', at('id', fields[2]), kept) end
+  if fields[1] == '1' and call('HEXISTS', S .. 'sizes', key) == 1 then
+    call('ZADD', S .. 'heavy', call('ZSCORE', S .. 'ended', key), key)
   end
-  call('EXPIRE', at('id', fields[2]), kept)
   call('ZADD', S .. 'expires', now() + kept, key)
   for _, index in ipairs(INDEXES) do call('EXPIRE', S .. index, KEPT) end
+  call('EXPIRE', S .. 'sizes', KEPT)
+end
+
+local function give_up_log(key)
+  local job = at('job', key)
+  local fields = call('HGETALL', job)
+  for place = 1, #fields, 2 do
+    local part = string.match(fields[place], '^part:(.*)$')
+    if part then
+      local wanted, ended_ns, bytes = string.match(fields[place + 1], '^(%d+) %S+ %S+ %d+ (%d+) (%d+)$')
+      call('HSET', job, 'lost:' .. part, string.format('%.0f %s %s', wanted - 1, ended_ns, bytes))
+    end
+  end
+  call('HSET', job, 'bytes', 0)
+  unburden(key)
+end
+
+local function make_room(most)
+  for _ = 1, {GIVEN_UP_MAX} do
+    local oldest = call('ZRANGE', S .. 'heavy', 0, 0)[1]
+    if not oldest or tonumber(call('HGET', S .. 'sizes', '*') or 0) <= most then return end
+    if call('EXISTS', at('job', oldest)) == 1 then give_up_log(oldest) else unburden(oldest) end
+  end
 end
 
 local function enter(key, id)
@@ -68,8 +114,8 @@ local function find(asked, id)
 end
 """
 
-# key, id, box, bytes kept, how many chunks | each: attempt, last sequence, first and last time, bytes, data |
-# each event: when it ended the job, else empty; the event
+# key, id, box, bytes kept of one log, and of all logs and archives, how many chunks | each: attempt, last sequence,
+# first and last time, bytes, data | each event: when it ended the job, else empty; the event
 APPEND = Script(
     START
     + JOBS
@@ -80,23 +126,35 @@ local job, log, events = at('job', key), at('log', key), at('events', key)
 local function add(attempt, last, began_ns, ended_ns, size, data)
   local part = attempt .. ':' .. box
   local state = call('HGET', job, 'part:' .. part)
-  local wanted, first, first_ns = 0, nil, began_ns
-  if state then wanted, first, first_ns = string.match(state, '^(%d+) (%S+) %S+ (%d+)$') end
+  local wanted, first, first_ns, bytes = 0, nil, began_ns, 0
+  if state then wanted, first, first_ns, bytes = string.match(state, '^(%d+) (%S+) %S+ (%d+) %d+ (%d+)$') end
   if tonumber(last) < tonumber(wanted) then return end
   local entry = call('XADD', log, '*', 'p', part, 'l', last, 't', ended_ns, 'n', size, 'd', data)
-  call('HSET', job, 'part:' .. part, string.format('%.0f %s %s %s', last + 1, first or entry, entry, first_ns))
+  state = string.format('%.0f %s %s %s %s %.0f', last + 1, first or entry, entry, first_ns, ended_ns, bytes + size)
+  call('HSET', job, 'part:' .. part, state)
   call('HINCRBY', job, 'bytes', #data + {ENTRY_BYTES})
+  weigh(key, #data + {ENTRY_BYTES})
 end
 
-local function drop_oldest()
-  local oldest = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  local fields = oldest[2]
+local function lose(fields)
   local field = 'lost:' .. fields[2]
   local lost = call('HGET', job, field)
   local bytes = (lost and string.match(lost, '%d+$') or 0) + fields[8]
   call('HSET', job, field, string.format('%s %s %.0f', fields[4], fields[6], bytes))
-  call('XDEL', log, oldest[1])
-  return call('HINCRBY', job, 'bytes', -(#fields[10] + {ENTRY_BYTES}))
+end
+
+local function trim(bytes)
+  local dropped, before = {{}}, bytes
+  for place, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', {TRIMMED_MAX})) do
+    if bytes <= most or place == call('XLEN', log) then break end
+    lose(entry[2])
+    bytes = bytes - #entry[2][10] - {ENTRY_BYTES}
+    dropped[place] = entry[1]
+  end
+  if #dropped == 0 then return most end
+  call('XDEL', log, unpack(dropped))
+  weigh(key, bytes - before)
+  return call('HINCRBY', job, 'bytes', bytes - before)
 end
 
 local function tell(final, event)
@@ -110,16 +168,17 @@ local function tell(final, event)
 end
 
 enter(key, ARGV[2])
-local place = 6
-for _ = 1, tonumber(ARGV[5]) do
+local place = 7
+for _ = 1, tonumber(ARGV[6]) do
   add(unpack(ARGV, place, place + 5))
   place = place + 6
 end
 local bytes = tonumber(call('HGET', job, 'bytes'))
-while bytes > most and call('XLEN', log) > 1 do bytes = drop_oldest() end
+while bytes > most do bytes = trim(bytes) end
 for event = place, #ARGV, 2 do tell(ARGV[event], ARGV[event + 1]) end
 ring(key, KEPT)
 keep(key)
+make_room(tonumber(ARGV[5]))
 """
 )
 

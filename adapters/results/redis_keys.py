@@ -15,13 +15,15 @@ All keys begin with ``{<prefix>:<queue>}:results:``, and every one of them expir
 | ``id:<id>`` | the key of the newest job of this id |
 | ``jobs``, ``active`` | the keys of all jobs, and of those that have not ended, by when each was first heard of |
 | ``ended``, ``expires`` | keys by when the job ended, and by when it expires |
+| ``sizes``, ``heavy`` | bytes of log and archives by key, ``*`` for all; ended jobs that have any, by end |
 | ``upload:<digest>``, ``uploads`` | an upload in pieces, and digests by last use |
 | ``partial:<token>`` | an upload or an archive on its way |
 | ``stops``, ``beats``, ``beats:at`` | ids to be stopped by when, beats by box, boxes by when |
 
 Times are those of the server, so boxes whose clocks differ agree. In ``job:<key>`` a box's log of an attempt has the
-fields ``part:<attempt>:<box>`` (sequence wanted next, first and last entry, when its first record was written) and,
-where the oldest of it is trimmed, ``lost:<attempt>:<box>`` (last sequence lost, when it was written, bytes lost).
+fields ``part:<attempt>:<box>`` (sequence wanted next, first and last entry, when its first and its last record were
+written, bytes) and, where the oldest of it is gone, ``lost:<attempt>:<box>`` (last sequence lost, when it was written,
+bytes lost).
 """
 
 from __future__ import annotations

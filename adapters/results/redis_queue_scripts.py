@@ -80,18 +80,19 @@ call('EXPIRE', S .. ARGV[1], {PARTIAL_KEPT_S})
 """
 )
 
-# name of the partial one, key, attempt, pieces, digest: the archive is whole and takes the place of another
+# name of the partial one, key, attempt, pieces, digest, bytes, bytes kept of all logs and archives
 ARCHIVE = Script(
     START
+    + JOBS
     + """
 local key, attempt = ARGV[2], ARGV[3]
-local kept = call('HGET', at('job', key), 'ended') == '1' and ENDED_KEPT or KEPT
 local name = at('archive', key .. ':' .. attempt)
-call('HSET', S .. ARGV[1], 'pieces', ARGV[4], 'digest', ARGV[5])
+weigh(key, ARGV[6] - (call('HGET', name, 'bytes') or 0))
+call('HSET', S .. ARGV[1], 'pieces', ARGV[4], 'digest', ARGV[5], 'bytes', ARGV[6])
 call('RENAME', S .. ARGV[1], name)
-call('EXPIRE', name, kept)
 call('SADD', at('archives', key), attempt)
-call('EXPIRE', at('archives', key), kept)
+keep(key)
+make_room(tonumber(ARGV[7]))
 """
 )
 

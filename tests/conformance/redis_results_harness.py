@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from adapters.results.redis import RedisResults
 from runner.errors import Refused
@@ -32,7 +33,8 @@ class RedisResultsHarness:
     def damage(self, url: str) -> None:
         name = f"{{runner:{QUEUE}}}:results:upload:{url.rpartition('/')[2]}"
         with connected(self.url) as database:
-            piece = bytearray(database.hget(name, "0"))
+            stored: Any = database.hget(name, "0")
+            piece = bytearray(stored)
             piece[len(piece) // 2] ^= 1
             database.hset(name, "0", bytes(piece))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from adapters.results.redis import LOG_BYTES, RedisResults
+from adapters.results.redis import Bounds, RedisResults
 from runner.job import Key
 from runner.ports import LogLine, Position
 from runner.receipt import Event
@@ -16,17 +17,22 @@ START = "{runner:train}:results:"
 
 
 @asynccontextmanager
-async def opened(url: str, box: str = "box-1", *, log_bytes: int = LOG_BYTES) -> AsyncIterator[RedisResults]:
-    results = RedisResults(url, "train", box_id=box, log_bytes=log_bytes)
+async def opened(url: str, box: str = "box-1", *, bounds: Bounds | None = None) -> AsyncIterator[RedisResults]:
+    results = RedisResults(url, "train", box_id=box, bounds=bounds)
     try:
         yield results
     finally:
         await results.close()
 
 
+def looking(url: str) -> Any:
+    """Connect beside the adapter; the types of the SDK's answers are of no use."""
+    return connected(url)
+
+
 def lifetimes(url: str) -> dict[str, int]:
     """Return every key of the database, and in how many seconds it expires (-1: never)."""
-    with connected(url) as database:
+    with looking(url) as database:
         return {key.decode("ascii"): database.ttl(key) for key in database.scan_iter()}
 
 

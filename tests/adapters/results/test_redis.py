@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.results.redis import Bounds
 from adapters.results.redis_keys import BEAT_KEPT_S, BEATS_MAX, ENDED_KEPT_S, EVENTS_MAX, KEPT_S, STOPS_MAX
 from runner.errors import Refused
 from runner.ports import LogLine, Position
 from runner.receipt import BoxBeat, Event, Receipt
-from tests.adapters.results.redis_backend import START, end_of, lifetimes, opened, records, told
-from tests.conformance.redis_harness import connected, redis_url
+from tests.adapters.results.redis_backend import START, end_of, lifetimes, looking, opened, records, told
+from tests.conformance.redis_harness import redis_url
 from tests.conformance.results_harness import KEY, key_of, receipt, sequences
 
 pytestmark = pytest.mark.broker
@@ -22,7 +23,7 @@ OTHER = key_of("b")
 NEVER = -1
 KINDS = frozenset(
     {"job", "events", "log", "bell", "receipts", "archive", "archives", "id", "jobs", "active", "ended", "expires"}
-    | {"upload", "uploads", "stops", "beats"}
+    | {"upload", "uploads", "stops", "beats", "sizes", "heavy"}
 )
 
 
@@ -72,7 +73,7 @@ def test_what_is_used_is_kept(url: str) -> None:
     async def main() -> None:
         async with opened(url) as results:
             await results.append(KEY, "a", (), records(1))
-            with connected(url) as database:
+            with looking(url) as database:
                 for key in database.scan_iter():
                     database.expire(key, 100)
             await results.append(KEY, "a", (), records(2))
@@ -88,7 +89,7 @@ def test_a_job_that_expired_leaves_the_lists(url: str) -> None:
         async with opened(url) as results:
             for key, job_id in ((KEY, "a"), (OTHER, "b")):
                 await results.append(key, job_id, (Event(key, job_id, 1.0, "running"),), records(1))
-            with connected(url) as database:
+            with looking(url) as database:
                 database.delete(f"{START}job:{KEY}")
                 assert ["b"] == [row.id for row in await results.list(ended=False)]
                 assert [] == await told(results, "a")
@@ -108,7 +109,7 @@ def test_of_a_long_log_the_newest_part_is_kept_and_the_gap_is_told(url: str) -> 
     lines = records(3000, 1000)
 
     async def main() -> None:
-        async with opened(url, log_bytes=1_000_000) as results:
+        async with opened(url, bounds=Bounds(log_bytes=1_000_000)) as results:
             for start in range(0, 3000, 100):
                 await results.append(KEY, "a", (), lines[start : start + 100])
             await results.append(KEY, "a", (end_of(KEY, "a"),), ())
@@ -118,9 +119,9 @@ def test_of_a_long_log_the_newest_part_is_kept_and_the_gap_is_told(url: str) -> 
             assert 800 < len(rest) < 1000
             assert ("runner", 1, lines[gap.sequence].at_ns) == (gap.stream, gap.attempt, gap.at_ns)
             assert b"the first 2." in gap.data
-            assert gap.data.endswith(b" MiB of this log are no longer kept here; its archive has them\n")
+            assert gap.data.endswith(b" MiB of this log are no longer kept here; its archive may have them\n")
             assert rest == (await told(results, "a", Position(1, gap.sequence + 1)))[:-1], "told once"
-            with connected(url) as database:
+            with looking(url) as database:
                 assert database.memory_usage(f"{START}log:{KEY}", samples=0) < 1_300_000
 
     asyncio.run(main())
@@ -131,7 +132,7 @@ def test_what_was_trimmed_is_not_added_again(url: str) -> None:
     lines = records(300, 1000)
 
     async def main() -> None:
-        async with opened(url, log_bytes=100_000) as results:
+        async with opened(url, bounds=Bounds(log_bytes=100_000)) as results:
             await results.append(KEY, "a", (), lines)
             before = await told(results, "a")
             await results.append(KEY, "a", (), lines)
@@ -147,7 +148,7 @@ def test_a_reader_that_is_overtaken_is_told_so(url: str) -> None:
     lines = records(3000, 1000)
 
     async def main() -> None:
-        async with opened(url, log_bytes=300_000) as results:
+        async with opened(url, bounds=Bounds(log_bytes=300_000)) as results:
             await results.append(KEY, "a", (), lines[:200])
             following = results.tail("a", Position(), follow=True)
             first = [await anext(following) for _ in range(200)]
@@ -162,11 +163,48 @@ def test_a_reader_that_is_overtaken_is_told_so(url: str) -> None:
     asyncio.run(main())
 
 
+def test_of_all_logs_those_of_the_jobs_that_ended_first_go(url: str, tmp_path: Path) -> None:
+    """A queue cannot fill the server's memory; what became of its jobs stays known, and what runs is not touched."""
+    keys = {f"job-{number}": key_of(f"job-{number}") for number in range(6)}
+    (tmp_path / "log.gz").write_bytes(b"x" * 100_000)
+
+    async def main() -> None:
+        async with opened(url, bounds=Bounds(all_bytes=1_000_000)) as results:
+            urls = {}
+            for number, (job_id, key) in enumerate(keys.items()):
+                await results.append(key, job_id, (Event(key, job_id, 0.0, "running"),), records(200, 1000))
+                if number:  # the first one runs all the time
+                    urls[job_id] = await results.put_log(key, 1, str(tmp_path / "log.gz"))
+                    await results.put_receipt(receipt(job_id, key=key, at=100.0 + number))
+                    await results.append(key, job_id, (end_of(key, job_id, at=100.0 + number),), ())
+            _, gap, end = await told(results, "job-1")
+            assert isinstance(gap, LogLine)
+            assert (1, 199, "runner", 199) == (gap.attempt, gap.sequence, gap.stream, gap.at_ns)
+            assert end_of(keys["job-1"], "job-1", at=101.0) == end
+            assert b"the first 196 KiB of this log are no longer kept here" in gap.data
+            assert [gap, end] == (await told(results, "job-1", Position(1, 150)))
+            assert (await results.get("job-1")) == receipt("job-1", key=keys["job-1"], at=101.0)
+            with pytest.raises(Refused, match="there is no such archive any more"):
+                await results.get_log(urls["job-1"], str(tmp_path / "copy"))
+            for job_id in ("job-0", "job-5"):
+                assert records(200, 1000) == (await told(results, job_id))[1:201]
+            await results.get_log(urls["job-5"], str(tmp_path / "copy"))
+            assert 6 == len(await results.list(ended=True))
+            with looking(url) as database:
+                assert 600_000 < int(database.hget(f"{START}sizes", "*")) < 1_000_000
+                assert 5 == await results.prune(1000.0)
+                sizes = database.hgetall(f"{START}sizes")
+                assert {b"*", keys["job-0"].encode()} == set(sizes)
+                assert sizes[b"*"] == sizes[keys["job-0"].encode()]
+
+    asyncio.run(main())
+
+
 def test_one_record_larger_than_the_bound_is_kept(url: str) -> None:
     large = LogLine(1, 1, 1, "stdout", os.urandom(3_000_000))
 
     async def main() -> None:
-        async with opened(url, log_bytes=1_000_000) as results:
+        async with opened(url, bounds=Bounds(log_bytes=1_000_000)) as results:
             await results.append(KEY, "a", (), [records(1)[0], large])
             gap, kept = await told(results, "a")
             assert isinstance(gap, LogLine)
@@ -184,7 +222,7 @@ def test_events_stop_marks_and_beats_are_bounded(url: str) -> None:
                 await results.append(KEY, "a", events[start : start + 500], ())
                 assert events[start : start + 500] == [await anext(following) for _ in range(500)]
             assert events[-EVENTS_MAX:] == await told(results, "a")
-            with connected(url) as database:
+            with looking(url) as database:
                 database.zadd(f"{START}stops", {f"old {number}": number for number in range(STOPS_MAX)})
                 database.zadd(f"{START}beats:at", {f"old {number}": 1 for number in range(BEATS_MAX)})
             for name in ("a", "b"):
@@ -221,7 +259,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(url: str, tmp_path: Path) -> 
     async def main() -> None:
         async with opened(url) as results:
             putting = asyncio.create_task(results.put_upload(str(tmp_path / "file")))
-            with connected(url) as database:
+            with looking(url) as database:
                 while not database.keys(f"{START}partial:*"):
                     await asyncio.sleep(0)
             putting.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,9 +17,9 @@ from runner.errors import AlreadyStored, ConfigurationError, OutOfSpace, Unavail
 from runner.ports import Position
 from runner.receipt import BoxBeat
 from runner.secret import Secret
-from tests.adapters.results.redis_backend import START, end_of, opened, records, told
-from tests.conformance.redis_harness import connected, redis_url
-from tests.conformance.results_harness import KEY, LONG_S, Told, key_of, receipt
+from tests.adapters.results.redis_backend import START, end_of, looking, opened, records, told
+from tests.conformance.redis_harness import redis_url
+from tests.conformance.results_harness import AT, KEY, LONG_S, Told, key_of, receipt
 from tests.fault_proxy import FaultProxy, proxied
 from tests.private_brokers import PrivateBroker, private_broker
 
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.broker
 
 OTHER = key_of("b")
 LOOK_AGAIN_S = 0.01
+SILENCE_S = 0.3
 TURNS = 20
 """So many turns of the loop let a reset come through on loopback."""
 HELD = {"username": Secret("ada"), "password": Secret("hunter2")}
@@ -68,7 +69,7 @@ async def becomes(condition: Callable[[], bool]) -> None:
 async def blocked(url: str) -> None:
     """Wait until somebody waits on the server."""
     number = urlsplit(url).path.strip("/") or "0"
-    with connected(url) as database:
+    with looking(url) as database:
         await becomes(lambda: any("b" in it["flags"] and it["db"] == number for it in database.client_list()))
 
 
@@ -101,17 +102,17 @@ def test_what_was_done_while_the_answer_was_lost_is_done_once(url: str) -> None:
 
     async def main() -> None:
         async with by_proxy(url) as (proxy, results):
-            calls = {
+            calls: dict[str, Callable[[], Awaitable[None]]] = {
                 "log": lambda: results.append(KEY, "a", (end_of(KEY, "a"),), lines),
                 "receipts": lambda: results.put_receipt(receipt()),
             }
             await results.append(OTHER, "b", (), ())
             await results.put_receipt(receipt("b", key=OTHER))  # now the server has the scripts
-            with connected(url) as database:
+            with looking(url) as database:
                 for part, call in calls.items():
                     await results.stops()
                     proxy.fault = "lose replies"
-                    calling = asyncio.create_task(call())
+                    calling = asyncio.ensure_future(call())
                     await becomes(lambda: database.exists(f"{START}{part}:{KEY}") == 1)  # noqa: B023 - awaited here
                     proxy.cut()
                     with pytest.raises(Unavailable):
@@ -184,6 +185,27 @@ def test_what_was_taken_outlives_the_server(broker: PrivateBroker) -> None:
     asyncio.run(main())
 
 
+def test_a_follower_that_waits_costs_the_server_nothing(broker: PrivateBroker) -> None:
+    """It is told; it does not ask again and again."""
+    url = broker.url(broker.port)
+
+    async def main() -> None:
+        async with opened(url) as results:
+            await results.append(KEY, "a", (), records(1))
+            items: list[Told] = []
+            following = asyncio.create_task(follow(results, items))
+            await blocked(url)
+            with looking(url) as database:
+                before = database.info("stats")["total_commands_processed"]
+                await asyncio.sleep(SILENCE_S)
+                assert 1 == database.info("stats")["total_commands_processed"] - before, "the question before it"
+            await results.append(KEY, "a", (end_of(KEY, "a"),), ())
+            await asyncio.wait_for(following, LONG_S)
+            assert [*records(1), end_of(KEY, "a")] == items
+
+    asyncio.run(main())
+
+
 @pytest.mark.slow
 def test_a_server_that_stands_still_holds_nobody_up_for_long(broker: PrivateBroker) -> None:
     """Every call has its end; nothing is left behind that would spoil the next one."""
@@ -212,7 +234,7 @@ def test_a_server_without_memory_is_out_of_space(broker: PrivateBroker) -> None:
     async def main() -> None:
         async with opened(url) as results:
             await results.append(KEY, "a", (), records(10))
-            with connected(url) as database:
+            with looking(url) as database:
                 database.config_set("maxmemory", 1)
                 with pytest.raises(OutOfSpace, match=r"append to results: redis://.*maxmemory"):
                     await results.append(KEY, "a", (), records(20))
@@ -230,7 +252,7 @@ def test_a_server_without_memory_is_out_of_space(broker: PrivateBroker) -> None:
 def test_a_wrong_password_is_told_without_it_and_changes_to_the_right_one(broker: PrivateBroker) -> None:
     """What runs goes over to the new secret without a restart; the old connections are not used again."""
     url, credential = broker.url(broker.port), Credential("redis", broker.url(broker.port), secrets=HELD)
-    with connected(url) as database:
+    with looking(url) as database:
         database.execute_command("ACL", "SETUSER", "ada", "on", ">hunter2", "~*", "+@all")
 
     async def main() -> None:
@@ -242,11 +264,11 @@ def test_a_wrong_password_is_told_without_it_and_changes_to_the_right_one(broker
         assert not any(secret in shown for secret in ("hunter1", "hunter2"))
         await results.change(credential)
         await results.request_stop("a")
-        with connected(url) as database:
+        with looking(url) as database:
             database.execute_command("ACL", "SETUSER", "ada", "resetpass", ">hunter3")
         await results.change(Credential("redis", url, secrets={**HELD, "password": Secret("hunter3")}))
         assert frozenset({"a"}) == await results.stops()
-        with connected(url) as database:
+        with looking(url) as database:
             assert 1 == sum(it["user"] == "ada" for it in database.client_list())
         await results.close()
 
@@ -257,7 +279,7 @@ def test_a_user_needs_no_more_than_the_keys_of_the_queue(broker: PrivateBroker, 
     """One Redis serves many; and what another queue's user asks for is refused in words."""
     url = broker.url(broker.port)
     (tmp_path / "file").write_bytes(b"x")
-    with connected(url) as database:
+    with looking(url) as database:
         rights = ("~{runner:train}:*", "+@all", "-@admin", "-@dangerous")
         database.execute_command("ACL", "SETUSER", "ada", "on", ">hunter2", *rights)
 
@@ -273,7 +295,7 @@ def test_a_user_needs_no_more_than_the_keys_of_the_queue(broker: PrivateBroker, 
         assert 1 == len(await results.beats())
         assert [*records(1), end_of(KEY, "a")] == await told(results, "a")
         assert ["a"] == [row.id for row in await results.list(ended=True)]
-        assert 1 == await results.prune(5000.0 + receipt().ended_at)
+        assert 1 == await results.prune(AT + 1)
         await results.close()
         other = RedisResults(url, "other", secrets=HELD)
         with pytest.raises(ConfigurationError, match="what that user may do"):
