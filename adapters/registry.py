@@ -18,12 +18,12 @@ import msgspec
 
 from adapters.box import measure_box
 from adapters.folder_urls import queue_location, results_directory
+from adapters.results.secrets import results_secrets
 from adapters.state_dir import StateDir
 from runner.config import Config
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, Refused
 from runner.ports import Box, Broker, Containers, Dialect, GpuProbe, Images, Results, Sink, Store, World
-from runner.secret import Secret
 
 DOCKER_UIDS = 256
 """Of the configured uids the last ones are for containers, the others for processes."""
@@ -66,19 +66,11 @@ def _sqs_broker(credential: Credential, box: Box) -> Broker:
 def open_results(credential: Credential, queue: str, box: Box) -> Results | None:
     """Open a queue's result backend: the one its file names, else the queue's own service where that can be one."""
     url = credential.rights.results
-    if url:
-        opener, secrets = RESULTS.get(_scheme(url)), results_secrets(credential)
-    else:
-        opener, secrets = OWN_RESULTS.get(credential.kind), credential.secrets
+    opener = RESULTS.get(_scheme(url)) if url else OWN_RESULTS.get(credential.kind)
     if url and opener is None:
         raise ConfigurationError(f"results: no backend of kind {_scheme(url)!r} is served; known: {_names(RESULTS)}")
+    secrets = results_secrets(credential)
     return opener(msgspec.structs.replace(credential, secrets=secrets), queue, box) if opener else None
-
-
-def results_secrets(credential: Credential) -> dict[str, Secret]:
-    """Return the secrets of a result backend that stands elsewhere than the queue."""
-    named = {"username": "results_username", "password": "results_password"}
-    return {name: credential.secrets[key] for name, key in named.items() if key in credential.secrets}
 
 
 def _folder_results(credential: Credential, queue: str, box: Box) -> Results:

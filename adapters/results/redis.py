@@ -9,6 +9,7 @@ persistence goes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -22,7 +23,8 @@ from adapters.results.redis_keys import id_bytes, id_name, id_text
 from adapters.results.redis_lines import Chunk, calls
 from adapters.results.redis_pieces import Pieces, Source, Target
 from adapters.results.redis_queue_scripts import ARCHIVE, BEAT, BEATS, PRUNE, STOP, UPLOAD
-from adapters.results.rows import dated_row, is_final, row_within
+from adapters.results.rows import CLIENT, dated_row, is_final, row_within
+from adapters.results.secrets import results_secrets
 from adapters.results.upload_files import PREFIX as UPLOAD_PREFIX
 from adapters.results.upload_files import digest_in, missing
 from runner.credential import Credential
@@ -39,6 +41,7 @@ FOLLOW_WAIT_S = 10.0
 ROWS_PER_CALL = 200
 PRUNED_PER_CALL = 100
 ATTEMPT_DIGITS = 6
+_ARCHIVE = re.compile(rf"#log/({ID_PATTERN.pattern})~([0-9]{{{ATTEMPT_DIGITS},9}})(?:[.][^/]*)?$")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class RedisResults:
         self._queue = queue
         self._start = key_start(self._client.place.prefix, queue) + "results:"
         self._pieces = Pieces(self._client, self._start)
-        self._box = safe_name(box_id or "client")
+        self._box = safe_name(box_id or CLIENT)
         self._bounds = bounds or Bounds()
 
     async def append(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
@@ -195,16 +198,10 @@ class RedisResults:
         await self._client.close()
 
     async def get_log(self, url: str, path: str) -> None:
-        """
-        Copy an archive to a local file, by the URL that ``put_log`` returned.
-
-        Raises:
-            Refused: there is none, or it is damaged.
-        """
-        key, _, attempt = url.partition("#log/")[2].partition("~")
-        name = f"archive:{key}:{int(attempt[:ATTEMPT_DIGITS] or 0)}"
+        named = _ARCHIVE.search(url)
         async with Target(path) as target:
-            if not await self._pieces.load("read log in results", name, target):
+            name = f"archive:{named[1]}:{int(named[2])}" if named else ""
+            if not name or not await self._pieces.load("read log in results", name, target):
                 raise Refused(f"{url}: there is no such archive any more, or it is damaged")
             await target.put_in_place()
 
@@ -221,15 +218,7 @@ class RedisResults:
         place = self._client.place
         prefix = f"&prefix={quote(place.prefix, safe='')}" if place.prefix != PREFIX else ""
         queue = quote(self._queue, safe="", errors="surrogateescape")
-        return f"{place.url}?queue={queue}{prefix}#log/{key}~{attempt:0{ATTEMPT_DIGITS}d}{suffix}"
-
-
-def results_secrets(credential: Credential) -> dict[str, Secret]:
-    """Return the secrets for the results of a credential's queues: those of the queues, or of a backend elsewhere."""
-    if not credential.rights.results:
-        return credential.secrets
-    names = {"results_username": "username", "results_password": "password"}
-    return {names[name]: secret for name, secret in credential.secrets.items() if name in names}
+        return f"{place.url}?queue={queue}{prefix}#log/{key}~{attempt:0{ATTEMPT_DIGITS}d}{quote(suffix)}"
 
 
 def _check_upload(size_bytes: int) -> None:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from adapters.results.redis import RedisResults, results_secrets
+from adapters.results.redis import RedisResults
+from adapters.results.secrets import results_secrets
 from runner.credential import Credential, Rights
 from runner.errors import AlreadyStored, ConfigurationError, OutOfSpace, Unavailable
 from runner.ports import Position
