@@ -23,7 +23,6 @@ from runner.ports import LogLine, Position
 from runner.receipt import Event
 from runner.units import format_size
 
-CHUNKS_MAX = 64
 DOING = "read log in results"
 
 
@@ -68,7 +67,7 @@ class RedisFollower:
         return self._gone or self._telling.ended
 
     async def read(self) -> Sequence[LogLine | Event]:
-        """Return what is new, some MiB of it at most; [] where nothing is."""
+        """Return what is new, about 1 MiB of it; [] where nothing is."""
         while not self.ended:
             fields = await self._look()
             if fields is None:
@@ -112,7 +111,7 @@ class RedisFollower:
     async def _read_part(self, part: Part) -> list[LogLine]:
         place = self._places.setdefault(part.name, Place())
         while _entry(place.entry) < part.last or part.lost >= place.wanted:
-            arguments = (self._key, part.name, place.entry, CHUNKS_MAX)
+            arguments = (self._key, part.name, place.entry)
             lost, place.entry, *chunks = await self._client.run(DOING, READ, [self._start], arguments)
             if lines := list(_new_lines(part.attempt, place, lost, chunks)):
                 return lines

@@ -10,6 +10,9 @@ SWEPT_MAX = 10
 GIVEN_UP_MAX = 10
 """How many ended jobs lose their logs and archives in one call, where all of them together are too large."""
 TRIMMED_MAX = 64
+READ_BYTES = 1 << 20
+"""A reader gets so much at once: a line of 1 Mbit/s carries it within the time that a call has."""
+READ_ENTRIES, READ_ROUNDS = 16, 64
 
 JOBS = f"""
 local PARTS = {{'job', 'events', 'log', 'bell', 'receipts', 'archives'}}
@@ -232,19 +235,27 @@ return {key, rung, total, events, call('HGETALL', at('job', key))}
 """
 )
 
-# key, attempt and box, entry after which to read, how many; [what is lost, last entry read, data of each]
+# key, attempt and box, entry after which to read; [what is lost, last entry read, data of each], 1 MiB or a little more
 READ = Script(
     START
-    + """
-local job, field = at('job', ARGV[1]), 'part:' .. ARGV[2]
-local state = call('HGET', job, field)
-if not state then return {false, ARGV[3]} end
+    + f"""
+local job, log, part = at('job', ARGV[1]), at('log', ARGV[1]), ARGV[2]
+local state = call('HGET', job, 'part:' .. part)
+if not state then return {{false, ARGV[3]}} end
 local first, last = string.match(state, '^%d+ (%S+) (%S+)')
-local from = ARGV[3] ~= '' and '(' .. ARGV[3] or first
-local entries = call('XRANGE', at('log', ARGV[1]), from, last, 'COUNT', ARGV[4])
-local read = {call('HGET', job, 'lost:' .. ARGV[2]), #entries > 0 and entries[#entries][1] or last}
-for _, entry in ipairs(entries) do
-  if entry[2][2] == ARGV[2] then table.insert(read, entry[2][10]) end
+local read, size, cursor = {{call('HGET', job, 'lost:' .. part), last}}, 0, first
+if ARGV[3] ~= '' then cursor = '(' .. ARGV[3] end
+for _ = 1, {READ_ROUNDS} do
+  local entries = call('XRANGE', log, cursor, last, 'COUNT', {READ_ENTRIES})
+  for _, entry in ipairs(entries) do
+    read[2], cursor = entry[1], '(' .. entry[1]
+    if entry[2][2] == part then
+      table.insert(read, entry[2][10])
+      size = size + #entry[2][10]
+    end
+    if size >= {READ_BYTES} then return read end
+  end
+  if #entries < {READ_ENTRIES} then return read end
 end
 return read
 """

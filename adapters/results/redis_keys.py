@@ -20,10 +20,10 @@ All keys begin with ``{<prefix>:<queue>}:results:``, and every one of them expir
 | ``partial:<token>`` | an upload or an archive on its way |
 | ``stops``, ``beats``, ``beats:at`` | ids to be stopped by when, beats by box, boxes by when |
 
-Times are those of the server, so boxes whose clocks differ agree. In ``job:<key>`` a box's log of an attempt has the
-fields ``part:<attempt>:<box>`` (sequence wanted next, first and last entry, when its first and its last record were
-written, bytes) and, where the oldest of it is gone, ``lost:<attempt>:<box>`` (last sequence lost, when it was written,
-bytes lost).
+Needs Redis 6.2. Times are those of the server, so boxes whose clocks differ agree. In ``job:<key>`` a box's log of an
+attempt has the fields ``part:<attempt>:<box>`` (sequence wanted next, first and last entry, when its first and its last
+record were written, bytes) and, where the oldest of it is gone, ``lost:<attempt>:<box>`` (last sequence lost, when it
+was written, bytes lost).
 """
 
 from __future__ import annotations
