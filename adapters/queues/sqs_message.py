@@ -133,7 +133,7 @@ def encode_body(body: bytes, coding: str) -> str | None:
 def decode_body(text: str, coding: str) -> bytes:
     """Return a body's bytes, up to one more than a message may have; as it stands where it is not coded as is said."""
     known, _, content = text.partition(":")
-    if coding == "" or known != coding:
+    if coding not in {"base64", "zlib"} or known != coding:
         return text.encode()[: MESSAGE_MAX_BYTES + 1]
     try:
         data = base64.b64decode(content, validate=True)

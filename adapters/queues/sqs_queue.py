@@ -25,6 +25,8 @@ from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 5.0
+# The service waits whole seconds: 20 s are 20 also a moment after they began.
+_ROUNDING_S = 0.1
 _SHORT_S = 3 * 86_400
 
 
@@ -128,11 +130,12 @@ class SqsQueue:
         ends = loop.time() + wait_s
         await self._sweep.look()
         while not (self._closed or handover.is_over()):
-            delivery = await self._receive(max(0, min(LONG_POLL_S, int(ends - loop.time()))))
+            wait_s = int(ends - loop.time() + _ROUNDING_S)
+            delivery = await self._receive(max(0, min(LONG_POLL_S, wait_s)))
             if delivery is not None and handover.is_over():
                 await self._give_back(delivery)
                 return None
-            if delivery is not None or ends - loop.time() < 1:
+            if delivery is not None or ends - loop.time() + _ROUNDING_S < 1:
                 return delivery
         return None
 
