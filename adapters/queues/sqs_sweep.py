@@ -15,7 +15,7 @@ from adapters.queues.sqs_access import Access
 from adapters.queues.sqs_errors import QueueMissing
 from adapters.queues.sqs_message import Received
 from adapters.queues.sqs_sender import Sender
-from runner.errors import LeaseLost, Refused
+from runner.errors import LeaseLost, RunnerError
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +34,17 @@ class Sweep:
         self._seen: dict[str, float] = {}
 
     async def look(self) -> None:
-        """Look, unless the last time is not long ago."""
+        """Look, unless the last time is not long ago. What stands in the way of it is not in the way of fetching."""
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + self._look_s
         try:
-            names = await self._places.claim_queues(self._place.name, self._look_s)
-        except Refused as error:
-            log.info("claims of boxes that died are not looked for", extra={"action": "sweep", "reason": str(error)})
-            self._next_s = float("inf")
-            return
-        seen: dict[str, float] = {}
-        for name in names:
-            seen.update(await self._look_into(name))
-        self._seen = seen
+            seen: dict[str, float] = {}
+            for name in await self._places.claim_queues(self._place.name, self._look_s):
+                seen.update(await self._look_into(name))
+            self._seen = seen
+        except RunnerError as error:
+            log.info("claims of boxes that died were not looked for", extra={"action": "sweep", "reason": str(error)})
 
     async def _look_into(self, name: str) -> dict[str, float]:
         seen: dict[str, float] = {}
