@@ -280,3 +280,21 @@ def test_a_message_that_cannot_run_is_rejected_also_after_a_kill_right_behind_it
         assert (message.gone, world.containers.starts) == (Verdict.REJECT, {})
 
     run_virtual(main())
+
+
+def test_a_queue_is_told_what_the_journal_has_of_an_earlier_lifes_claims() -> None:
+    """A service may have to send the message anew to settle it, and shows it to nobody while it is claimed."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        queue = world.queues["shared"]
+        async with alive(world):
+            await put(world, "shared", id="long", command=["run", "5000", "0", "1"])
+            await until(lambda: world.containers.containers)
+            assert {} == queue.recalled
+        (message,) = queue.messages.values()
+        async with alive(world):
+            await until(lambda: queue.recalled)
+            assert {message.token: message.body} == queue.recalled
+
+    run_virtual(main())

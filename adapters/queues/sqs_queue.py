@@ -69,7 +69,6 @@ class SqsQueue:
         await self._claims.renew(token)
 
     async def recall(self, token: str, body: bytes, note: Note) -> None:
-        """Be told, before anything is asked of a claim of an earlier life, what its journal has of it."""
         self._claims.recall(token, body, note)
 
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:

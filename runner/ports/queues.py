@@ -100,6 +100,14 @@ class Queue(Protocol):
         """
         ...
 
+    async def recall(self, token: str, body: bytes, note: Note) -> None:
+        """
+        Be told what the journal has of a claim of an earlier life, before that is renewed or settled.
+
+        For a service where a message that is settled has to be sent anew, and can neither be read nor changed in place.
+        """
+        ...
+
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:
         """
         Carry out a verdict: ACK forgets the message, RETRY and RELEASE make it visible after ``after_s`` seconds with

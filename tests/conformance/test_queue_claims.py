@@ -140,6 +140,29 @@ def test_a_claim_is_its_tokens_also_after_a_restart(queue_harness: QueueHarness)
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.REJECT])
+def test_a_claim_of_an_earlier_life_is_settled_with_its_note(queue_harness: QueueHarness, verdict: Verdict) -> None:
+    """Its journal has the body, for services where nothing else has it while the message is claimed."""
+
+    async def main() -> None:
+        async with opened(queue_harness) as queue:
+            await queue.put(b"a", job_id="a")
+            delivery = await fetched(queue)
+        async with opened(queue_harness) as queue:
+            await queue.recall(delivery.token, delivery.body, delivery.note)
+            await queue.renew(delivery.token)
+            note = Note(attempts=1, last_reason="failed")
+            await queue.settle(delivery.token, verdict, after_s=0, note=note, reason="failed")
+            if verdict is Verdict.REJECT:
+                (row,) = await queue.dead()
+                assert (b"a", delivery.submission, note) == (row.body, row.submission, row.note)
+            else:
+                again = await fetched(queue)
+                assert (b"a", delivery.submission, note) == (again.body, again.submission, again.note)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("token", ["", "nonsense", "../../etc/passwd~0", "a~b~c"])
 def test_a_token_that_never_was_is_a_lost_lease(queue_harness: QueueHarness, token: str) -> None:
     async def main() -> None:

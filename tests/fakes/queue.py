@@ -41,6 +41,8 @@ class FakeQueue:
         self.settled: dict[str, Verdict] = {}
         self.final: Counter[str] = Counter()
         self.claims = 0
+        # What a later life was told of an earlier one's claims, by token.
+        self.recalled: dict[str, bytes] = {}
         # Submissions whose claim lapsed and was seen to be lost.
         self.lost: set[str] = set()
         self.closed = 0
@@ -73,6 +75,9 @@ class FakeQueue:
             self.lost.add(message.submission)
             raise LeaseLost(token)
         return message
+
+    async def recall(self, token: str, body: bytes, note: Note) -> None:
+        self.recalled[token] = body
 
     async def renew(self, token: str) -> None:
         message = self._held(token)
