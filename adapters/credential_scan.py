@@ -20,7 +20,7 @@ from adapters.unusable import Unusable
 from runner.credential import CredentialFile
 
 MAX_BYTES = 1 << 20
-_LOOKS = 5
+_LOOKS = 50
 """At a directory whose whole content is exchanged while it is read."""
 _SKIPPED_ENDS = ("~", ".swp", ".swo", ".swx", ".tmp", ".part", ".bak", ".orig", ".rej", ".dpkg-new", ".dpkg-old")
 _SKIPPED_STARTS = (".", "#")
@@ -91,7 +91,7 @@ def _is_skipped(name: str) -> bool:
 
 def _files_below(directory: str, name: str) -> list[CredentialFile]:
     try:
-        return _files(os.path.join(directory, name), f"{name}/")
+        return _files(os.path.realpath(os.path.join(directory, name)), f"{name}/")
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -100,16 +100,22 @@ def _files_below(directory: str, name: str) -> list[CredentialFile]:
 
 def _files(directory: str, prefix: str) -> list[CredentialFile]:
     """Return one directory's own files; ``prefix`` stands before their names."""
-    read = _read_all(directory, _LOOKS)
+    read = _read_all(directory)
     companions = tuple(file.data for file in read if is_companion(file.data))
     wanted = any(uses_companions(file.data) for file in read)
     return [_file(it, prefix, companions) for it in read if not (it.data in companions and _is_used(it.data, wanted))]
 
 
-def _read_all(directory: str, looks: int) -> list[_Read]:
-    before = _whole_set(directory)
-    read = [found for name in sorted(os.listdir(directory)) if (found := _read_named(directory, name)) is not None]
-    return read if looks <= 1 or _whole_set(directory) == before else _read_all(directory, looks - 1)
+def _read_all(directory: str) -> list[_Read]:
+    """Read what stands in a directory, of a set that was not taken away meanwhile."""
+    read: list[_Read] = []
+    for _ in range(_LOOKS):
+        whole_set = _whole_set(directory)
+        names = sorted(os.listdir(directory))
+        read = [found for name in names if (found := _read_named(directory, name, whole_set)) is not None]
+        if _whole_set(directory) == whole_set or not any(file.reason for file in read):
+            break
+    return read
 
 
 def _whole_set(directory: str) -> str:
@@ -138,18 +144,26 @@ def _file(read: _Read, prefix: str, companions: tuple[bytes, ...]) -> Credential
     return CredentialFile(name, digest.hexdigest(), credential, warning=f"{prefix}{read.warning}" * bool(read.warning))
 
 
-def _read_named(directory: str, name: str) -> _Read | None:
+def _read_named(directory: str, name: str, whole_set: str) -> _Read | None:
     """Read one name; None where it is none of a credential file, or was taken away just now."""
     path = os.path.join(directory, name)
     if _is_skipped(name) or os.path.isdir(path):
         return None
     try:
-        data, state = _read(path)
+        data, state = _read(_in_set(path, whole_set))
     except Unusable as error:
         return _Read(name, reason=f"{name} {error}")
     except OSError as error:
         return _Read(name, reason=f"{name} cannot be read: {error.strerror}") if os.path.lexists(path) else None
     return _Read(name, data, warning=_warning(path, state))
+
+
+def _in_set(path: str, whole_set: str) -> str:
+    """Return the file of that very set, though another set may have taken its place meanwhile."""
+    target = os.readlink(path) if whole_set and os.path.islink(path) else ""
+    if not target.startswith(f"{_WHOLE_SET}/"):
+        return path
+    return os.path.join(os.path.dirname(path), whole_set, target.removeprefix(f"{_WHOLE_SET}/"))
 
 
 def _read(path: str) -> tuple[bytes, os.stat_result]:
