@@ -32,7 +32,11 @@ _FORMS = {
     "a / in a vhost is written %2F",
     "sqs": "must be sqs://REGION/ or sqs://REGION/QUEUE, as in sqs://eu-west-1/train",
 }
-_MORE = "may say nothing behind its path but ?queue=NAME"
+_MORE = {
+    "redis": "may say nothing behind its path but ?queue=NAME and prefix=NAME, which begins every key",
+    "rabbitmq": "may say nothing behind its path but ?queue=NAME",
+}
+_MARK = "holds a #, which ends a URL: write it as %23"
 _BEHIND = "holds an @ behind its host: in a user or password write / as %2F, ? as %3F and # as %23"
 _WEB = "must be http://HOST:PORT or https://HOST:PORT"
 
@@ -78,7 +82,7 @@ def results_url(text: str) -> ServiceUrl:
     if KINDS.get(scheme) != "redis":
         return _folder_url("results", text, results_url_problem(text))
     found = _parsed("results", text)
-    if found.query:
+    if "queue" in dict(parse_qsl(found.query, keep_blank_values=True)):
         raise Unusable("results is the place of all its queues' results: leave ?queue= out")
     return _network_url("results", "redis", found)
 
@@ -120,15 +124,17 @@ def _network_url(key: str, kind: str, found: SplitResult) -> ServiceUrl:
     login, _, host = found.netloc.rpartition("@")
     if not _is_host(found) or not _PATHS[kind].fullmatch(found.path):
         raise Unusable(f"{key} {_FORMS[kind]}")
-    match parse_qsl(found.query, keep_blank_values=True):
-        case [] if not found.query:
-            pass
-        case [("queue", name)] if name and name.isprintable():
-            pass
-        case _:
-            raise Unusable(f"{key} {_MORE}")
+    _check_query(key, kind, found.query)
     username, _, password = login.partition(":")
     return ServiceUrl(found._replace(netloc=host).geturl(), unquote(username), unquote(password))
+
+
+def _check_query(key: str, kind: str, query: str) -> None:
+    named = parse_qsl(query, keep_blank_values=True)
+    known = {"queue", "prefix"} if kind == "redis" else {"queue"}
+    names = {name for name, _ in named}
+    if bool(named) != bool(query) or len(names) < len(named) or not names <= known or not all(it for _, it in named):
+        raise Unusable(f"{key} {_MORE[kind]}")
 
 
 def _parsed(key: str, text: str) -> SplitResult:
@@ -142,7 +148,7 @@ def _parsed(key: str, text: str) -> SplitResult:
     if "@" in found.path + found.query + found.fragment:
         raise Unusable(f"{key} {_BEHIND}")
     if "#" in text:
-        raise Unusable(f"{key} {_MORE}")
+        raise Unusable(f"{key} {_MARK}")
     return found
 
 

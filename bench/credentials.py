@@ -15,11 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import random
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -32,7 +31,7 @@ from bench.report import arguments, report
 from runner.app import build
 from runner.config import Config
 from runner.credential import Credential
-from runner.ports import Broker, Delivery, Queue
+from runner.ports import NOBODY, Broker, Delivery, Queue
 from runner.units import Size
 
 BARS_MS = {"drop_p99_ms": 1000.0}
@@ -54,10 +53,10 @@ class NotedQueue:
         """Be the queue in all else."""
         return getattr(self._queue, name)
 
-    async def fetch(self, *args: float) -> Delivery | None:
+    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:
         """Note it, and fetch."""
         self._noted()
-        return await self._queue.fetch(*args)
+        return await self._queue.fetch(wait_s, served)
 
 
 class NotedBroker:
@@ -138,7 +137,7 @@ class Drops:
 
 
 async def pause() -> None:
-    await asyncio.sleep(SETTLED_S * random.uniform(1.0, 1.5))
+    await asyncio.sleep(SETTLED_S + time.perf_counter() % (SETTLED_S / 2))
 
 
 async def drop_ms(drop: Callable[[str, str], Path], name: str, queue: str, notes: Notes) -> float:

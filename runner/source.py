@@ -208,7 +208,7 @@ def _service(credential: Credential) -> tuple[str, ...]:
     Name what is open behind a file: where its jobs come from, for how long they are claimed, and where what became of
     them is told.
     """
-    options = [credential.options.get(name, "") for name in ("endpoint", "queue_type")]
+    options = [credential.options.get(name, "") for name in ("endpoint", "queue_type", "ca_file")]
     return credential.kind, credential.url, credential.rights.results, str(float(credential.lease)), *options
 
 

@@ -34,6 +34,7 @@ def revealed(credential: Credential) -> Mapping[str, str]:
         ("rediss://:p%40ss@cache:6380/2", "redis", "rediss://cache:6380/2", {"password": "p@ss"}),
         ("redis://u:p@ss@[::1]:6379/0?queue=a%20b", "redis", "redis://[::1]:6379/0?queue=a%20b",
          {"username": "u", "password": "p@ss"}),
+        ("redis://cache?queue=a&prefix=b", "redis", "redis://cache?queue=a&prefix=b", {}),
         ("amqp://u:p@rabbit:5672", "rabbitmq", "amqp://rabbit:5672", {"username": "u", "password": "p"}),
         ("amqps://u:p%2F%23@rabbit/%2F?queue=train", "rabbitmq", "amqps://rabbit/%2F?queue=train",
          {"username": "u", "password": "p/#"}),
@@ -107,7 +108,15 @@ MISTAKES = {
     f'kind = "redis"\nurl = "redis://u:{SECRET}?x@h"': "url holds an @ behind its host: in a user or password write "
     "/ as %2F, ? as %3F and # as %23",
     f'kind = "redis"\nurl = "redis://u:{SECRET} x@h"': "url holds a space, or what no URL may hold: write it as %20",
-    f'kind = "redis"\nurl = "redis://h?{SECRET}=x"': "url may say nothing behind its path but ?queue=NAME",
+    f'kind = "redis"\nurl = "redis://h?{SECRET}=x"': "url may say nothing behind its path but ?queue=NAME and "
+    "prefix=NAME, which begins every key",
+    'kind = "redis"\nurl = "redis://h?queue=a&queue=b"': "url may say nothing behind its path but ?queue=NAME and "
+    "prefix=NAME, which begins every key",
+    'kind = "rabbitmq"\nurl = "amqp://h/?prefix=x"': "url may say nothing behind its path but ?queue=NAME",
+    'kind = "rabbitmq"\nurl = "amqp://h/?queue="': "url may say nothing behind its path but ?queue=NAME",
+    f'kind = "rabbitmq"\nurl = "amqp://u:{SECRET}#@h/"': "url holds an @ behind its host: in a user or password write "
+    "/ as %2F, ? as %3F and # as %23",
+    'kind = "rabbitmq"\nurl = "amqp://h/#x"': "url holds a #, which ends a URL: write it as %23",
     f'kind = "redis"\nurl = "redis://[{SECRET}"': "url is no URL",
     f'{REDIS}username = "{SECRET}"': "password is missing: username stands without it",
     f'kind = "redis"\nurl = "redis://u:p@h"\npassword = "{SECRET}"': "password stands in url, too: write it once",
