@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Message:
     body: bytes
     enqueued_at: float
     visible_at: float
+    user: str = ""
     note: Note = field(default_factory=Note)
     token: str = ""
     claimed_until: float = 0.0
@@ -31,6 +33,7 @@ class FakeQueue:
     """Settling is idempotent by claim; what became of each claim is kept for ever."""
 
     lease_s = 60.0
+    # What a test says of this service.
     by_user = False
     release_costs = False
     warning = ""
@@ -52,12 +55,19 @@ class FakeQueue:
     async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:
         ends = self._now() + wait_s
         while True:
-            message = next((message for message in self.messages.values() if self._visible(message)), None)
+            message = self._next(served)
             if message is not None:
                 return self.claim(message)
             if self._now() >= ends:
                 return None
             await asyncio.sleep(0.1)
+
+    def _next(self, served: Mapping[str, float]) -> Message | None:
+        visible = [message for message in self.messages.values() if self._visible(message)]
+        if not self.by_user:
+            return next(iter(visible), None)
+        wanted = [message for message in visible if served.get(message.user, 0.0) < math.inf]
+        return min(wanted, key=lambda message: served.get(message.user, 0.0), default=None)
 
     def _visible(self, message: Message) -> bool:
         free = not message.token or message.claimed_until < self._now()
@@ -67,7 +77,14 @@ class FakeQueue:
         self.claims += 1
         message.token = f"{message.submission}#{self.claims}"
         message.claimed_until = self._now() + self.lease_s
-        return Delivery(message.token, message.body, message.submission, message.enqueued_at, message.note)
+        return Delivery(
+            message.token,
+            message.body,
+            message.submission,
+            message.enqueued_at,
+            message.note,
+            anonymous=not message.user,
+        )
 
     def _held(self, token: str) -> Message:
         message = self.messages[token.partition("#")[0]]
@@ -101,7 +118,7 @@ class FakeQueue:
 
     async def put(self, body: bytes, *, job_id: str, user: str = "", priority: int = 0, submission: str = "") -> str:
         submission = submission or f"{self.name}-{len(self.messages)}"
-        self.messages[submission] = Message(submission, body, self._now(), self._now())
+        self.messages[submission] = Message(submission, body, self._now(), self._now(), user)
         return submission
 
     async def withdraw(self, job_id: str) -> tuple[Delivery, ...]:

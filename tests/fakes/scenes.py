@@ -42,7 +42,8 @@ async def until(condition: Callable[[], object], limit_s: float = 5000.0) -> Non
 
 async def put(world: FakeWorld, queue: str, **fields: object) -> None:
     fields.setdefault("command", ["run", "3", "0", "5"])
-    await world.queues[queue].put(job_bytes(**fields), job_id=str(fields.get("id", "")))
+    job_id, user = str(fields.get("id", "")), str(fields.get("user", ""))
+    await world.queues[queue].put(job_bytes(**fields), job_id=job_id, user=user)
 
 
 def newest(world: FakeWorld, job_id: str) -> Receipt | None:
