@@ -56,9 +56,7 @@ def run(bench: Bench, seconds: float) -> None:
 
 @settings(max_examples=40)
 @given(queues, st.sampled_from([1, 2, 3, 8]), st.integers(0, 1000))
-def test_queues_are_served_by_their_weights(
-    plans: list[tuple[float, str, float]], cores: int, seed: int
-) -> None:
+def test_queues_are_served_by_their_weights(plans: list[tuple[float, str, float]], cores: int, seed: int) -> None:
     """Jobs of one core and any length: never farther off than one largest job for each queue."""
     made = {
         f"q{number}": Plan(weight, {"": endless(seed + number, kind, length_s)})

@@ -29,7 +29,7 @@ from adapters.queues.folder_claims import Claims
 from adapters.queues.folder_clock import FileSystemClock, QueueClock
 from adapters.queues.folder_dead import DeadLetters
 from adapters.queues.folder_layout import Layout, is_queue, open_layout, queue_directory, queues_in
-from adapters.queues.folder_names import name_message, token_message
+from adapters.queues.folder_names import name_message, token_message, user_tag
 from adapters.queues.folder_notes import Notes
 from adapters.queues.folder_peek import queued_messages
 from adapters.queues.folder_waiting import Waiting
@@ -105,7 +105,7 @@ class FolderBroker:
 class FolderQueue:
     """One open queue directory. ``notices`` may be switched off: arrivals are then seen 25 ms late."""
 
-    by_user = False
+    by_user = True
     release_costs = False
     warning = ""
 
@@ -135,10 +135,10 @@ class FolderQueue:
         self._fetching = Worker(f"fetch {layout.root}")
         self._calling = Worker(f"queue {layout.root}")
 
-    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:  # noqa: ARG002
+    async def fetch(self, wait_s: float, served: Mapping[str, float] = NOBODY) -> Delivery | None:
         handover = _Handover()
         try:
-            await self._fetching.run(self._fetch, handover, wait_s)
+            await self._fetching.run(self._fetch, handover, wait_s, served)
         except asyncio.CancelledError:
             delivery = handover.abandon()
             self._watch.wake()
@@ -199,11 +199,12 @@ class FolderQueue:
 
         return await self._calling.run(call)
 
-    def _fetch(self, handover: _Handover, wait_s: float) -> None:
+    def _fetch(self, handover: _Handover, wait_s: float, served: Mapping[str, float]) -> None:
+        by_tag = {user_tag(user): seconds for user, seconds in served.items()}
         ends_at = time.monotonic() + wait_s
         with explained("fetch from queue", self._layout.root):
             while not (self._closed or handover.abandoned):
-                delivery = self._take_next()
+                delivery = self._take_next(by_tag)
                 if delivery is not None and not handover.give(delivery):
                     self._give_back(delivery.token)
                 left_s = ends_at - time.monotonic()
@@ -211,8 +212,8 @@ class FolderQueue:
                     return
                 self._watch.wait(left_s)
 
-    def _take_next(self) -> Delivery | None:
-        while (name := self._waiting.next()) is not None:
+    def _take_next(self, served: Mapping[str, float]) -> Delivery | None:
+        while (name := self._waiting.next(served)) is not None:
             delivery = self._claims.take(name)
             if delivery is not None:
                 return delivery

@@ -66,7 +66,7 @@ class Claims:
             self.settle(token, Verdict.REJECT, after_s=0, note=Note(), reason=body)
             return None
         note = self._notes.load(message.submission).note
-        return Delivery(token, body, message.submission, message.enqueued_at, note)
+        return Delivery(token, body, message.submission, message.enqueued_at, note, message.anonymous)
 
     def renew(self, token: str) -> None:
         """Let the claim lapse a whole lease from now, even if it lapsed but nobody took it up."""

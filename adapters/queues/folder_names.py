@@ -18,6 +18,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 from runner.job import safe_name
 
@@ -29,19 +30,22 @@ _TIME = re.compile(r"\d{16}")
 
 @dataclass(frozen=True)
 class Message:
-    """One message by its name; ``job`` is the id as a file name, empty where nobody told it."""
+    """
+    One message by its name; ``job`` is the id as a file name, empty where nobody told it. ``anonymous``: nor a user.
+    """
 
     name: str
     enqueued_at: float
     submission: str
     job: str
+    anonymous: bool = False
 
 
 def name_message(*, priority: int, at: float, submission: str, user: str, job_id: str) -> str:
     """Return the name of a new message; priorities beyond a billion count as a billion."""
     rank = PRIORITY_LIMIT + 1 - max(-PRIORITY_LIMIT, min(PRIORITY_LIMIT, priority))
     job = safe_name(job_id) if job_id else ""
-    return f"{rank:010d}-{_time(at)}-{submission}-{_user_tag(user)}-{job}"
+    return f"{rank:010d}-{_time(at)}-{submission}-{user_tag(user)}-{job}"
 
 
 def retried_name(name: str, at: float) -> str:
@@ -55,7 +59,17 @@ def read_message(name: str) -> Message | None:
     match = _MESSAGE.fullmatch(name)
     if match is None:
         return None
-    return Message(name, int(match[2]) / 1e6, match[3], match[5])
+    return Message(name, int(match[2]) / 1e6, match[3], match[5], match[4] == user_tag(""))
+
+
+def rank_of(name: str) -> str:
+    """Return what sorts messages by priority, the highest first."""
+    return name[:10]
+
+
+def tag_of(name: str) -> str:
+    """Return the tag of a message's user."""
+    return name[53:61]
 
 
 def is_message(name: str) -> bool:
@@ -98,6 +112,7 @@ def _time(at: float) -> str:
     return f"{max(0, min(9_999_999_999_999_999, round(at * 1e6))):016d}"
 
 
-def _user_tag(user: str) -> str:
+@lru_cache(maxsize=16_384)
+def user_tag(user: str) -> str:
     """Tell users apart without writing them down: messages of one user carry one tag."""
     return hashlib.sha256(user.encode("utf-8", "backslashreplace")).hexdigest()[:8]

@@ -7,14 +7,13 @@ passed, or when the memory is used up; claiming from a memory that is out of dat
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from adapters.files import names_in
 from adapters.queues.folder_claims import describe_kind, renamed
@@ -31,6 +30,7 @@ from adapters.queues.folder_names import (
     token_message,
 )
 from adapters.queues.folder_notes import NoteRecord, Notes
+from adapters.queues.folder_turns import Turns
 from runner.job import Verdict, safe_name
 
 log = logging.getLogger(__name__)
@@ -68,33 +68,40 @@ class Waiting:
         self._lease_s = lease_s
         self._holds = holds
         self._lock = threading.Lock()
-        # Names of waiting messages as a heap, so that the next one is first; some may be claimed by now.
-        self._names: list[str] = []
+        # Names of waiting messages in their turn; some may be claimed by now.
+        self._names = Turns()
+        # The last call found nothing among them that is wanted now.
+        self._used_up = True
         # When `ready` was listed (monotonic), its time then, whether that time tells every later change.
         self._listed_at = float("-inf")
         self._listed_mtime_ns = -1
         self._mtime_tells = False
-        self._pause_s = RESCAN_S
+        self._list_s = 0.0
         self._return_at = float("-inf")
         # Claims held here that were seen lapsed, and when first (monotonic).
         self._lapsed_here: dict[str, float] = {}
         # Foreign names that could not be moved away, so that each is complained of once.
         self._stuck: set[str] = set()
 
-    def next(self) -> str | None:
-        """Return the name of the message to try next; each is returned once until it is listed again."""
+    def next(self, served: Mapping[str, float]) -> str | None:
+        """
+        Return the name of the message to try next; each is returned once until it is listed again.
+
+        ``served`` is by the tags of users; infinite for one who is passed over.
+        """
         self._bring_back()
         with self._lock:
             if self._worth_listing():
                 self._list()
-            name = heapq.heappop(self._names) if self._names else None
+            name = self._names.pop(served)
+            self._used_up = name is None
         return name if name is None or is_message(name) else self._take_in_one(name)
 
     def add(self, name: str) -> None:
         """Remember a message that this process just made wait, if anybody fetches here."""
         with self._lock:
             if self._listed_mtime_ns >= 0:
-                heapq.heappush(self._names, name)
+                self._names.add(name)
 
     def expect(self, after_s: float) -> None:
         """Look for retries that are due no later than in ``after_s`` seconds."""
@@ -113,9 +120,10 @@ class Waiting:
 
     def _worth_listing(self) -> bool:
         since_s = time.monotonic() - self._listed_at
-        if self._names and since_s < self._pause_s:
+        pause_s = max(0.0 if self._used_up else RESCAN_S, RESCAN_COST * self._list_s)
+        if self._names and since_s < pause_s:
             return False
-        if not self._names and since_s >= RETURN_S:
+        if (self._used_up or not self._names) and since_s >= RETURN_S:
             return True
         return not self._mtime_tells or os.stat(self._layout.path("ready")).st_mtime_ns != self._listed_mtime_ns
 
@@ -126,19 +134,18 @@ class Waiting:
         self._mtime_tells = abs(self._clock.now() - self._listed_mtime_ns / 1e9) > TICK_S
         names = os.listdir(path)
         # Looking closer costs five times as much; what only resembles a message is seen when its turn comes.
-        self._names = [name for name in names if name[10:11] == "-" == name[27:28]]
-        if len(self._names) != len(names):
-            self._take_in(names)
-        heapq.heapify(self._names)
+        ours = [name for name in names if name[10:11] == "-" == name[27:28]]
+        self._names = Turns(ours if len(ours) == len(names) else [*ours, *self._taken_in(names)])
         self._listed_at = time.monotonic()
-        self._pause_s = max(RESCAN_S, RESCAN_COST * (self._listed_at - started_at))
+        self._list_s = self._listed_at - started_at
 
-    def _take_in(self, names: list[str]) -> None:
+    def _taken_in(self, names: list[str]) -> Iterator[str]:
         """Give each file that was dropped in under a foreign name one of ours."""
         for name in names:
             if not name.startswith(".") and name not in self._stuck and not is_message(name):
                 taken = self._take_in_one(name)
-                self._names += [taken] if taken else []
+                if taken:
+                    yield taken
 
     def _take_in_one(self, name: str) -> str | None:
         path = self._layout.path("ready", name)

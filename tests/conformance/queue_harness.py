@@ -72,7 +72,15 @@ class FolderHarness:
     """Queues in sub-directories of one directory."""
 
     able = frozenset(
-        {"priority", "withdraw", "tell settled from lost", "remember settlements", "release in place", "peek"}
+        {
+            "priority",
+            "withdraw",
+            "tell settled from lost",
+            "remember settlements",
+            "release in place",
+            "peek",
+            "by user",
+        }
     )
     lease_s, lapsed_s, delay_s, tick_s, step_s, clock_s, rounds = 60.0, 61.0, 40.0, 1.0, 10.0, 0.0, 20
 

@@ -61,6 +61,7 @@ class Ran:
 
     done: float = 0.0
     largest: float = 0.0
+    longest: float = 0.0
     running: dict[Key, tuple[float, float]] = field(default_factory=dict)
 
     def served(self, clock: float) -> float:
@@ -167,6 +168,7 @@ class Bench:
         share = cpus / self.cores
         for ran in self._ran(claim):
             ran.running[claim.key] = (share, self.clock)
+            ran.longest = max(ran.longest, float(claim.job.command[0]))
             ran.largest = max(ran.largest, share * float(claim.job.command[0]))
         self.begun.append((self.clock, claim.queue, claim.user))
         self._look(self)
