@@ -235,12 +235,13 @@ class Decision(msgspec.Struct, frozen=True):
     note: Note
 
 
-def decide(reason: EndReason, note: Note, retries: int, past: PastAttempt) -> Decision | None:
+def decide(reason: EndReason, note: Note, retries: int, past: PastAttempt, *, jitter: float = 0.0) -> Decision | None:
     """
     Return what becomes of a message after an attempt ended with ``reason``; None where another box has it.
 
     A failure of the job itself burns an attempt and is retried while ``retries`` are left, then acknowledged. A fault
-    of the box burns none and is rejected at the fifth. Delays double from 5 s to at most 10 min.
+    of the box burns none and is rejected at the fifth. Delays double from 5 s to at most 10 min, less up to half of
+    that by ``jitter``, from 0 to 1.
     """
     ending = ENDINGS[reason]
     if ending.verdict is None:
@@ -259,11 +260,12 @@ def decide(reason: EndReason, note: Note, retries: int, past: PastAttempt) -> De
         verdict = Verdict.ACK
     if box_failed and after.faults >= FAULTS_MAX:
         verdict = Verdict.REJECT
-    return Decision(verdict, _delay_s(after) if verdict is Verdict.RETRY else 0.0, after)
+    return Decision(verdict, _delay_s(after, jitter) if verdict is Verdict.RETRY else 0.0, after)
 
 
-def _delay_s(note: Note) -> float:
-    return float(min(600.0, 5.0 * 2 ** (note.attempts + note.faults - 1)))
+def _delay_s(note: Note, jitter: float) -> float:
+    longest_s = min(600.0, 5.0 * 2 ** min(note.attempts + note.faults - 1, 10))
+    return round(longest_s * (1 - jitter / 2), 3)
 
 
 def follow_exit(reason: EndReason, exit_code: int | None) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import msgspec
 
 from runner import __version__
@@ -105,7 +107,8 @@ def decision_of(stored: Receipt, claim: ClaimedJob) -> Decision | None:
     """Return what follows from a receipt that stands already, whoever wrote it: the same as when it was written."""
     seconds = stored.stages.get("running", 0.0)
     past = PastAttempt(stored.box, stored.end_reason or "", seconds)
-    return decide(EndReason(stored.end_reason or EndReason.RUNNER_FAULT), claim.note, claim.job.retries, past)
+    reason = EndReason(stored.end_reason or EndReason.RUNNER_FAULT)
+    return decide(reason, claim.note, claim.job.retries, past, jitter=_jitter(claim))
 
 
 def log_account(seal: SpoolSeal, url: str) -> LogAccount:
@@ -120,8 +123,13 @@ def _decision(leaving: Leaving, box: str, now: float) -> Decision | None:
     if outcome.started_at is not None:
         note = msgspec.structs.replace(note, starts=note.starts + 1)
     past = PastAttempt(box, outcome.reason.value, round(ended - began, 3))
-    decision = decide(outcome.reason, note, leaving.claim.job.retries, past)
+    decision = decide(outcome.reason, note, leaving.claim.job.retries, past, jitter=_jitter(leaving.claim))
     return _explained(decision, outcome) if decision else None
+
+
+def _jitter(claim: ClaimedJob) -> float:
+    """Spread the retries of jobs that failed together; by the attempt, so that every box decides the same."""
+    return zlib.crc32(f"{claim.key}.{claim.attempt}".encode()) / 2**32
 
 
 def _explained(decision: Decision, outcome: Outcome) -> Decision:
