@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from runner.job import EndReason, Verdict
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, until, why
@@ -142,6 +143,132 @@ def test_a_user_has_no_more_running_than_the_queue_allows() -> None:
             assert why(world, "second").startswith("its user has 1 jobs running")
             await until(lambda: ended(world, "second"))
             assert now() > 60
+
+    run_virtual(main())
+
+
+def _capped(world: FakeWorld, index: int, most: int) -> None:
+    """Let users of a queue have so many jobs running."""
+    file = world.shown[index]
+    assert file.credential is not None
+    rights = msgspec.structs.replace(file.credential.rights, user_max_running=most)
+    world.shown[index] = msgspec.structs.replace(
+        file, credential=msgspec.structs.replace(file.credential, rights=rights)
+    )
+
+
+def test_a_job_over_its_users_cap_makes_way_for_others() -> None:
+    """A shared queue that hands out first come, first served: what is over the cap is released, and counted nowhere."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        _capped(world, 1, 1)
+        async with alive(world):
+            half = {"cpus": 0.5}
+            for number in range(6):
+                await put(world, "shared", id=f"a{number}", user="ada", resources=half, command=["run", "30", "0", "1"])
+            await put(world, "shared", id="b", user="bob", resources=half)
+            await until(lambda: ended(world, "b"))
+            assert now() < 15
+            messages = world.queues["shared"].messages
+            assert why(world, "a1") == ""
+            assert {messages[f"shared-{number}"].note.releases for number in range(6)} == {0}
+            assert "its user has 1 jobs running" in messages["shared-1"].note.last_reason
+            await until(lambda: ended(world, *(f"a{number}" for number in range(6))))
+        assert world.containers.most_at_once == 2
+        assert {world.containers.starts[f"{key_of(world, f'a{number}')}.1"] for number in range(6)} == {1}
+
+    run_virtual(main())
+
+
+def test_where_messages_are_held_by_user_a_cap_claims_nothing_in_vain() -> None:
+    """The queue is told whom to pass over, and soon hears that there is room again."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        _capped(world, 1, 1)
+        queue = world.queues["shared"]
+        queue.by_user = True
+        async with alive(world):
+            half = {"cpus": 0.5}
+            for number in range(3):
+                await put(world, "shared", id=f"a{number}", user="ada", resources=half, command=["run", "30", "0", "1"])
+            await put(world, "shared", id="b", user="bob", resources=half)
+            await until(lambda: ended(world, "b", "a0", "a1", "a2"))
+            assert now() < 3 * 30 + 10
+        assert queue.claims == 4
+
+    run_virtual(main())
+
+
+@pytest.mark.slow
+def test_nobody_waits_longer_than_their_turn_behind_a_thousand_jobs_of_one() -> None:
+    """Two hundred users on one queue, one of them with a thousand jobs: each begins before anybody has three more."""
+
+    async def main() -> list[tuple[float, str]]:
+        world = FakeWorld()
+        world.queues["shared"].by_user = True
+        users = [f"user-{number}" for number in range(199)]
+        async with alive(world):
+            for number in range(1000):
+                await put(world, "shared", id=f"greedy-{number}", user="greedy", command=["run", "2", "0", "1"])
+            await until(lambda: ended(world, "greedy-0"))
+            for user in users:
+                await put(world, "shared", id=f"{user}.1", user=user, command=["run", "2", "0", "1"])
+            await until(lambda: ended(world, *(f"{user}.1" for user in users)))
+        return sorted((receipt.started_at or 0.0, receipt.user) for receipt in world.results.receipts.values())
+
+    began = run_virtual(main())
+    first = next(index for index, (_, user) in enumerate(began) if user != "greedy")
+    last = max(index for index, (_, user) in enumerate(began) if user != "greedy")
+    greedy = sum(user == "greedy" for _, user in began[first:last])
+    assert greedy <= 3, f"{greedy} jobs of one user between the first and the last of 199 others"
+    assert began[last][0] - began[first][0] < 199 / 2 * 2.0 * 1.5
+
+
+def test_a_job_whose_release_would_count_against_it_stays_until_it_starts() -> None:
+    """A redrive policy gives a message up after so many deliveries: patience must not use them up."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.queues["shared"].release_costs = True
+        async with alive(world):
+            for number in range(2):
+                await put(world, "own", id=f"holder-{number}", command=["run", "250", "0", "1"])
+            await until(lambda: len(world.containers.containers) == 2)
+            for number in range(2):
+                resources = {"gpus": 1, "cpus": 1}
+                await put(world, "shared", id=f"big-{number}", resources=resources)
+            await until(lambda: ended(world, "big-0", "big-1"))
+        assert [message.note.releases for message in world.queues["shared"].messages.values()] == [0, 0]
+        assert world.queues["shared"].claims == 2
+
+    run_virtual(main())
+
+
+def test_who_waits_is_told_the_place_and_whose_turn_comes_first() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        world.queues["own"].by_user = True
+        async with alive(world):
+            await put(
+                world,
+                "own",
+                id="holder",
+                user="ada",
+                resources={"gpus": 2, "cpus": 0.5},
+                command=["run", "90", "0", "1"],
+            )
+            await until(lambda: world.containers.containers)
+            one = {"gpus": 1, "cpus": 0.5}
+            await put(world, "own", id="a", user="ada", resources=one)
+            await until(lambda: len(world.journal.entries) == 2 and why(world, "a"))
+            await put(world, "own", id="b", user="bob", resources=one)
+            await until(lambda: "its queue" in why(world, "a"))
+            assert why(world, "a").startswith("needs 1 GPU, 0 are free: holder has GPU 0, 1 for at most ")
+            place = "; it is the second of its queue's 2 waiting jobs on this box: the turn of user bob comes first"
+            assert why(world, "a").endswith(place)
+            assert why(world, "b").endswith("; it is the first of its queue's 2 waiting jobs on this box")
 
     run_virtual(main())
 

@@ -21,13 +21,13 @@ from tests.virtual_time import run_virtual
 
 FETCHING = 0.5
 """Seconds of the box that pass while jobs are fetched, in all."""
-HORIZON_S = 400.0
+HORIZON_S = 250.0
 LENGTHS_S = (4.0, 15.0, 50.0)
 
 kinds = st.tuples(st.sampled_from(["even", "mixed", "rare"]), st.sampled_from(LENGTHS_S))
 weights = st.sampled_from([0.5, 1.0, 1.0, 2.0, 5.0])
 cores = st.sampled_from([1, 2, 3, 8])
-thorough = settings(max_examples=20, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+thorough = settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def endless(seed: int, kind: tuple[str, float], sizes: tuple[int, ...] = (1,), user: str = "") -> Iterator[Work]:
@@ -53,6 +53,7 @@ def one_of_each(of: Mapping[str, Ran]) -> float:
     return sum(ran.largest for ran in of.values()) + FETCHING
 
 
+@pytest.mark.slow
 @thorough
 @given(st.lists(st.tuples(weights, kinds), min_size=2, max_size=4), cores, st.integers(0, 1000), st.integers(0, 1))
 def test_queues_are_served_by_their_weights(
@@ -70,6 +71,7 @@ def test_queues_are_served_by_their_weights(
     run_virtual(Bench(cores, plans, look, ahead=ahead).run(HORIZON_S))
 
 
+@pytest.mark.slow
 @thorough
 @given(
     st.lists(st.tuples(weights, kinds, st.sampled_from(["narrow", "wide", "both"])), min_size=2, max_size=4),
@@ -94,6 +96,7 @@ def test_wide_jobs_get_their_share_as_well(
     run_virtual(Bench(cores, plans, look).run(HORIZON_S))
 
 
+@pytest.mark.slow
 @thorough
 @given(st.lists(kinds, min_size=2, max_size=5), cores, st.integers(0, 1000))
 def test_users_of_a_queue_are_served_alike(users: list[tuple[str, float]], cores: int, seed: int) -> None:
@@ -111,6 +114,7 @@ def test_users_of_a_queue_are_served_alike(users: list[tuple[str, float]], cores
     run_virtual(Bench(cores, plans, look).run(HORIZON_S))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cores", [1, 3])
 def test_who_was_idle_saved_nothing_up(cores: int) -> None:
     """A queue that comes after an hour alone of another is served like it from then on, and no more."""
@@ -119,14 +123,14 @@ def test_who_was_idle_saved_nothing_up(cores: int) -> None:
     came: dict[str, float] = {}
 
     def look(bench: Bench) -> None:
-        if bench.clock > 3600 and not came:
+        if bench.clock > 1800 and not came:
             came.update({name: ran.served(bench.clock) for name, ran in bench.queues.items()}, at=bench.clock)
             late.jobs[""] = endless(2, ("even", 4.0))
 
     bench = Bench(cores, plans, look)
 
     async def main() -> dict[str, float]:
-        await bench.run(4000)
+        await bench.run(2200)
         return {name: ran.served(bench.clock) - came[name] for name, ran in bench.queues.items()}
 
     since = run_virtual(main())

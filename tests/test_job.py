@@ -83,6 +83,15 @@ def test_the_jobs_own_failures_burn_attempts_until_none_is_left() -> None:
     assert (note.attempts, note.faults, note.attempt, len(note.history)) == (3, 0, 4, 3)
 
 
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 2000))
+def test_delays_are_spread_and_bounded(jitter: float, failures: int) -> None:
+    """Jobs that failed together come back one by one, at most half as soon, and never later than ten minutes."""
+    decision = decide(EndReason.FAILED, Note(attempts=failures), failures + 1, PAST, jitter=jitter)
+    assert decision is not None
+    longest_s = 600.0 if failures > 6 else 5.0 * 2**failures
+    assert longest_s / 2 - 0.001 <= decision.after_s <= longest_s
+
+
 def test_faults_of_the_box_are_free_until_the_fifth() -> None:
     note = Note()
     for number in range(1, FAULTS_MAX + 1):

@@ -37,7 +37,7 @@ from runner.messages import (
     StopCredits,
     StopJob,
 )
-from runner.placement import request_of
+from runner.placement import Room, request_of
 from runner.ports import World
 from runner.records import ClaimedJob, Place
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
@@ -202,12 +202,14 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _grant_one(self) -> bool:
         """Let the queues go on in their turn; True once a job was granted a place."""
-        for queue, waiting, before in self._credits.in_turn(self._capacity.total(), self._clock):
+        total = self._capacity.total()
+        free = self._floor.free(total)
+        for queue, waiting, before in self._credits.in_turn(free, total, self._clock):
             for standing in waiting:
                 await self.blaming(standing.claim.key, self._consider(standing, before, waiting))
                 if not standing.waits:
                     return True
-            self._give_credit(queue, before)
+            self._give_credit(queue, before, free, total)
         return False
 
     async def _consider(self, standing: Standing, before: Due, in_turn: list[Standing]) -> None:
@@ -294,10 +296,7 @@ class Inventory(Stage[InventoryMessage]):
 
     # Credits
 
-    def _give_credit(self, queue: str, before: Due) -> None:
-        entry = self._directory.find(queue)
-        if self._draining or entry is None:
-            return
-        credit = self._credits.give(queue, self._capacity.total(), before, clock=self._clock)
-        if credit is not None:
+    def _give_credit(self, queue: str, before: Due, free: Room, total: Room) -> None:
+        entry = None if self._draining else self._directory.find(queue)
+        if entry is not None and (credit := self._credits.give(queue, before, free, total, clock=self._clock)):
             entry.poller.urgent(credit)

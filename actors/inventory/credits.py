@@ -89,14 +89,14 @@ class Credits:
         if credit is not None:
             credit.rests_until = until
 
-    def in_turn(self, total: Room, clock: float) -> Iterator[tuple[str, list[Standing], Due]]:
+    def in_turn(self, free: Room, total: Room, clock: float) -> Iterator[tuple[str, list[Standing], Due]]:
         """
         Go through the queues, the one served least first: its waiting jobs, and those of the queues before it.
 
         While a job is being fetched a queue counts as if that had begun; where the next is its turn again, that counts,
         too: the queues behind leave room for all of them.
         """
-        share, free = self._floor.share, self._floor.free(total).cpus
+        share = self._floor.share
         turns, waiting, before = share.turns(clock), self._floor.waiting_in_turn(clock), Due()
         line = [(turns.get(queue, 0.0), queue) for queue in {*self._of, *waiting}]
         heapq.heapify(line)
@@ -108,11 +108,11 @@ class Credits:
                 of_queue = waiting.get(queue, [])
                 yield queue, of_queue, before
                 before = Due(before.waiting + len(of_queue), before.coming)
-            if before.coming < free and self._coming(queue, clock):
+            if before.coming < free.cpus and self._coming(queue, clock):
                 before = Due(before.waiting, before.coming + 1)
                 heapq.heappush(line, (turn + share.step(queue, 1 / total.cpus, clock), queue))
 
-    def give(self, queue: str, total: Room, before: Due, *, clock: float) -> CreditGiven | None:
+    def give(self, queue: str, before: Due, free: Room, total: Room, *, clock: float) -> CreditGiven | None:
         """
         Return the credit that a queue is due now, given from here on; None where it is due none.
 
@@ -121,7 +121,7 @@ class Credits:
         credit = self._of.get(queue)
         if credit is None or credit.given or credit.rests_until > clock:
             return None
-        room = self._has_room(queue, self._floor.free(total), before)
+        room = self._has_room(queue, free, before)
         if not room and (credit.shallow_until > clock or not self._stages_ahead(clock)):
             return None
         credit.given, credit.given_at = True, clock
