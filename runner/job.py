@@ -264,7 +264,8 @@ def decide(reason: EndReason, note: Note, retries: int, past: PastAttempt, *, ji
 
 
 def _delay_s(note: Note, jitter: float) -> float:
-    longest_s = min(600.0, 5.0 * 2 ** min(note.attempts + note.faults - 1, 10))
+    doublings = min(note.attempts + note.faults - 1, 10)
+    longest_s = min(600.0, 5.0 * (1 << doublings))
     return round(longest_s * (1 - jitter / 2), 3)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 
 import msgspec
 
@@ -129,7 +129,8 @@ def _decision(leaving: Leaving, box: str, now: float) -> Decision | None:
 
 def _jitter(claim: ClaimedJob) -> float:
     """Spread the retries of jobs that failed together; by the attempt, so that every box decides the same."""
-    return zlib.crc32(f"{claim.key}.{claim.attempt}".encode()) / 2**32
+    digest = hashlib.sha256(f"{claim.key}.{claim.attempt}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _explained(decision: Decision, outcome: Outcome) -> Decision:

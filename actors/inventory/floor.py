@@ -7,7 +7,9 @@ The floor of the box: all jobs that stand on it, who may go next, what the other
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -74,8 +76,7 @@ class Floor:
             found.setdefault(standing.claim.queue, []).append(standing)
         for queue, waiting in found.items():
             if len(waiting) > 1:
-                turns = self.share.users(queue, clock)
-                waiting.sort(key=lambda standing, of=turns: (of.get(standing.claim.user, 0.0), standing.since))
+                waiting.sort(key=partial(_turn, self.share.users(queue, clock)))
         return found
 
     def waiting_users(self, queue: str) -> frozenset[str]:
@@ -88,7 +89,7 @@ class Floor:
 
         Infinite for one who has as many jobs here as the queue allows.
         """
-        soon: Counter[str] = Counter()
+        soon: defaultdict[str, float] = defaultdict(float)
         jobs: Counter[str] = Counter()
         caps: dict[str, int | None] = {}
         for standing in self.jobs.values():
@@ -204,6 +205,10 @@ class Floor:
             if impatient and not stays:
                 found.append(standing)
         return tuple(found)
+
+
+def _turn(served: Mapping[str, float], standing: Standing) -> tuple[float, float]:
+    return served.get(standing.claim.user, 0.0), standing.since
 
 
 def _gpu_names(place: Place | None) -> str:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from actors.inventory import Inventory
+from actors.inventory import Inventory, InventoryMessage
 from runner.backend import Backend
 from runner.credential import Rights
 from runner.directory import Directory, QueueEntry
@@ -131,7 +131,7 @@ class Bench:
         executor = self._supervisor.add("executor", lambda: _Executor(self))
         sink = self._supervisor.add("sink", _Sink)
         config = configuration(**{"max_waiting": 4, "patience": Duration(60), **changes})
-        self.inventory: Ref[object] = self._supervisor.add(
+        self.inventory: Ref[InventoryMessage] = self._supervisor.add(
             "inventory",
             lambda: Inventory(
                 config, world, FaultBudget(world.now), cache=sink, executor=executor, outputs=sink, directory=directory
