@@ -36,6 +36,7 @@ class Arrivals:
         # Epoch seconds by job.
         self.begun_at: dict[str, float] = {}
         self.done: set[str] = set()
+        self._twice: list[str] = []
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)
 
     def command(self, job_id: str) -> tuple[str, ...]:
@@ -49,6 +50,16 @@ class Arrivals:
     async def until_done(self, ids: Iterable[str], limit_s: float) -> None:
         """Return once all these are said to be done; raises ``TimeoutError``."""
         await self._until(self.done, set(ids), limit_s)
+
+    def check(self) -> None:
+        """
+        Look whether each job began once.
+
+        Raises:
+            RanTwiceError: one did not.
+        """
+        if self._twice:
+            raise RanTwiceError(", ".join(self._twice))
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._descriptor)
@@ -68,6 +79,6 @@ class Arrivals:
                 self.done.add(line[1:])
                 continue
             if line in self.begun_at:
-                raise RanTwiceError(line)
+                self._twice.append(line)
             self.begun_at[line] = now
         self._more.set()

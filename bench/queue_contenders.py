@@ -84,21 +84,26 @@ class Ours(Contender):
     def __init__(self, place: Place, arrivals: Arrivals, directory: Path) -> None:
         super().__init__(place, arrivals, directory)
         self.state = directory / "state"
-        where = service(place.kind, url=place.url).replace("{queue}", place.queue).replace("{directory}", str(directory))
-        own = f'runtime = "process"\npaths = ["{arrivals.directory}"]\n'
-        file = directory / "certs" / "queue.toml"
-        file.parent.mkdir(mode=0o700)
-        file.write_text(where + own)
-        file.chmod(0o600)
-        self._credential = read_credential((where + own).encode())
+        self._certs = directory / "certs"
+        self._certs.mkdir(mode=0o700)
+        self._credential = read_credential(self._write_credential().encode())
         # What jobs were granted, for the bare consumer to grant its own.
         self.given: Given | None = None
 
     @property
     def command(self) -> list[str]:
-        words = ["--state-dir", str(self.state), "--certs-dir", str(self.directory / "certs"), "--no-own-queue"]
+        words = ["--state-dir", str(self.state), "--certs-dir", str(self._certs), "--no-own-queue"]
         size = ["--max-jobs", str(AT_ONCE), "--job-disk", "64MiB", "--gpus", "none"]
         return [sys.executable, "-m", "runner", "run", *words, *size, "--docker-host", f"unix://{self.directory}/none"]
+
+    def _write_credential(self) -> str:
+        where = service(self.place.kind, url=self.place.url)
+        where = where.replace("{queue}", self.place.queue).replace("{directory}", str(self.directory))
+        text = f'{where}runtime = "process"\npaths = ["{self.arrivals.directory}"]\n'
+        file = self._certs / "queue.toml"
+        file.write_text(text)
+        file.chmod(0o600)
+        return text
 
     async def open(self) -> None:
         self._broker = open_broker(self._credential, NOBODY)

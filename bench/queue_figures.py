@@ -33,7 +33,7 @@ def _figures(turn: Turn) -> Row:
     times = {"p50_ms": (turn.before_put_ms, 0.5), "p99_ms": (turn.before_put_ms, 0.99)}
     times |= {"after_put_p50_ms": (turn.after_put_ms, 0.5), "after_put_p99_ms": (turn.after_put_ms, 0.99)}
     dispatch = {name: quantile(of, share) for name, (of, share) in times.items()}
-    return {"jobs_a_second": turn.jobs_a_second, **dispatch}
+    return {"jobs_a_second": turn.jobs_a_second, **dispatch, "overtaken": turn.overtaken}
 
 
 def steps_of(turns: Sequence[Turn]) -> Row:

@@ -1,4 +1,4 @@
-"""The services to measure on: those that the environment names, else private ones of our own, as far as they are here."""
+"""The services to measure on: what the environment names, else private ones of our own, as far as they are here."""
 
 from __future__ import annotations
 

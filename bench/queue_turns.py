@@ -13,8 +13,9 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -25,8 +26,9 @@ from runner.records import JournalEntry
 ROOT = Path(__file__).parents[1]
 WARM_UP = 6
 # No divisor of half a second, after which one of the contenders looks again.
-EVERY_S = 0.053
+EVERY_S = 0.071
 STOP_S = 60.0
+ALIVE_EVERY_S = 0.5
 LAST_LINES = 15
 STEPS = ("put_to_claim", "claim_to_journal", "to_grant", "to_staged", "to_starting", "to_begun")
 
@@ -40,12 +42,14 @@ class Turn(msgspec.Struct, frozen=True):
     What one contender did in one turn.
 
     Milliseconds from right before, and right behind, the call that put a job, to the begin of its process; the rate of
-    the backlog; the median of each step within the runner, where it was the runner.
+    the backlog; the share of jobs that were put before the last one had begun, so that the worker was not idle; the
+    median of each step within the runner, where it was the runner.
     """
 
     before_put_ms: tuple[float, ...]
     after_put_ms: tuple[float, ...]
     jobs_a_second: float
+    overtaken: float = 0.0
     steps_ms: dict[str, float] = {}
 
     @property
@@ -67,42 +71,68 @@ async def one_turn(contender: Contender, size: Size, name: str) -> Turn:
 
     Raises:
         WorkerFailedError: a job did not begin, or was not settled, in two minutes.
+        RanTwiceError: a job began twice.
     """
     log = contender.directory / "said"
     await contender.open()
     try:
         with running(contender, log) as process:
             try:
-                return await _measured(contender, size, name, process)
-            except TimeoutError as cause:
+                return await _while_it_runs(process, _measured(contender, size, name, process))
+            except (TimeoutError, ChildProcessError) as cause:
                 last = "\n".join(log.read_text().splitlines()[-LAST_LINES:])
                 raise WorkerFailedError(f"{contender.place.kind}, {contender.who}: {last}") from cause
     finally:
         await contender.close()
+        contender.arrivals.check()
+
+
+async def _while_it_runs(process: subprocess.Popen[bytes], work: Coroutine[None, None, Turn]) -> Turn:
+    turn = asyncio.ensure_future(work)
+    try:
+        while not turn.done():
+            await asyncio.wait({turn}, timeout=ALIVE_EVERY_S)
+            if process.poll() is not None:
+                raise ChildProcessError(process.returncode)
+        return await turn
+    finally:
+        turn.cancel()
 
 
 async def _measured(contender: Contender, size: Size, name: str, process: subprocess.Popen[bytes]) -> Turn:
     await steady(contender, numbered(f"{name}-first", WARM_UP))
-    before_ms, after_ms = await steady(contender, ids := numbered(f"{name}-steady", size.steady))
-    steps_ms = {}
-    if isinstance(contender, Ours):
-        steps_ms = steps_of(await contender.entries(ids), contender.arrivals.begun_at)
+    puts = await steady(contender, ids := numbered(f"{name}-steady", size.steady))
+    begun_at = contender.arrivals.begun_at
+    steps_ms = steps_of(await contender.entries(ids), begun_at) if isinstance(contender, Ours) else {}
     rate = await backlog(contender, numbered(f"{name}-backlog", size.backlog), process.pid)
-    return Turn(before_ms, after_ms, rate, steps_ms)
+    return Turn(
+        tuple((begun_at[put.job_id] - put.began_at) * 1000 for put in puts),
+        tuple((begun_at[put.job_id] - put.ended_at) * 1000 for put in puts),
+        rate,
+        sum(begun_at[last.job_id] > put.began_at for last, put in pairwise(puts)) / len(puts),
+        steps_ms,
+    )
 
 
-async def steady(contender: Contender, ids: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+class Put(msgspec.Struct, frozen=True):
+    """When a job was put, in epoch seconds."""
+
+    job_id: str
+    began_at: float
+    ended_at: float
+
+
+async def steady(contender: Contender, ids: Sequence[str]) -> list[Put]:
     """Put one job after another at a steady pace, and wait for the end of all."""
-    loop, begun_at = asyncio.get_running_loop(), contender.arrivals.begun_at
-    first_at, before, after = loop.time(), dict[str, float](), dict[str, float]()
+    loop, puts = asyncio.get_running_loop(), list[Put]()
+    first_at = loop.time()
     for number, job_id in enumerate(ids):
         await asyncio.sleep(first_at + number * EVERY_S - loop.time())
-        before[job_id] = time.time()
+        began_at = time.time()
         await contender.put(job_id)
-        after[job_id] = time.time()
+        puts.append(Put(job_id, began_at, time.time()))
     await settled(contender, ids)
-    since = lambda put_at: tuple((begun_at[job_id] - at) * 1000 for job_id, at in put_at.items())  # noqa: E731 - twice
-    return since(before), since(after)
+    return puts
 
 
 async def backlog(contender: Contender, ids: Sequence[str], pid: int) -> float:
@@ -138,7 +168,7 @@ def _steps(entry: JournalEntry, begun_at: float) -> list[float]:
     assert entry.starting, entry.key
     records_at = [entry.claimed.at, entry.granted.at, entry.staged.at, entry.starting.at]
     times = [claim.submitted_at, claim.claimed_at, *records_at, begun_at]
-    return [(later - earlier) * 1000 for earlier, later in zip(times, times[1:], strict=False)]
+    return [(later - earlier) * 1000 for earlier, later in pairwise(times)]
 
 
 @contextmanager

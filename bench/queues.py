@@ -1,14 +1,17 @@
 """
 How fast jobs come out of each kind of queue: jobs a second from a backlog, and how soon one begins at an idle worker.
 
-On each service (a folder, Redis, RabbitMQ, SQS) the real ``runner run`` stands beside a bare consumer of the same client
-library that runs the same starter; on Redis also beside arq and Celery. All have two jobs at once, in processes of
-their own, one contender at a time, in turns within one run; all else is as it comes.
+On each service (a folder, Redis, RabbitMQ, SQS) the real ``runner run`` stands beside a bare consumer of the same
+client library that runs the same starter; on Redis also beside arq and Celery, which start a plain subprocess. All
+have two jobs at once, in processes of their own, one contender at a time, in turns within one run; all else is as it
+comes.
 
 **Dispatch** is from right before the call that puts a job (by each contender's own client) until the job's process says
 that it began, which is read from one FIFO for all; jobs come one at a time at a steady pace. Quantiles are of each
-turn, and what is reported are medians over the turns. On RabbitMQ the runner publishes each job once more before it
-offers it; ``claim_ms`` is what such a publish takes by itself, and is allowed for.
+turn, and what is reported are medians over the turns; ``overtaken`` is the share of jobs that were put before the last
+one had begun, which is nothing where the machine is quiet and the worker does not look only now and then. On RabbitMQ
+the runner publishes each job once more before it offers it; ``claim_ms`` is what such a publish takes by itself, and
+is allowed for.
 """
 
 from __future__ import annotations
@@ -107,7 +110,7 @@ def compare(options: argparse.Namespace, urls: dict[str, str], absent: dict[str,
 
 def main() -> int:
     parser = arguments(__doc__, rounds=3)
-    parser.add_argument("--jobs", type=int, default=100, help="at a steady pace in each turn (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=80, help="at a steady pace in each turn (%(default)s)")
     parser.add_argument("--backlog", type=int, default=150, help="at once in each turn (%(default)s)")
     parser.add_argument("--services", nargs="+", choices=KINDS, default=KINDS, help="where to measure (all)")
     # Not /tmp, which may be memory: here a disk is waited for.
