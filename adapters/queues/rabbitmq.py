@@ -17,8 +17,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-import msgspec
-
 from adapters.queues.rabbitmq_address import Address, read_address
 from adapters.queues.rabbitmq_claims import Claims
 from adapters.queues.rabbitmq_dead import DeadLetters
@@ -183,8 +181,8 @@ class RabbitQueue:
         submission = submission or new_submission()
         at = self._now()
         envelope = Envelope(submission, at, job_id, user)
-        if len(msgspec.json.encode(envelope)) > WORDS_MAX_BYTES:
-            raise BadInput(f"put into queue {self.name}: id and user of job {job_id[:80]!r} are too long")
+        if not _is_carried(job_id + user):
+            raise BadInput(f"put into queue {self.name}: id and user of job {job_id[:80]!r} are too long, or no text")
         fields = {
             "priority": bytes([min(255, max(0, priority))]),
             "message_id": short_text(submission),
@@ -237,3 +235,10 @@ class RabbitQueue:
         for lane in (self._fetching, self._claiming, self._calling):
             await lane.close()
         await self._held.close()
+
+
+def _is_carried(words: str) -> bool:
+    try:
+        return len(words.encode()) <= WORDS_MAX_BYTES
+    except UnicodeEncodeError:
+        return False

@@ -186,9 +186,8 @@ class Claims:
 
     def _places(self, tokens: Iterable[str]) -> list[str]:
         """Name the queues where claims may lie: where they go now, and where an earlier lease put them."""
-        leases = {token_lease_s(token) for token in tokens}
-        others = [self._own.claimed_for(lease_s) for lease_s in leases if lease_s not in {None, self._lease_s}]
-        return [self._own.claimed, *others]
+        leases = {token_lease_s(token) or self._lease_s for token in tokens} - {self._lease_s}
+        return [self._own.claimed, *map(self._own.claimed_for, leases)]
 
     async def _commit(self, session: Session, found: list[_Wish], sent: list[_Sent]) -> None:
         if not session.took_any:

@@ -144,9 +144,14 @@ def _bounded(envelope: Envelope) -> Envelope:
     while len(msgspec.json.encode(lines)) > NOTE_MAX_BYTES:
         lines = lines[len(lines) // 4 + 1 :]
     boxes, refused_by = note.boxes[-256:], note.refused_by[-256:]
-    last_reason = note.last_reason[:TEXT_MAX]
+    last_reason = _said(note.last_reason[:TEXT_MAX])
     note = msgspec.structs.replace(note, history=lines, boxes=boxes, refused_by=refused_by, last_reason=last_reason)
-    return msgspec.structs.replace(envelope, note=note, reason=envelope.reason[:TEXT_MAX])
+    return msgspec.structs.replace(envelope, note=note, reason=_said(envelope.reason[:TEXT_MAX]))
+
+
+def _said(text: str) -> str:
+    """Return a text without what JSON cannot carry."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def fingerprint(message: Message) -> str:

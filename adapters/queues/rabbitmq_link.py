@@ -14,6 +14,7 @@ from typing import cast
 
 from aiormq.abc import AbstractConnection
 from aiormq.connection import Connection
+from aiormq.exceptions import ConnectionNotAllowed, InvalidFrameError
 from pamqp.common import FieldTable
 
 from adapters.queues.rabbitmq_address import HEARTBEAT_S, Address
@@ -24,6 +25,7 @@ from adapters.queues.rabbitmq_trouble import QueueMissing, explained
 log = logging.getLogger(__name__)
 
 CLOSE_S = 3.0
+NOT_ALLOWED = "NOT_ALLOWED"
 TOLD_S = 2.0
 SILENT_S = 3.0 * HEARTBEAT_S
 """A broker may hold what a broken connection had for so long: after it said that it closed, and after mere silence."""
@@ -134,11 +136,19 @@ class Link:
                 self._let_go()
             if self._connection is None or self._transport is None:
                 self._transport = Transport(await asyncio.to_thread(self.address.tls))
-                connection = Connection(self.address.url(self._name), transport_factory=self._transport)
-                connection.vhost = self.address.vhost
-                await connection.connect()
-                self._connection = connection
-            return self._connection, self._transport.returned
+                self._connection = await self._connect(self._transport)
+            return self._connection, self._transport.told.returned
+
+    async def _connect(self, transport: Transport) -> Connection:
+        connection = Connection(self.address.url(self._name), transport_factory=transport)
+        connection.vhost = self.address.vhost
+        try:
+            await connection.connect()
+        except InvalidFrameError as error:
+            if transport.told.goodbye.startswith(NOT_ALLOWED):
+                raise ConnectionNotAllowed(transport.told.goodbye) from error
+            raise
+        return connection
 
     def _let_go(self) -> None:
         """Close the connection beside everything else: a broker that hangs does not hold up the next one."""

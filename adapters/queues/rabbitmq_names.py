@@ -12,12 +12,13 @@ RUNGS_S = (1, 2, 5, 10, 20, 40, 80, 160, 320, 600, 1800, 3600)
 """Delays that a message can wait: each is a queue of its own, since messages expire only at a queue's head."""
 
 DAY_S = 86_400
-NAME_MAX_BYTES = 180
 DELIVERIES_MAX = 1 << 30
 """Looking at a message and leaving it counts as a delivery; newer brokers would give it up after 20."""
 
 PRIORITY_MAX = 10
 _CLAIM = re.compile(r"(?P<lease>\d+(\.\d+)?)-[0-9a-f]{24}")
+_SERVED = re.compile(r"[a-zA-Z0-9_.:@#,/+ -]{1,180}")
+"""What the client library can name; and there has to be room for the names of ours."""
 _OWN = re.compile(r".+\.(claimed\.[^.]+\.\d+(\.\d+)?|later\.\d+|dead)")
 
 Arguments = dict[str, object]
@@ -30,10 +31,12 @@ def is_own(name: str) -> bool:
 
 def checked_name(name: str) -> str:
     """Return a queue's name; ConfigurationError where no queues of ours can stand beside it."""
-    if not name or len(name.encode()) > NAME_MAX_BYTES or is_own(name):
+    if _SERVED.fullmatch(name) is None:
         raise ConfigurationError(
-            f"queue {name!r}: name one of 1 to {NAME_MAX_BYTES} bytes that does not end as the runner's own queues do"
+            f"queue {name!r}: cannot be served: give it a name of up to 180 letters, digits, spaces and any of _.:@#,/+-"
         )
+    if is_own(name):
+        raise ConfigurationError(f"queue {name!r}: is named like one of the runner's own: name the one beside it")
     return name
 
 

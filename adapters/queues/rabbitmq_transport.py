@@ -1,8 +1,8 @@
 """
 The way to a RabbitMQ broker below the client library: its frames pass through here before the library decodes them.
 
-Two kinds are changed. The properties of a message reach us as the bytes they are, in a header of their own; and a
-message that the broker could not route is noted by its channel and goes no further.
+The properties of a message reach us as the bytes they are, in a header of their own; and a
+message that the broker could not route is noted by its channel and goes no further. Why it closes a connection is noted, too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from adapters.queues.rabbitmq_fields import Properties, encode_properties
 RAW = "raw"
 METHOD, HEADER, BODY = 1, 2, 3
 RETURN = struct.pack(">HH", 60, 50)
+CLOSE = struct.pack(">HH", 10, 50)
 FRAME_OVERHEAD = 8
 
 
@@ -35,12 +36,22 @@ def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int)
     return frame(HEADER, channel, struct.pack(">HHQ", 60, 0, len(body)) + properties) + b"".join(pieces)
 
 
+class Told:
+    """What a broker told that the client library does not pass on."""
+
+    def __init__(self) -> None:
+        # Channels that had a message returned since somebody looked.
+        self.returned: set[int] = set()
+        # Why it closed the connection; "" as long as it did not.
+        self.goodbye = ""
+
+
 class Frames:
     """Reads as a stream reader does, whole frames at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, returned: set[int]) -> None:
-        """Note in ``returned`` the channels that had a message returned."""
-        self._reader, self._returned = reader, returned
+    def __init__(self, reader: asyncio.StreamReader, told: Told) -> None:
+        """Note in ``told`` what goes no further."""
+        self._reader, self._told = reader, told
         # What is left of the frame that is being read.
         self._ready = b""
         # Bytes that are still to come of messages that are returned, by channel; None before their header.
@@ -67,9 +78,11 @@ class Frames:
         kind, channel, size = struct.unpack(">BHI", head)
         payload = (await self._reader.readexactly(size + 1))[:-1]
         if kind == METHOD and payload[:4] == RETURN:
-            self._returned.add(channel)
+            self._told.returned.add(channel)
             self._swallowed[channel] = None
             return b""
+        if kind == METHOD and payload[:4] == CLOSE:
+            self._told.goodbye = payload[7 : 7 + payload[6]].decode("utf-8", "replace")
         if kind in {HEADER, BODY} and channel in self._swallowed:
             self._swallow(kind, channel, payload)
             return b""
@@ -95,10 +108,9 @@ class Transport(TransportFactory):
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self._tls = tls
-        # Channels that had a message returned since somebody looked.
-        self.returned: set[int] = set()
+        self.told = Told()
 
     async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(url.host, url.port, ssl=self._tls)
         # The library calls nothing of it but what `Frames` has.
-        return cast("asyncio.StreamReader", Frames(reader, self.returned)), writer
+        return cast("asyncio.StreamReader", Frames(reader, self.told)), writer

@@ -1,0 +1,324 @@
+"""Who may do what: users without rights, a management API that is closed, wrong passwords, TLS; and changed secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+import pytest
+
+from adapters.queues.rabbitmq import RabbitBroker
+from runner.credential import Credential
+from runner.errors import ConfigurationError, LeaseLost, RunnerError, Unavailable
+from runner.job import Note, Verdict
+from runner.secret import Secret
+from tests.adapters.queues.rabbit_foreign import QUEUE, TYPES, foreigner, opened
+from tests.conformance.queue_harness import BOX, OTHER_BOX, START_AT, acknowledge, fetched
+from tests.conformance.rabbit_harness import RabbitHost, rabbit_host
+
+pytestmark = pytest.mark.broker
+
+NOTE = Note(attempts=1, last_reason="failed")
+
+
+@pytest.fixture
+def host() -> RabbitHost:
+    return rabbit_host()
+
+
+@pytest.fixture(params=TYPES)
+def queue_type(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def guest(host: RabbitHost) -> RabbitHost:
+    """Somebody who may make no queue."""
+    return host.as_user("nobody", configure="^$")
+
+
+def broker(credential: Credential, box: str = BOX) -> RabbitBroker:
+    return RabbitBroker(credential, box_id=box, now=lambda: START_AT)
+
+
+async def refusal(credential: Credential) -> RunnerError:
+    """Return why a queue cannot be opened."""
+    made = broker(credential)
+    try:
+        with pytest.raises(RunnerError) as caught:
+            await made.open(QUEUE)
+        return caught.value
+    finally:
+        await made.close()
+
+
+# Without the right to make queues
+
+
+def test_who_may_not_make_queues_is_warned_and_served(host: RabbitHost, guest: RabbitHost, queue_type: str) -> None:
+    async def main() -> None:
+        async with foreigner(host) as other, opened(guest) as queue:
+            assert "may run twice" in queue.warning
+            assert "nobody" in queue.warning
+            assert "configure" in queue.warning
+            await other.put(b"job")
+            delivery = await fetched(queue)
+            await queue.renew(delivery.token)
+            await queue.settle(delivery.token, Verdict.RETRY, after_s=0, note=NOTE, reason="failed")
+            again = await fetched(queue)
+            assert (NOTE, delivery.submission) == (again.note, again.submission)
+            await acknowledge(queue, again)
+            await acknowledge(queue, again)
+            assert (None, 0) == (await queue.fetch(0), await queue.depth())
+            with pytest.raises(LeaseLost):
+                await queue.renew(again.token)
+
+    async def prepared() -> None:
+        async with foreigner(host) as other:
+            await other.declare(x_queue_type=queue_type)
+        await main()
+
+    asyncio.run(prepared())
+
+
+def test_a_held_delivery_waits_here_for_its_retry(host: RabbitHost, guest: RabbitHost) -> None:
+    async def main() -> None:
+        async with foreigner(host) as other:
+            await other.declare()
+            await other.put(b"job")
+            async with opened(guest) as queue:
+                delivery = await fetched(queue)
+                await queue.settle(delivery.token, Verdict.RETRY, after_s=0.5, note=NOTE, reason="failed")
+                assert await queue.fetch(0) is None
+                again = await fetched(queue, 5)
+                assert (b"job", NOTE) == (again.body, again.note)
+
+    asyncio.run(main())
+
+
+def test_a_held_delivery_is_lost_with_its_connection(host: RabbitHost, guest: RabbitHost) -> None:
+    """The broker hands it to another box at once, under the same name."""
+
+    async def main() -> None:
+        async with foreigner(host) as other:
+            await other.declare()
+            await other.put(b"job")
+            async with opened(guest) as queue, opened(guest, OTHER_BOX) as another:
+                first = await fetched(queue)
+                close_connections(host, "nobody")
+                second = await fetched(another, 10)
+                assert first.submission == second.submission
+                for call in (queue.renew(first.token), acknowledge(queue, first)):
+                    with pytest.raises(LeaseLost):
+                        await call
+                await acknowledge(another, second)
+
+    asyncio.run(main())
+
+
+def test_what_is_refused_without_rights_goes_where_the_queue_sends_it(host: RabbitHost, guest: RabbitHost) -> None:
+    async def main() -> None:
+        async with foreigner(host) as other:
+            await other.declare("theirs")
+            await other.declare(x_dead_letter_exchange="", x_dead_letter_routing_key="theirs")
+            for name in (b"first", b"second"):
+                await other.put(name)
+            async with opened(guest) as queue:
+                first = await fetched(queue)
+                await queue.settle(first.token, Verdict.REJECT, after_s=0, note=NOTE, reason="why")
+                assert b"first" == (await other.take("theirs"))[0]
+                await other.declare(f"{QUEUE}.dead")
+                second = await fetched(queue)
+                await queue.settle(second.token, Verdict.REJECT, after_s=0, note=NOTE, reason="why")
+                assert [("why", b"second")] == [(row.reason, row.body) for row in await queue.dead()]
+
+    asyncio.run(main())
+
+
+def test_queues_that_somebody_made_beforehand_are_used(host: RabbitHost, guest: RabbitHost) -> None:
+    """An administrator may give a box its queues instead of the right to make them."""
+
+    async def main() -> None:
+        async with opened(host) as queue:
+            await queue.put(b"job", job_id="a")
+            delivery = await fetched(queue)
+            await queue.settle(delivery.token, Verdict.RELEASE, after_s=0.5, note=NOTE, reason="")
+        async with opened(guest) as queue:
+            assert "" == queue.warning
+            delivery = await fetched(queue, 5)
+            await queue.settle(delivery.token, Verdict.RETRY, after_s=0.5, note=NOTE, reason="")
+            await fetched(queue, 5)
+
+    asyncio.run(main())
+
+
+def test_a_queue_that_is_not_there_and_cannot_be_made_is_said_so(guest: RabbitHost) -> None:
+    error = asyncio.run(refusal(guest.credential()))
+    assert isinstance(error, ConfigurationError)
+    assert f"make queue {QUEUE}" in str(error)
+
+
+# Listing
+
+
+def test_queues_of_ours_answers_streams_and_private_ones_are_not_listed(host: RabbitHost) -> None:
+    async def main() -> None:
+        async with foreigner(host) as other, opened(host) as queue:
+            for name in ("rmq_a", "rmq_a_response", "x b/c"):
+                await other.declare(name)
+            await other.declare("flow", x_queue_type="stream")
+            await queue.put(b"x", job_id="a")
+            for verdict in (Verdict.RETRY, Verdict.REJECT):
+                delivery = await fetched(queue, 5)
+                await queue.settle(delivery.token, verdict, after_s=0.1, note=NOTE, reason="")
+            made = broker(host.credential())
+            assert ("rmq_a", QUEUE, "x b/c") == await made.queues()
+            assert ".claimed." in "".join(row["name"] for row in rows(host))
+            await made.close()
+
+    asyncio.run(main())
+
+
+def test_more_queues_than_one_answer_holds_are_listed(host: RabbitHost) -> None:
+    async def main() -> None:
+        async with foreigner(host) as other:
+            for number in range(520):
+                await other.declare(f"q{number:03}", x_queue_type="classic")
+        assert 520 == len(await broker(host.credential()).queues())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("management", ["http://127.0.0.1:9", ""])
+def test_a_closed_management_api_asks_for_the_queues_name(host: RabbitHost, management: str) -> None:
+    async def main() -> None:
+        user = host.as_user("plain", configure=".*")
+        address = {"management": management} if management else {}
+        with pytest.raises(ConfigurationError, match=r"\?queue="):
+            await broker(user.credential(**address)).queues()
+        assert ("train",) == await broker(user.credential(query="?queue=train", **address)).queues()
+
+    asyncio.run(main())
+
+
+# Logging in
+
+
+def test_a_wrong_password_is_told_without_it(host: RabbitHost, caplog: pytest.LogCaptureFixture) -> None:
+    credential = Credential(
+        "rabbitmq", host.url(), secrets={"username": Secret(host.username), "password": Secret("Tr0ub4dor&3")}
+    )
+    with caplog.at_level(logging.DEBUG):
+        error = asyncio.run(refusal(credential))
+    assert isinstance(error, ConfigurationError)
+    assert "password" in str(error)
+    shown = caplog.text + str(error) + repr(error.__cause__)
+    assert "Tr0ub4dor" not in shown
+
+
+@pytest.mark.parametrize("path", ["/no-such-host", "/test%20other"])
+def test_a_virtual_host_that_is_not_there_is_told(host: RabbitHost, path: str) -> None:
+    url = host.url().rpartition("/")[0] + path
+    secrets = {"username": Secret(host.username), "password": Secret(host.password)}
+    error = asyncio.run(refusal(Credential("rabbitmq", url, secrets=secrets)))
+    assert isinstance(error, ConfigurationError)
+    assert "virtual host" in str(error)
+
+
+def test_a_broker_that_is_away_is_unavailable() -> None:
+    error = asyncio.run(refusal(Credential("rabbitmq", "amqp://127.0.0.1:9/")))
+    assert isinstance(error, Unavailable)
+    assert "amqp://127.0.0.1:9/" in str(error)
+
+
+@pytest.mark.parametrize("url", ["amqp://", "http://host/", "amqp:host"])
+def test_what_is_no_url_is_told(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="amqp://host:5672"):
+        broker(Credential("rabbitmq", url))
+
+
+def rows(host: RabbitHost) -> list[dict[str, str]]:
+    """Return what the broker tells of all queues."""
+    found: list[dict[str, str]] = msgspec.json.decode(
+        host.ask("GET", f"queues/{host.vhost.replace(' ', '%20')}?columns=name")
+    )
+    return found
+
+
+def close_connections(host: RabbitHost, username: str) -> None:
+    """End every connection of a user, as the broker's operator can."""
+    host.ask("DELETE", f"connections/username/{username}")
+
+
+# Changing the secret
+
+
+@pytest.mark.parametrize("may_make_queues", [True, False])
+def test_a_changed_secret_is_used_from_the_next_call_on(host: RabbitHost, *, may_make_queues: bool) -> None:
+    """What is held stays held: with the old connection where it hangs on that."""
+
+    async def main() -> None:
+        user = host.as_user("box", configure=".*" if may_make_queues else "^$")
+        async with foreigner(host) as other:
+            await other.declare()
+            made = broker(user.credential())
+            queue = await made.open(QUEUE)
+            await other.put(b"before")
+            before = await fetched(queue)
+            waiting = asyncio.create_task(queue.fetch(20))
+            await queue.depth()
+            host.ask("PUT", "users/box", password="new-word", tags="")
+            secrets = {"username": Secret("box"), "password": Secret("new-word")}
+            credential = user.credential()
+            await made.change(Credential("rabbitmq", credential.url, secrets=secrets, lease=credential.lease))
+            await queue.renew(before.token)
+            await other.put(b"under way")
+            under_way = await waiting
+            assert under_way is not None
+            await other.put(b"after")
+            after = await fetched(queue, 5)
+            for delivery in (before, under_way, after):
+                await acknowledge(queue, delivery)
+            assert 0 == await queue.depth()
+            await queue.close()
+            await made.close()
+
+    asyncio.run(main())
+
+
+def test_a_wrong_new_secret_is_told_by_the_next_call(host: RabbitHost) -> None:
+    async def main() -> None:
+        user = host.as_user("box", configure=".*")
+        made = broker(user.credential())
+        queue = await made.open(QUEUE)
+        await queue.put(b"x", job_id="a")
+        delivery = await fetched(queue)
+        wrong = {"username": Secret("box"), "password": Secret("wrong")}
+        right = user.credential()
+        await made.change(Credential("rabbitmq", right.url, secrets=wrong, lease=right.lease))
+        with pytest.raises(ConfigurationError, match="password"):
+            await queue.renew(delivery.token)
+        await made.change(right)
+        await acknowledge(queue, delivery)
+        await made.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["", "ü", "q" * 181, "train.dead", "train.claimed.box.60", "a\nb"])
+def test_a_name_that_cannot_be_served_is_told(host: RabbitHost, name: str) -> None:
+    async def main() -> None:
+        made = broker(host.credential())
+        with pytest.raises(ConfigurationError, match="queue"):
+            await made.open(name)
+        await made.close()
+
+    asyncio.run(main())
+
+
+def test_ssl_is_asked_for_by_the_url(host: RabbitHost) -> None:
+    """A plain server is no TLS server."""
+    url = host.url().replace("amqp://", "amqps://")
+    error = asyncio.run(refusal(Credential("rabbitmq", url)))
+    assert isinstance(error, (ConfigurationError, Unavailable))
