@@ -28,14 +28,13 @@ DOING = "read log in results"
 
 @dataclass(frozen=True)
 class Part:
-    """A box's log of an attempt: its last entry, when it began, the last sequence that is trimmed (-1: none)."""
+    """A box's log of an attempt: its last entry, and when it began, by the clock of the box and by the entry."""
 
     name: str
     attempt: int
     box: str
     last: tuple[int, int]
     began: tuple[int, tuple[int, int]]
-    lost: int
 
 
 @dataclass
@@ -110,7 +109,7 @@ class RedisFollower:
 
     async def _read_part(self, part: Part) -> list[LogLine]:
         place = self._places.setdefault(part.name, Place())
-        while _entry(place.entry) < part.last or part.lost >= place.wanted:
+        while _entry(place.entry) < part.last:
             arguments = (self._key, part.name, place.entry)
             lost, place.entry, *chunks = await self._client.run(DOING, READ, [self._start], arguments)
             if lines := list(_new_lines(part.attempt, place, lost, chunks)):
@@ -126,8 +125,7 @@ def _parts(fields: dict[bytes, bytes]) -> list[Part]:
         if kind == "part":
             _, first, last, began_ns, *_ = state.split()
             attempt, _, box = name.partition(":")
-            lost = fields.get(f"lost:{name}".encode(), b"-1").split()[0]
-            found.append(Part(name, int(attempt), box, _entry(last), (int(began_ns), _entry(first)), int(lost)))
+            found.append(Part(name, int(attempt), box, _entry(last), (int(began_ns), _entry(first))))
     return sorted(found, key=lambda part: (part.attempt, part.began))
 
 

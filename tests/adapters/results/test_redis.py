@@ -123,6 +123,7 @@ def test_of_a_long_log_the_newest_part_is_kept_and_the_gap_is_told(url: str) -> 
             assert rest == (await told(results, "a", Position(1, gap.sequence + 1)))[:-1], "told once"
             with looking(url) as database:
                 assert database.memory_usage(f"{START}log:{KEY}", samples=0) < 1_300_000
+                assert 900_000 < int(database.hget(f"{START}sizes", "*")) <= 1_000_000
 
     asyncio.run(main())
 
@@ -268,6 +269,21 @@ def test_an_upload_that_is_given_up_leaves_nothing(url: str, tmp_path: Path) -> 
 
     asyncio.run(main())
     assert {} == lifetimes(url)
+
+
+def test_what_is_told_again_takes_no_room_and_moves_no_end(url: str) -> None:
+    """A box that comes back tells what it knew; the job is kept by its last end."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            for at in (200.0, 200.0, 100.0):
+                await results.append(KEY, "a", (Event(KEY, "a", 1.0, "running"), end_of(KEY, "a", at=at)), records(3))
+            with looking(url) as database:
+                assert (3, 1) == (database.llen(f"{START}events:{KEY}"), database.xlen(f"{START}log:{KEY}"))
+            assert 0 == await results.prune(150.0)
+            assert 1 == await results.prune(250.0)
+
+    asyncio.run(main())
 
 
 def test_a_receipt_of_an_attempt_left_behind_does_not_hide_the_newest(url: str) -> None:
