@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Mapping
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.neighbours import Bench, Plan, Ran, Work
@@ -55,6 +55,9 @@ def one_of_each(of: Mapping[str, Ran]) -> float:
 
 @pytest.mark.slow
 @thorough
+@example([(1.0, ("even", 50.0)), (1.0, ("even", 4.0))], 8, 1, 1)
+@example([(5.0, ("even", 50.0)), (1.0, ("rare", 50.0)), (1.0, ("even", 4.0))], 8, 2, 0)
+@example([(1.0, ("rare", 50.0)), (1.0, ("even", 4.0)), (5.0, ("mixed", 15.0))], 8, 3, 1)
 @given(st.lists(st.tuples(weights, kinds), min_size=2, max_size=4), cores, st.integers(0, 1000), st.integers(0, 1))
 def test_queues_are_served_by_their_weights(
     queues: list[tuple[float, tuple[str, float]]], cores: int, seed: int, ahead: int
@@ -73,6 +76,8 @@ def test_queues_are_served_by_their_weights(
 
 @pytest.mark.slow
 @thorough
+@example([(1.0, ("mixed", 15.0), "narrow"), (1.0, ("even", 4.0), "wide")], 2, 1)
+@example([(1.0, ("mixed", 15.0), "narrow"), (2.0, ("even", 4.0), "wide")], 8, 1)
 @given(
     st.lists(st.tuples(weights, kinds, st.sampled_from(["narrow", "wide", "both"])), min_size=2, max_size=4),
     cores,

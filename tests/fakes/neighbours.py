@@ -121,6 +121,7 @@ class Bench:
         self.users: dict[tuple[str, str], Ran] = {}
         self.begun: deque[tuple[float, str, str]] = deque()
         self._numbers = itertools.count()
+        self._wrong: list[AssertionError] = []
         world = FakeWorld().open(new_life(1))
         world = dataclasses.replace(world, box=Box("box-1", tuple(range(cores)), 1 << 40, 1 << 50))
         self._supervisor = Supervisor("bench")
@@ -139,12 +140,21 @@ class Bench:
         )
 
     async def run(self, seconds: float) -> None:
+        """Let so much time pass; raises what ``look`` found wrong, since an actor would only be restarted for it."""
         running = asyncio.ensure_future(self._supervisor.run())
         for name, plan in self.plans.items():
             self.inventory.urgent(CreditReturned(name, plan.weight))
         await asyncio.sleep(seconds)
         await self._supervisor.stop(grace_s=0.0)
         await running
+        if self._wrong:
+            raise self._wrong[0]
+
+    def _looked_at(self) -> None:
+        try:
+            self._look(self)
+        except AssertionError as error:
+            self._wrong.append(error)
 
     @property
     def clock(self) -> float:
@@ -171,10 +181,10 @@ class Bench:
             ran.longest = max(ran.longest, float(claim.job.command[0]))
             ran.largest = max(ran.largest, share * float(claim.job.command[0]))
         self.begun.append((self.clock, claim.queue, claim.user))
-        self._look(self)
+        self._looked_at()
 
     def ended(self, claim: ClaimedJob) -> None:
         for ran in self._ran(claim):
             share, since = ran.running.pop(claim.key)
             ran.done += share * (self.clock - since)
-        self._look(self)
+        self._looked_at()
