@@ -61,4 +61,4 @@ class BrokenFiles:
     def _why(self, source: Source) -> str:
         """Say what is wrong with a file in use: now unusable, or its service does not answer."""
         broken = self._files.get(source.file.file)
-        return f"as it was before: {broken.reason}" if broken is not None else source.reason
+        return f"as it was before: {broken.reason}" if broken is not None else source.trouble

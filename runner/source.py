@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 GONE_AFTER = 2
 """Listings in a row without a queue."""
+BACKING_OFF = "backing off: "
+"""What a poller says before the reason why it cannot read its queue."""
 
 
 class StandingPoller(msgspec.Struct, frozen=True):
@@ -116,8 +118,8 @@ class Source:
     connected: Credential | None = None
     # Set where the queues are to be listed now.
     again: asyncio.Event = field(default_factory=asyncio.Event)
-    # What was logged: of which content, of which kind.
-    _logged: tuple[str, str] = ("", "")
+    # What was logged of this content, since it could be listed last.
+    _logged: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin as it was opened."""
@@ -139,6 +141,7 @@ class Source:
         """Go on with a new content of the file."""
         self.file, self.credential = file, credential
         self.finishing = self.cancelled = False
+        self._logged.clear()
 
     def add(self, queue: str) -> StandingPoller:
         """Add a queue, whose poller is about to open it, and return that poller."""
@@ -159,6 +162,7 @@ class Source:
         if row is not None:
             depth = row.depth if depth is None and state == row.state else depth
             self.rows[queue] = QueueRow(queue, depth, state, warning)
+            self._log_trouble()
 
     def listed(self, queues: Collection[str], wants: Callable[[str], bool]) -> Steps:
         """
@@ -166,7 +170,9 @@ class Source:
 
         One listing may come from a service that has just started, or that counts its queues now and then.
         """
-        self.reason, self.refused, self._logged = "", False, ("", "")
+        if self.reason:
+            self._logged.clear()
+        self.reason, self.refused = "", False
         self.missing = Counter({queue: self.missing[queue] + 1 for queue in self.rows if queue not in queues})
         return Steps(
             tuple(queue for queue in queues if queue not in self.rows and wants(queue)),
@@ -180,13 +186,27 @@ class Source:
         )
 
     def failed(self, reason: str, *, refused: bool) -> None:
-        """Take in why the service cannot be used now; logged once per content of the file and kind."""
+        """Take in why the service cannot be used now."""
         self.reason, self.refused = reason, refused
-        logged = self.file.content, self.state
-        if logged != self._logged:
-            self._logged = logged
-            facts = {"action": "list", "source": self.file.file, "reason": reason}
+        self._log_trouble()
+
+    def _log_trouble(self) -> None:
+        """Log once per content of the file what is wrong: a service may be tried for days."""
+        trouble = self.trouble
+        if trouble and trouble not in self._logged:
+            self._logged.add(trouble)
+            facts = {"action": "list", "source": self.file.file, "reason": trouble}
             logger.error("the service of a credential file cannot be used", extra=facts)
+
+    @property
+    def trouble(self) -> str:
+        """
+        Why the service cannot be used now, "" where it can: its queues cannot be listed, or none of them can be read.
+        """
+        states = [row.state for row in self.rows.values()]
+        if self.reason or not states or not all(state.startswith(BACKING_OFF) for state in states):
+            return self.reason
+        return states[0].removeprefix(BACKING_OFF)
 
     @property
     def state(self) -> str:
@@ -195,7 +215,7 @@ class Source:
             return "finishing"
         if self.refused:
             return "refused"
-        return "unreachable" if self.reason else "in use"
+        return "unreachable" if self.trouble else "in use"
 
 
 def finds(match: str, mismatch: str, queue: str) -> bool:

@@ -140,6 +140,30 @@ def test_a_refused_login_is_told_once_and_tried_less_and_less_often(caplog: pyte
         run_virtual(main())
 
 
+def test_a_service_whose_only_queue_cannot_be_read_is_told_as_one_that_cannot_be_used(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where a file names one queue, nothing but its poller asks the service for anything."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        behind(world, "a", "b")
+        world.troubles["broker.open"] = raises(Refused("wrong password"))
+        async with alive(world) as runner:
+            await asyncio.sleep(600)
+            found = await row(runner)
+            assert (found.state, found.reason) == ("unreachable", "wrong password")
+            told = [it for it in caplog.records if getattr(it, "action", "") == "list"]
+            assert [it.source for it in told if it.source == "shared"] == ["shared"]  # type: ignore[attr-defined]
+            world.troubles.clear()
+            await done(world, "b", "job")
+            found = await row(runner)
+            assert (found.state, found.reason) == ("in use", "")
+
+    with caplog.at_level(logging.ERROR):
+        run_virtual(main())
+
+
 def test_a_secret_that_is_refused_is_told_and_what_runs_goes_on() -> None:
     async def main() -> None:
         world = FakeWorld()

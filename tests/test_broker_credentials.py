@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -41,7 +41,7 @@ class RedisUsers:
     """By ACL."""
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(url)
+        self._redis: Any = redis.Redis.from_url(url)
         self._names: set[str] = set()
 
     def let_in(self, name: str, password: str) -> None:

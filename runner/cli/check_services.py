@@ -89,8 +89,7 @@ async def _source(config: Config, file: CredentialFile) -> list[Check]:
     if file.credential is None:
         return [Check(name, "fail", file.reason, f"mend {Path(config.certs_dir) / file.file}")]
     if file.warning:
-        path = shlex.quote(str(Path(config.certs_dir) / file.file))
-        checks = [Check(name, "warn", file.warning, f"chmod 600 {path}")]
+        checks = [Check(name, "warn", file.warning, file.warning.partition("): ")[2])]
     else:
         checks = [Check(name, "ok", f"{file.credential.kind} {file.credential.url}")]
     return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential)]
