@@ -62,6 +62,7 @@ class DirectoryCredentials:
                         yield
             except FileNotFoundError:
                 await asyncio.sleep(self._absent_s / 10)  # one of them went away just now
+                yield
             except (OSError, RuntimeError) as error:
                 # The kernel's watches are used up: look at it from time to time instead.
                 logger.debug("no notices of change", extra={"action": "watch", "reason": str(error)})

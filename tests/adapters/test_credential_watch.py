@@ -13,6 +13,7 @@ import pytest
 
 from adapters.credentials import DirectoryCredentials
 from runner.credential import Credential, CredentialFile
+from tests.adapters.unprivileged import owned_directory, somebody
 from tests.tiny_disk import tiny_disk
 
 FOLDER = 'kind = "folder"\nurl = "folder:///q"\n'
@@ -350,6 +351,20 @@ def test_a_file_that_is_gone_for_good_is_gone_from_the_next_scan(certs: Path) ->
         assert await watched.scan() == ()
 
     asyncio.run(main())
+
+
+def test_a_directory_below_that_may_not_be_read_is_named_and_hides_no_other() -> None:
+    with owned_directory() as place, somebody():
+        (place / "open.toml").write_text(FOLDER)
+        (place / "shut").mkdir(mode=0o000)
+
+        async def scene(watching: Watching) -> None:
+            await watching.until(lambda files: names(files) == ["open.toml", "shut/"])
+            assert watching.seen[-1][1].reason == "shut/ cannot be read: Permission denied"
+            (place / "new.toml").write_text(FOLDER)
+            await watching.until(lambda files: names(files) == ["new.toml", "open.toml", "shut/"])
+
+        watch(place, scene)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what nobody may")
