@@ -117,9 +117,9 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
         end_orphans(tmp_path)
 
 
-def row(box: AtWork) -> dict[str, str]:
-    (found,) = json.loads(box.type("sources", "--json").out)
-    return dict(found)
+def row(box: AtWork) -> dict[str, Any]:
+    rows = json.loads(box.type("sources", "--json").out)
+    return dict(rows[0]) if rows else {"queues": []}
 
 
 def has_ended(scene: Scene, job_id: str) -> bool:
@@ -163,3 +163,25 @@ def told(shown: Mapping[str, object]) -> bool:
     text = json.dumps(shown)
     assert "hunter2" not in text
     return shown["state"] == "refused" or "backing off" in text
+
+
+def test_an_aws_account_in_a_directory_of_its_own_is_served(tmp_path: Path) -> None:
+    """Its queues are listed and read; nothing in such a file lets jobs run as processes, so one is refused by name."""
+    if "RUNNER_TEST_SQS" not in os.environ:
+        pytest.skip(os.environ.get("RUNNER_TEST_SQS_ABSENT", "no SQS server: run `make test`"))
+    shared = SharedQueue(tmp_path, service("sqs"), lease_s=LEASE_S)
+    shared.credential.unlink()
+    shared.submit({"job": ["true"]})
+    account = shared.certs / "lab"
+    account.mkdir()
+    (account / "config").write_text(f"[default]\nregion = us-east-1\nendpoint_url = {os.environ['RUNNER_TEST_SQS']}\n")
+    keys = "aws_access_key_id = 112233445566\naws_secret_access_key = made-up-hunter2\n"
+    with shared.box("first", "--queue-match", f"^{shared.name}$") as box:
+        (account / "credentials").write_text(f"[default]\n{keys}")
+        (account / "credentials").chmod(0o600)
+        until(lambda: [it["name"] for it in row(box)["queues"]] == [shared.name], "its queue is found")
+        assert (row(box)["file"], row(box)["kind"]) == ("lab/credentials", "sqs")
+        until(shared.dead, "the job is refused")
+        assert "hunter2" not in json.dumps(box.said)
+        assert box.stop() == 0
+    assert "image" in shared.dead()[0]
