@@ -198,5 +198,5 @@ def _warning(path: str, state: os.stat_result) -> str:
     if not state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return ""
     open_to = f"{os.path.basename(path)} is open to other users (mode {stat.S_IMODE(state.st_mode):04o})"
-    mounted = os.path.lexists(os.path.join(os.path.dirname(path), _WHOLE_SET)) or "/..data/" in os.path.realpath(path)
+    mounted = os.path.lexists(os.path.join(os.path.dirname(path), _WHOLE_SET)) or "/.." in os.path.realpath(path)
     return f"{open_to}: {'set defaultMode: 0400 on its volume' if mounted else f'chmod 600 {shlex.quote(path)}'}"

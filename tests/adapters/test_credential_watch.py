@@ -169,6 +169,7 @@ def test_directories_inside_one_secret_are_exchanged_with_it(certs: Path) -> Non
         (certs / f"..{number}" / "lab").mkdir(parents=True)
         for name, text in account(number).items():
             (certs / f"..{number}" / "lab" / name).write_text(text)
+            (certs / f"..{number}" / "lab" / name).chmod(0o644)
     (certs / "..data").symlink_to("..1")
     (certs / "lab").symlink_to("..data/lab")
 
@@ -177,6 +178,7 @@ def test_directories_inside_one_secret_are_exchanged_with_it(certs: Path) -> Non
         (certs / "..data_tmp").symlink_to("..2")
         (certs / "..data_tmp").rename(certs / "..data")
         await watching.until(lambda files: region(credential(files, "lab/credentials")) == 2)
+        assert watching.seen[-1][0].warning.endswith("(mode 0644): set defaultMode: 0400 on its volume")
 
     watch(certs, scene)
 

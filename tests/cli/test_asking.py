@@ -36,7 +36,12 @@ def test_gpus_and_sources_in_both_forms(tmp_path: Path) -> None:
     said, _ = asked(tmp_path, "sources", "--json")
     assert msgspec.json.decode(said.out, type=tuple[SourceRow, ...]) == SOURCES
     said, _ = asked(tmp_path, "sources")
-    assert ["local.toml", "folder", "ok", "train", "3", "polling"] == said.out.splitlines()[1].split()
+    rows = [line.split(maxsplit=5 if "in use" not in line else 6) for line in said.out.splitlines()[1:]]
+    assert rows == [
+        ["local.toml", "folder", "ok", "train", "3", "polling"],
+        ["loose.toml", "rabbitmq", "in", "use", "q", "-", "polling; it may run twice; chmod 600 it"],
+        ["none.toml", "redis", "refused", "-", "-", "wrong password"],
+    ]
 
 
 def test_cancel_says_which_of_the_ways_it_took(tmp_path: Path) -> None:

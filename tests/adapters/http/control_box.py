@@ -17,7 +17,11 @@ from runner.records import ClaimedJob, ClaimRecord, StoreRecord
 
 T = TypeVar("T")
 KEY = make_key("q", "digits-1", "s1")
-SOURCES = (SourceRow("local.toml", "folder", "ok", queues=(QueueRow("train", 3),)),)
+SOURCES = (
+    SourceRow("local.toml", "folder", "ok", queues=(QueueRow("train", 3),)),
+    SourceRow("loose.toml", "rabbitmq", "in use", "", (QueueRow("q", warning="it may run twice"),), "chmod 600 it"),
+    SourceRow("none.toml", "redis", "refused", "wrong password"),
+)
 GPUS = GpuTable("550.1", (GpuRow(0, "GPU-a", "H200", 1 << 37, job="digits-1"),))
 
 
