@@ -116,7 +116,7 @@ class FakeWorld:
         return World(
             box=BOX,
             now=self.now,
-            up_s=asyncio.get_running_loop().time,
+            up_s=lambda: asyncio.get_running_loop().time(),
             random=life.seeded.random,
             journal=flaky("journal", self.journal),
             credentials=flaky("credentials", FakeCredentials(self.files)),
