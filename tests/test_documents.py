@@ -45,7 +45,14 @@ MADE_LATER = {RUNNER, "bench/results"}
 """Paths that a checkout does not have before something was run."""
 
 
-NAMED_ELSEWHERE = {"RUNNER_QUEUE", "RUNNER_RESULTS", "RUNNER_CONFIG", "RUNNER_DEBUG"}
+NAMED_ELSEWHERE = {
+    "RUNNER_QUEUE_USERNAME",
+    "RUNNER_QUEUE_PASSWORD",
+    "RUNNER_QUEUE",
+    "RUNNER_RESULTS",
+    "RUNNER_CONFIG",
+    "RUNNER_DEBUG",
+}
 
 
 """Variables that are no key of the configuration."""

@@ -95,12 +95,15 @@ class QueueBook:
             return Why(receipt.id, "ended", ending(receipt), receipt.ended_at or 0.0)
         standing = await self._standing()
         if waits := next(iter(standing.named(receipt.id)), None):
-            sentence = _waiting(standing, waits) + last_attempt(receipt) + await self._boxes(waits)
+            sentence = _waiting(standing, waits) + last_attempt(receipt)
+            sentence += await self._boxes() if waits.due_at is None else ""
             return Why(receipt.id, "waiting", sentence, waits.row.submitted_at or 0.0)
         event = await newest_event(self._results, job_id)
         if event is None:
             return Why(receipt.id, receipt.state, CLAIMED, receipt.submitted_at or 0.0)
-        return Why(receipt.id, event.state, event.message or f"it is {event.state}", event.at)
+        sentence = event.message or f"it is {event.state}"
+        sentence += await self._boxes() if receipt.state == "waiting" and not receipt.box else ""
+        return Why(receipt.id, event.state, sentence, event.at)
 
     async def _standing(self) -> Standing:
         """Look at what stands in the queue; a service that shows nothing and keeps no account either knows nothing."""
@@ -125,9 +128,9 @@ class QueueBook:
         event = await newest_event(self._results, job_id) if rows else None  # it may be a key
         return _receipt_so_far(by_id[event.id], event.key) if event is not None and event.id in by_id else None
 
-    async def _boxes(self, job: WaitingJob) -> str:
+    async def _boxes(self) -> str:
         """Say which boxes might take a job that may be taken now."""
-        if job.due_at is not None or self._results is None or not self._tell_boxes:
+        if self._results is None or not self._tell_boxes:
             return ""
         now = time.time()
         alive = sum(now - beat.at < ALIVE_S for beat in await self._results.beats())

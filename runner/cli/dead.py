@@ -67,7 +67,7 @@ async def _handle(args: argparse.Namespace) -> int:
     place = existing_place(args)
     if place.own and place.root is not None and not place.root.is_dir():
         return _done(args, ())
-    async with open_target(args) as target:
+    async with open_target(args, make=False) as target:
         letters = letters_of(target.queue, await target.queue.dead())
         match args.action:
             case "list":

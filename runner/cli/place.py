@@ -47,6 +47,15 @@ class Place(msgspec.Struct, frozen=True):
     queue: str = ""
     own: bool = False
 
+    def with_name(self, queue: str) -> Place:
+        """Return the place of another queue behind the same service, "" for that of them all."""
+        url = self.credential.url.partition("?")[0]
+        if self.credential.kind == "sqs":
+            url = f"{url.rpartition('/')[0]}/{queue}"
+        elif queue:
+            url = f"{url}?queue={quote(queue)}"
+        return Place(url, msgspec.structs.replace(self.credential, url=url), queue)
+
     @property
     def root(self) -> Path | None:
         """The directory of a folder queue."""

@@ -73,15 +73,14 @@ def end_job(args: argparse.Namespace) -> str:
 
 async def _end_job(args: argparse.Namespace) -> str:
     from runner.cli.place import find_place
-    from runner.cli.target import existing_place, open_target
+    from runner.cli.target import open_target
 
     if not find_place(args).own:
-        existing_place(args)
-        async with open_target(args) as target:
+        async with open_target(args, make=False) as target:
             return await cancel_in_queue(args, target)
     if not _has_queue(paths.state_dir(args)):
         return await _ask_runner(args)
-    async with open_target(args) as target:
+    async with open_target(args, make=True) as target:
         return await _end_here(args, target)
 
 

@@ -75,7 +75,7 @@ async def _submit(args: argparse.Namespace, job: Job, local: list[LocalInput]) -
     from runner.cli.submitting import put_job
     from runner.cli.target import open_target
 
-    async with open_target(args) as target:
+    async with open_target(args, make=True) as target:
         results = target.results if args.follow or local else None
         if local and results is not None:
             job = await upload(job, local, results)

@@ -7,24 +7,29 @@ Looking makes nothing where that can be helped: a mistyped folder is refused. A 
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from runner.cli import paths
 from runner.cli.line import FolderLine, Line, ServiceLine
 from runner.cli.place import Place, find_place, raise_several
-from runner.errors import Refused, Unavailable
+from runner.errors import Refused, RunnerError, Unavailable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
+    from runner.credential import Credential
     from runner.ports import Broker, Queue, Results
 
+T = TypeVar("T")
+
 OPEN_S = 30.0
+LIST_S = 5.0
+"""So long a command asks a service for its queues, only to tell a mistyped name."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -55,8 +60,10 @@ class Target(View, frozen=True):
 
 def no_results(queue: str) -> Refused:
     """Return the error of a command that a queue's result backend would have to answer."""
-    where = "where stands what is uploaded with its jobs, and what became of them"
-    return Refused(f"queue {queue} has no result backend, {where}: name the one that its boxes write to: --results URL")
+    what = "what became of its jobs, and what is uploaded with them"
+    return Refused(
+        f"queue {queue} has no result backend for {what}: name the one that its boxes use with --results URL"
+    )
 
 
 @asynccontextmanager
@@ -69,7 +76,7 @@ async def open_view(args: argparse.Namespace) -> AsyncIterator[View]:
     """
     place = existing_place(args)
     if place.root is None:
-        async with open_target(args) as target:
+        async with open_target(args, make=False) as target:
             yield target
         return
     async with _open_results(place, place.root.name) as backend:
@@ -92,40 +99,59 @@ def existing_place(args: argparse.Namespace) -> Place:
 
 
 @asynccontextmanager
-async def open_target(args: argparse.Namespace) -> AsyncIterator[Target]:
+async def open_target(args: argparse.Namespace, *, make: bool) -> AsyncIterator[Target]:
     """
-    Open a queue, made at its first use, and its result backend.
+    Open a queue and its result backend; one that is not there is made where ``make`` says so.
 
     Raises:
         ConfigurationError: it is something else, or is not this user's to change.
-        Refused, UsageError: nothing says which queue is meant.
+        Refused, UsageError: it is not there, or nothing says which queue is meant.
     """
-    from adapters.registry import open_broker
-    from runner.ports import Box
-
-    place = find_place(args)
+    _hush_libraries()
+    place = find_place(args) if make else existing_place(args)
     if place.own:
         await asyncio.to_thread(_make_state_directory, args)
-    broker = open_broker(place.credential, Box("", (), 0, 0))
-    try:
-        queue = await _open_queue(place, broker)
+    async with open_broker(place.credential) as broker:
+        queue = await _within_time(place, _open_queue(place, broker, make=make))
         try:
             async with _open_results(place, queue.name) as backend:
-                yield Target(
-                    place, ServiceLine(queue) if place.root is None else FolderLine(place.root), backend, queue
-                )
+                line = ServiceLine(queue) if place.root is None else FolderLine(place.root)
+                yield Target(place, line, backend, queue)
         finally:
             await queue.close()
+
+
+def _hush_libraries() -> None:
+    """What goes wrong is an error with a sentence of its own; what libraries log of it beside that helps nobody."""
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+@asynccontextmanager
+async def open_broker(credential: Credential) -> AsyncIterator[Broker]:
+    """Open a service as a client does, which has no box."""
+    from adapters import registry
+    from runner.ports import Box
+
+    broker = registry.open_broker(credential, Box("", (), 0, 0))
+    try:
+        yield broker
     finally:
         await broker.close()
 
 
-async def _open_queue(place: Place, broker: Broker) -> Queue:
+async def _within_time(place: Place, opening: Coroutine[object, object, T]) -> T:
     try:
         async with asyncio.timeout(OPEN_S):
-            return await broker.open(place.queue or await _only_queue(place, broker))
+            return await opening
     except TimeoutError:
         raise Unavailable(f"open queue {place.url}: no answer within {OPEN_S:.0f} s: try again") from None
+
+
+async def _open_queue(place: Place, broker: Broker, *, make: bool) -> Queue:
+    name = place.queue or await _only_queue(place, broker)
+    if not make and place.root is None and place.queue:
+        await _check_there(place)
+    return await broker.open(name)
 
 
 async def _only_queue(place: Place, broker: Broker) -> str:
@@ -133,16 +159,27 @@ async def _only_queue(place: Place, broker: Broker) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise_several(f"--queue {place.url}", _with_name(place, found[0]), len(found))
-    raise Refused(
-        f"--queue {place.url}: there is no queue behind it; name the one to be made: {_with_name(place, 'NAME')}"
-    )
+        raise_several(f"--queue {place.url}", place.with_name(found[0]).url, len(found))
+    named = place.with_name("NAME").url
+    raise Refused(f"--queue {place.url}: there is no queue behind it; `runner submit` makes one: --queue {named}")
 
 
-def _with_name(place: Place, name: str) -> str:
-    if place.credential.kind == "sqs":
-        return f"{place.url.rstrip('/')}/{name}"
-    return f"{place.url}?queue={quote(name)}"
+async def _check_there(place: Place) -> None:
+    """
+    Look for a queue among those behind its service; where that does not list them, it is believed.
+
+    Raises:
+        Refused: it is not among them.
+    """
+    service = place.with_name("")
+    async with open_broker(service.credential) as broker:
+        try:
+            async with asyncio.timeout(LIST_S):
+                found = await broker.queues()
+        except (RunnerError, TimeoutError):
+            return
+    if place.queue not in found:
+        raise Refused(f"there is no queue {place.queue} at {service.url}; `runner submit` makes one")
 
 
 @asynccontextmanager

@@ -56,9 +56,10 @@ def test_a_job_is_known_from_the_moment_it_is_submitted(tmp_path: Path) -> None:
                 receipt, why = await book_of(target).receipt(job), await book_of(target).why(job)
                 assert receipt is not None
                 assert why is not None
-                assert ("digits-1", "waiting", "it waits in q for a box to take it") == (
-                    receipt.id, why.state, why.sentence
-                )  # fmt: skip
+                assert ("digits-1", "waiting") == (receipt.id, why.state)
+                assert why.sentence == (
+                    "it waits in q for a box to take it; no box has given a sign of life within 30 s"
+                )
             delivery = await target.queue.fetch(1)
             assert delivery is not None
             assert key.startswith("digits-1.")
@@ -107,7 +108,7 @@ def test_a_job_that_was_not_put_does_not_wait_for_ever(
             if state == "waiting":
                 why = await book_of(target).why(JOB.id)
                 assert why is not None
-                assert sentence == why.sentence
+                assert why.sentence.startswith(sentence)
             else:
                 event = [it async for it in target.results.tail(JOB.id, Position(), follow=True)][-1]
                 assert isinstance(event, Event)
@@ -155,7 +156,7 @@ def test_without_a_result_backend_it_is_said_what_is_missing(tmp_path: Path) -> 
             assert (await put_job(JOB, target)).startswith("digits-1.")
             book = book_of(target)
             for ask in (book.rows(ended=True), book.receipt("x"), book.why("x"), cancel_in_queue(named("x"), target)):
-                with pytest.raises(Refused, match=r"queue q has no result backend, .*--results URL"):
+                with pytest.raises(Refused, match=r"queue q has no result backend .*--results URL"):
                     await ask
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SharedQue
         lines = service(request.param)
     except KeyError as missing:
         pytest.skip(f"no {request.param}: {missing.args[0]} is not set; run `make test`")
-    yield SharedQueue(tmp_path, lines)
+    listing = os.environ.get("RUNNER_TEST_RABBITMQ_MANAGEMENT", "") if request.param == "rabbitmq" else ""
+    yield SharedQueue(tmp_path, lines, more=f'management = "{listing}"' if listing else "")
     end_orphans(tmp_path)
 
 
@@ -76,6 +78,17 @@ def test_before_any_box_is_there_jobs_are_known_and_can_be_cancelled(shared: Sha
     assert not client.state.exists()
     with shared.box("first"):
         until(lambda: client.states() == {"first": "succeeded", "second": "cancelled"}, "both have ended", 60)
+
+
+def test_a_mistyped_queue_is_not_made_by_looking(shared: SharedQueue) -> None:
+    """It would be read by nobody for ever, and found by every box that serves all queues of the service."""
+    client = Client(shared)
+    client.type("submit", "--id", "first", "--", "true")
+    for command in (("ps",), ("boxes",), ("why", "first"), ("cancel", "first"), ("logs", "first"), ("dead", "list")):
+        for _ in range(2):
+            said = client.type(*command, "--queue", "nosuch")
+            assert (1, "", 1) == (said.status, said.out, len(said.err.splitlines()))
+            assert "there is no queue" in said.err
 
 
 def test_what_runs_is_seen_followed_and_stopped(shared: SharedQueue, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ async def submit_all(stage: Stage, parts: Sequence[Part]) -> None:
     from adapters.wire.native import encode_job
 
     wanted = argparse.Namespace(queue=folder_url(str(stage.queue)), results=None, state_dir=str(stage.state))
-    async with open_target(wanted) as target:
+    async with open_target(wanted, make=True) as target:
         documents = [{**part.document, "inputs": await _uploaded(part, target.results)} for part in parts]
         for document in documents:
             job = checked(document, str(document["id"]))
