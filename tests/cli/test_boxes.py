@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.results.folder import FolderResults
@@ -29,12 +30,8 @@ def root(tmp_path: Path) -> Path:
     assert typed("submit", "--queue", f"folder://{tmp_path}/q", "--id", "first", "--", "true").status == 0
     now = time.time()
     beat(tmp_path / "q", BoxBeat("box-2", now - 45, host="gpu-west", cores=8, cores_free=8.0))
-    beat(tmp_path / "q", BoxBeat(**{**as_fields(BUSY), "at": now - 3}))
+    beat(tmp_path / "q", msgspec.structs.replace(BUSY, at=now - 3))
     return tmp_path / "q"
-
-
-def as_fields(of: BoxBeat) -> dict[str, object]:
-    return {name: getattr(of, name) for name in of.__struct_fields__}
 
 
 def beat(root: Path, sign: BoxBeat) -> None:
