@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import msgspec
 
 from runner.cli import paths
-from runner.cli.output import masked
 from runner.cli.parser import nearest
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, UsageError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NONE: Mapping[str, Secret] = MappingProxyType({})
 
-KINDS = {"folder": "folder", "redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq", "sqs": "sqs"}
 WRITE = "write folder:///path, redis://host:6379/0?queue=NAME, amqp://host/vhost?queue=NAME or sqs://region/NAME"
 CREDENTIAL_MAX_BYTES = 1 << 20
 
@@ -92,19 +90,27 @@ def _named(url: str, results: str, environ: Mapping[str, str]) -> Place:
     kind, results_kind = _kind("--queue", url), _kind("--results", results) if results else "folder"
     if kind == results_kind == "folder":
         return _folder("--queue", url, Rights(results=results))
-    credential = _read(f"--queue {masked(url)}", _document(kind, url, results, environ))
+    credential = _read(f"--queue {_shown(url)}", _document(kind, url, results, environ))
     if kind == "folder":
         return _folder("--queue", url, credential.rights, secrets=credential.secrets)
     return Place(credential.url, credential, _queue_of(credential))
 
 
+def _shown(url: str) -> str:
+    """Hide all up to the last ``@``: in a URL that is none of ours a password may stand anywhere before it."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if found and "@" in rest else url
+
+
 def _kind(option: str, url: str) -> str:
+    from adapters.credential_urls import KINDS
+
     scheme = url.partition(":")[0].lower() if ":" in url else ""
     if scheme in KINDS:
         return KINDS[scheme]
     if not scheme:
-        raise UsageError(f"{option} {masked(url)}: a queue has a kind; {WRITE}")
-    raise UsageError(f"{option} {masked(url)}: no such kind of queue: {scheme}{nearest(scheme, KINDS)}; {WRITE}")
+        raise UsageError(f"{option} {_shown(url)}: a queue has a kind; {WRITE}")
+    raise UsageError(f"{option} {_shown(url)}: no such kind of queue: {scheme}{nearest(scheme, KINDS)}; {WRITE}")
 
 
 def _document(kind: str, url: str, results: str, environ: Mapping[str, str]) -> bytes:
@@ -124,7 +130,7 @@ def _toml(text: str) -> str:
 def _of_file(path: Path, queue: str) -> Place:
     """Read a credential file; ``queue`` names one of the queues behind it, "" the only one."""
     if ":" in queue:
-        raise UsageError(f"--queue {masked(queue)}: beside --credential it is the name of a queue, not a URL")
+        raise UsageError(f"--queue {_shown(queue)}: beside --credential it is the name of a queue, not a URL")
     credential = _read(f"--credential {path}", *_bytes_of(path))
     if credential.kind == "folder":
         url = _with_queue(credential.url, queue)

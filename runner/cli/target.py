@@ -123,7 +123,8 @@ async def open_target(args: argparse.Namespace, *, make: bool) -> AsyncIterator[
 
 def _hush_libraries() -> None:
     """What goes wrong is an error with a sentence of its own; what libraries log of it beside that helps nobody."""
-    logging.getLogger().addHandler(logging.NullHandler())
+    if not logging.getLogger().hasHandlers():
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 @asynccontextmanager

@@ -245,7 +245,16 @@ def test_a_queue_that_cannot_be_served_names_what_can(tmp_path: Path, words: tup
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://me:hunter2@h:p/v", "redis://:hunter2@h/0?quue=x", "redis://me:hunter2@", "sqs://me:hunter2@eu/q"]
+    "url",
+    [
+        "amqp://me:hunter2@h:p/v",
+        "redis://:hunter2@h/0?quue=x",
+        "redis://me:hunter2@",
+        "sqs://me:hunter2@eu/q",
+        "redis://me:hunter2/x@h/0",
+        "radis://me:hunter2/x@h",
+        "redis://me:hunter2 ?@h",
+    ],
 )
 @pytest.mark.parametrize("command", [("submit", "--", "true"), ("ps",), ("cancel", "x"), ("dead", "list")])
 def test_a_password_in_a_url_that_cannot_be_used_is_not_repeated(url: str, command: tuple[str, ...]) -> None:
