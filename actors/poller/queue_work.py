@@ -63,7 +63,7 @@ class QueueWork:
         found = [it for it in await self.opened.trail.in_flight() if it.claimed.claim.queue == self.queue.identity]
         for entry in found:
             claim = entry.claimed.claim
-            await self.queue.recall(entry.claimed.token, entry.claimed.body, claim.note)
+            self.queue.recall(entry.claimed.token, entry.claimed.body, claim.note)
             self.leases.held[entry.key] = Held(entry.claimed.token, claim.id, claim.attempt)
         await self.leases.renew_all()
         for entry in found:

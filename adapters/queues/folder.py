@@ -150,7 +150,7 @@ class FolderQueue:
     async def renew(self, token: str) -> None:
         await self._call("renew a claim in queue", self._claims.renew, token)
 
-    async def recall(self, token: str, body: bytes, note: Note) -> None:
+    def recall(self, token: str, body: bytes, note: Note) -> None:
         """What was claimed lies in its file."""
 
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:

@@ -170,7 +170,7 @@ class RabbitQueue:
     async def renew(self, token: str) -> None:
         await (self._held if self.warning else self._claims).renew(token)
 
-    async def recall(self, token: str, body: bytes, note: Note) -> None:
+    def recall(self, token: str, body: bytes, note: Note) -> None:
         """What was claimed lies in the box's own queue."""
 
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:

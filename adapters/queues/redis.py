@@ -144,7 +144,7 @@ class RedisQueue:
         if not await self._script.run("renew", ref, nonce, nonce + self._claimant, self._lease_ms):
             raise lost(token, self.name)
 
-    async def recall(self, token: str, body: bytes, note: Note) -> None:
+    def recall(self, token: str, body: bytes, note: Note) -> None:
         """What was claimed lies in Redis."""
 
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:

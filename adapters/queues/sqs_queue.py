@@ -68,7 +68,7 @@ class SqsQueue:
     async def renew(self, token: str) -> None:
         await self._claims.renew(token)
 
-    async def recall(self, token: str, body: bytes, note: Note) -> None:
+    def recall(self, token: str, body: bytes, note: Note) -> None:
         self._claims.recall(token, body, note)
 
     async def settle(self, token: str, verdict: Verdict, *, after_s: float, note: Note, reason: str) -> None:

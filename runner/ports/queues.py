@@ -100,7 +100,7 @@ class Queue(Protocol):
         """
         ...
 
-    async def recall(self, token: str, body: bytes, note: Note) -> None:
+    def recall(self, token: str, body: bytes, note: Note) -> None:
         """
         Be told what the journal has of a claim of an earlier life, before that is renewed or settled.
 

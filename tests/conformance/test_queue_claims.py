@@ -149,7 +149,7 @@ def test_a_claim_of_an_earlier_life_is_settled_with_its_note(queue_harness: Queu
             await queue.put(b"a", job_id="a")
             delivery = await fetched(queue)
         async with opened(queue_harness) as queue:
-            await queue.recall(delivery.token, delivery.body, delivery.note)
+            queue.recall(delivery.token, delivery.body, delivery.note)
             await queue.renew(delivery.token)
             note = Note(attempts=1, last_reason="failed")
             await queue.settle(delivery.token, verdict, after_s=0, note=note, reason="failed")

@@ -15,7 +15,7 @@ from runner.credential import Rights
 from runner.directory import Directory, QueueEntry
 from runner.job import Job, Key, Resources
 from runner.kernel import Actor, Ref, Supervisor
-from runner.messages import CreditGiven, CreditReturned, Granted, Offered, Released
+from runner.messages import CreditGiven, CreditReturned, Granted, Offered, Released, SendBeat
 from runner.ports import Box
 from runner.records import ClaimedJob
 from runner.stage import FaultBudget
@@ -75,12 +75,13 @@ class _Sink(Actor[object]):
         del message
 
 
-class _Poller(Actor[CreditGiven]):
+class _Poller(Actor[CreditGiven | SendBeat]):
     def __init__(self, bench: Bench, queue: str) -> None:
         self._bench, self._queue = bench, queue
 
-    async def receive(self, message: CreditGiven) -> None:
-        self.start_soon(self._fetch, message, name="fetch")
+    async def receive(self, message: CreditGiven | SendBeat) -> None:
+        if isinstance(message, CreditGiven):
+            self.start_soon(self._fetch, message, name="fetch")
 
     async def _fetch(self, credit: CreditGiven) -> None:
         plan = self._bench.plans[self._queue]

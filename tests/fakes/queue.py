@@ -93,7 +93,7 @@ class FakeQueue:
             raise LeaseLost(token)
         return message
 
-    async def recall(self, token: str, body: bytes, note: Note) -> None:
+    def recall(self, token: str, body: bytes, note: Note) -> None:
         self.recalled[token] = body
 
     async def renew(self, token: str) -> None:

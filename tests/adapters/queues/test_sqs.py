@@ -267,7 +267,7 @@ def test_a_retry_of_an_earlier_lifes_claim_carries_what_its_journal_has(account:
             first = await fetched(queue)
         assert len(first.token.encode()) < 4096
         async with account.queue(lease_s=20) as queue:
-            await queue.recall(first.token, first.body, first.note)
+            queue.recall(first.token, first.body, first.note)
             await queue.renew(first.token)
             await queue.settle(first.token, Verdict.RETRY, after_s=0, note=NOTE, reason="")
             again = await fetched(queue)
