@@ -7,7 +7,6 @@ import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -24,14 +23,6 @@ from tests.conformance.spool_harness import Opener
 from tests.conformance.sqs_harness import LocalStackHarness, MotoHarness
 
 
-class QueueMaker(Protocol):
-    """A harness's class: what it is able of is known before one is made."""
-
-    able: frozenset[str]
-
-    def __call__(self, directory: Path) -> QueueHarness: ...
-
-
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     """Give each container runtime in turn, and end whatever a test left."""
@@ -45,7 +36,8 @@ def _docker(request: pytest.FixtureRequest, directory: Path) -> DockerHarness:
     return DockerHarness(url, image, directory)
 
 
-QUEUES: Mapping[str, QueueMaker] = {
+AnyHarness = FolderHarness | RedisHarness | RabbitHarness | LocalStackHarness | MotoHarness
+QUEUES: Mapping[str, type[AnyHarness]] = {
     "folder": FolderHarness,
     "redis": RedisHarness,
     "rabbitmq": RabbitHarness,
