@@ -7,6 +7,7 @@ Nothing is retried here, and every call ends: by the service's answer, by the SD
 from __future__ import annotations
 
 import asyncio
+import importlib
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -108,6 +109,8 @@ class SqsService:
             return self._client
 
     async def _open(self) -> _Client:
+        # It takes a third of a second, in which claims of other queues are to be renewed.
+        await asyncio.to_thread(importlib.import_module, "aiobotocore.session")
         from aiobotocore.config import AioConfig
         from aiobotocore.session import AioSession
 

@@ -36,7 +36,7 @@ class _SqsHarness:
     """Real time passes. A lease is as short as whole seconds allow; the servers look at their clocks once a second."""
 
     able = frozenset({"tell settled from lost"})
-    lease_s, lapsed_s, delay_s, tick_s, step_s, clock_s, rounds = 6.0, 8.0, 6.0, 2.5, 1.0, 3.0, 1
+    lease_s, lapsed_s, delay_s, tick_s, step_s, clock_s, rounds = 6.0, 8.0, 6.0, 2.5, 3.0, 3.0, 1
     variable, service = "", ""
 
     def __init__(self, directory: Path) -> None:
