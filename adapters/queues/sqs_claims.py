@@ -72,6 +72,11 @@ class Claims:
         claim.handle, claim.received_s, claim.until_s = message.handle, asked_s, asked_s + self._lease_s
         return True
 
+    def hold(self, claim: Claim) -> None:
+        """Count a claim again that was given back and received anew."""
+        self._held[claim.token] = claim
+        self._gone.pop(claim.token, None)
+
     def forget(self, claim: Claim) -> None:
         """Drop a claim that is settled, lost or given back."""
         self._held.pop(claim.token, None)
@@ -107,6 +112,7 @@ class Claims:
             else:
                 await self.extend(claim)
             await self._delete_leftover(claim)
+            self.check(claim)
             claim.asked_s = self._clock()
 
     async def extend(self, claim: Claim) -> None:

@@ -42,6 +42,8 @@ class SqsQueue:
         self.release_costs = bool(place.redrive)
         self.warning = _warning(place)
         self._access, self._place, self._now, self._clock = access, place, access.now, access.clock
+        # Shorter than a lease, so that an answer tells in time of a claim that began while it was waited for.
+        self._poll_max_s = max(1, min(LONG_POLL_S, int(self.lease_s / 2)))
         self._claims = Claims(access, Home(access))
         self._sender = Sender(access)
         self._dead = DeadLetters(access, self._sender)
@@ -129,8 +131,7 @@ class SqsQueue:
         ends = loop.time() + wait_s
         await self._sweep.look()
         while not (self._closed or handover.is_over()):
-            wait_s = int(ends - loop.time() + _ROUNDING_S)
-            delivery = await self._receive(max(0, min(LONG_POLL_S, wait_s)))
+            delivery = await self._receive(min(self._poll_max_s, max(0, int(ends - loop.time() + _ROUNDING_S))))
             if delivery is not None and handover.is_over():
                 await self._give_back(delivery)
                 return None
@@ -141,7 +142,10 @@ class SqsQueue:
     async def _receive(self, wait_s: int) -> Delivery | None:
         asked_s = self._clock()
         messages = await self._access.receive(self.name, self._place.url, wait_s=wait_s, most=1)
-        return await self._taken(messages[0], asked_s) if messages else None
+        # An answer that took so long, as while the box was frozen, may be of a claim that is another's by now.
+        if not messages or self._clock() - asked_s >= self.lease_s:
+            return None
+        return await self._taken(messages[0], asked_s)
 
     async def _taken(self, message: Received, asked_s: float) -> Delivery | None:
         """Claim what was received, unless it is a claim already, not due yet, or received in vain too often."""

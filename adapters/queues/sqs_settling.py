@@ -103,6 +103,7 @@ class Settling:
         await self._end(claim)
 
     async def _end(self, claim: Claim) -> None:
+        self._claims.check(claim)
         await self._access.delete(claim.url, claim.handle)
         if claim.leftover is not None:
             await self._access.delete(*claim.leftover)
@@ -112,9 +113,11 @@ class Settling:
         """Show a message of an earlier life and receive it again, for its body; another box may be faster."""
         await self._claims.show(claim)
         for _ in range(_LOOKS):
+            asked_s = self._access.clock()
             for message in await self._access.receive(self._place.name, claim.url):
                 if message.message_id == claim.message_id:
-                    claim.arrive(message, claim.url, asked_s=claim.asked_s, lease_s=0.0)
+                    claim.arrive(message, claim.url, asked_s=asked_s, lease_s=self._access.lease_s)
+                    self._claims.hold(claim)
                 else:
                     await self._access.hide(claim.url, message.handle, 0)
             if claim.body is not None:

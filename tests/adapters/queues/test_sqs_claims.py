@@ -141,3 +141,20 @@ def test_a_claim_whose_time_is_over_here_is_lost_whatever_the_service_says(accou
                 await queue.renew(delivery.token)
 
     asyncio.run(main())
+
+
+def test_an_answer_that_is_read_after_a_sleep_is_not_believed(account: Account) -> None:
+    """The service gave the message while the box slept, and may have given it to another since."""
+
+    async def main() -> None:
+        slept = [0.0]
+        async with account.queue(lease_s=4, clock=lambda: asyncio.get_running_loop().time() + slept[0]) as queue:
+            assert await queue.fetch(0) is None
+            waiting = asyncio.create_task(queue.fetch(2.0))
+            await queue.depth()
+            slept[0] = 10.0
+            submission = await queue.put(b"x", job_id="a")
+            assert await waiting is None
+            assert submission == (await fetched(queue, 15.0)).submission
+
+    asyncio.run(main())
