@@ -33,7 +33,7 @@ def checked_name(name: str) -> str:
     """Return a queue's name; ConfigurationError where no queues of ours can stand beside it."""
     if _SERVED.fullmatch(name) is None:
         raise ConfigurationError(
-            f"queue {name!r}: cannot be served: give it a name of up to 180 letters, digits, spaces and any of _.:@#,/+-"
+            f"queue {name!r}: give it a name of up to 180 letters, digits, spaces and any of _.:@#,/+-"
         )
     if is_own(name):
         raise ConfigurationError(f"queue {name!r}: is named like one of the runner's own: name the one beside it")

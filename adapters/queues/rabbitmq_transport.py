@@ -1,8 +1,8 @@
 """
 The way to a RabbitMQ broker below the client library: its frames pass through here before the library decodes them.
 
-The properties of a message reach us as the bytes they are, in a header of their own; and a
-message that the broker could not route is noted by its channel and goes no further. Why it closes a connection is noted, too.
+The properties of a message reach us as the bytes they are, in a header of their own. A message that the broker could
+not route is noted by its channel and goes no further. Why the broker closes a connection is noted, too.
 """
 
 from __future__ import annotations

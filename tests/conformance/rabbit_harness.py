@@ -35,10 +35,19 @@ class RabbitHost(msgspec.Struct, frozen=True):
     username: str
     password: str
 
+    @property
+    def port(self) -> int:
+        return urlsplit(self.server).port or 0
+
+    @property
+    def path(self) -> str:
+        """The virtual host as it stands in paths of the management API."""
+        return quote(self.vhost, safe="")
+
     def url(self, port: int | None = None, query: str = "") -> str:
         """Return its URL without a secret."""
         parts = urlsplit(self.server)
-        return f"amqp://{parts.hostname}:{port or parts.port}/{quote(self.vhost, safe='')}{query}"
+        return f"amqp://{parts.hostname}:{port or self.port}/{self.path}{query}"
 
     def url_with_secret(self) -> str:
         """Return what client libraries connect by."""
@@ -70,7 +79,7 @@ class RabbitHost(msgspec.Struct, frozen=True):
     ) -> RabbitHost:
         """Make a user with these rights here; return the same host for them."""
         self.ask("PUT", f"users/{username}", password=f"{username}-word", tags=tags)
-        path = f"permissions/{quote(self.vhost, safe='')}/{username}"
+        path = f"permissions/{self.path}/{username}"
         self.ask("PUT", path, configure=configure, write=write, read=read)
         return msgspec.structs.replace(self, username=username, password=f"{username}-word")
 
@@ -84,7 +93,7 @@ def rabbit_host() -> RabbitHost:
     vhost = f"test {os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
     management = os.environ["RUNNER_TEST_RABBITMQ_MANAGEMENT"]
     host = RabbitHost(vhost, server, management, parts.username or "", parts.password or "")
-    path = f"vhosts/{quote(vhost, safe='')}"
+    path = f"vhosts/{host.path}"
     host.ask("PUT", path)
     host.ask("DELETE", path)
     host.ask("PUT", path)

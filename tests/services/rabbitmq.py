@@ -24,6 +24,8 @@ SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 USER = PASSWORD = "guest"
 CONSUMER_TIMEOUT_MS = 10_000
+TICK_MS = 1000
+"""The node looks so often whether a delivery is held too long."""
 EPMD_STOP_S = 10.0
 POLL_INTERVAL_S = 0.05
 
@@ -79,7 +81,8 @@ def node_environment(directory: Path, *, node: str, distribution: int, mapper: i
         "RABBITMQ_DIST_PORT": str(distribution),
         "ERL_EPMD_PORT": str(mapper),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} "
+        f"-rabbit channel_tick_interval {TICK_MS} +sbwt none",
     }
 
 

@@ -84,5 +84,5 @@ async def opened(
 
 def arguments_of(host: RabbitHost, queue: str) -> Mapping[str, object]:
     """Return what a queue was declared with, as the broker tells."""
-    found: dict[str, Any] = msgspec.json.decode(host.ask("GET", f"queues/{host.vhost.replace(' ', '%20')}/{queue}"))
+    found: dict[str, Any] = msgspec.json.decode(host.ask("GET", f"queues/{host.path}/{queue}"))
     return {**found["arguments"], "durable": found["durable"]}

@@ -230,7 +230,7 @@ def test_a_claim_outlives_that_somebody_deletes_the_queue_for_claims(host: Rabbi
             await queue.put(b"first", job_id="a")
             first = await fetched(queue)
             await acknowledge(queue, first)
-            host.ask("DELETE", f"queues/{host.vhost.replace(' ', '%20')}/{claimed_name(host)}")
+            host.ask("DELETE", f"queues/{host.path}/{claimed_name(host)}")
             await queue.put(b"second", job_id="b")
             second = await fetched(queue)
             await queue.renew(second.token)
@@ -240,6 +240,6 @@ def test_a_claim_outlives_that_somebody_deletes_the_queue_for_claims(host: Rabbi
 
 
 def claimed_name(host: RabbitHost) -> str:
-    rows = msgspec.json.decode(host.ask("GET", f"queues/{host.vhost.replace(' ', '%20')}?columns=name"))
+    rows = msgspec.json.decode(host.ask("GET", f"queues/{host.path}?columns=name"))
     (name,) = [row["name"] for row in rows if ".claimed." in row["name"]]
     return str(name)

@@ -240,9 +240,7 @@ def test_what_is_no_url_is_told(url: str) -> None:
 
 def rows(host: RabbitHost) -> list[dict[str, str]]:
     """Return what the broker tells of all queues."""
-    found: list[dict[str, str]] = msgspec.json.decode(
-        host.ask("GET", f"queues/{host.vhost.replace(' ', '%20')}?columns=name")
-    )
+    found: list[dict[str, str]] = msgspec.json.decode(host.ask("GET", f"queues/{host.path}?columns=name"))
     return found
 
 
