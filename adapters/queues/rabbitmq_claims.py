@@ -19,6 +19,7 @@ from adapters.queues.rabbitmq_lane import Lane
 from adapters.queues.rabbitmq_names import new_submission, new_token, token_lease_s
 from adapters.queues.rabbitmq_own import OwnQueues
 from adapters.queues.rabbitmq_session import Session
+from adapters.queues.rabbitmq_trouble import explained
 from runner.errors import LeaseLost, RunnerError, Unavailable
 from runner.job import Note, Verdict
 from runner.ports import Delivery
@@ -157,9 +158,10 @@ class Claims:
                 batch.setdefault(wish.token, wish)
         missing = dict(batch)
         try:
-            sent = await self._walk(session, missing)
-            found = [wish for wish in batch.values() if wish.token not in missing]
-            await self._commit(session, found, sent)
+            with explained("renew or settle claims of queue", f"{self._own.queue} at {self._own.link.address}"):
+                sent = await self._walk(session, missing)
+                found = [wish for wish in batch.values() if wish.token not in missing]
+                await self._commit(session, found, sent)
         except RunnerError as error:
             for wish in batch.values():
                 wish.fail(error)

@@ -7,6 +7,7 @@ URL). A delivery may stay unacknowledged for ten seconds, so that whatever holds
 
 import base64
 import os
+import socket
 import subprocess
 import time
 import urllib.error
@@ -39,7 +40,7 @@ def start(directory: Path) -> Iterator[Mapping[str, str]]:
         command=[SERVER],
         environment=node_environment(directory, node=f"t{port}@localhost", distribution=distribution, mapper=mapper),
         log=directory / "rabbitmq.log",
-        ready=lambda: answers(management),
+        ready=lambda: answers(port, management),
         start_timeout_s=90.0,
         stop_timeout_s=20.0,
     )
@@ -86,14 +87,15 @@ def node_environment(directory: Path, *, node: str, distribution: int, mapper: i
     }
 
 
-def answers(management: int) -> bool:
-    """Say whether the management API, the last to come up, answers now."""
+def answers(port: int, management: int) -> bool:
+    """Say whether both are served now: AMQP, and the management API."""
     token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{management}/api/overview", headers={"Authorization": f"Basic {token}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=2.0) as response:  # noqa: S310 - the same
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        with urllib.request.urlopen(request, timeout=2.0) as response:  # noqa: S310 - our own loopback server
             return bool(response.status == 200)
     except OSError:
         return False

@@ -28,6 +28,9 @@ T = TypeVar("T")
 
 ROUNDS = 40
 LONG_S, SHORT_S = 60.0, 2.0
+QUORUM_MADE_S = 2.0
+"""A node forgets how to start a quorum queue that was made less than a second before it was killed."""
+
 MOMENT_S = 0.012
 """A rotation takes about so long."""
 
@@ -172,7 +175,7 @@ def test_claims_outlive_their_broker(broker: PrivateRabbit, how: str) -> None:
             async with opened(host, name=queue_type, lease_s=LONG_S, queue_type=queue_type) as queue:
                 held = await claimed(queue, queue, 3)
                 waiting = asyncio.create_task(queue.fetch(20))
-                await queue.depth()
+                await asyncio.sleep(QUORUM_MADE_S)
                 await asyncio.to_thread(broker.stop if how == "stop" else broker.kill)
                 with pytest.raises(Unavailable):
                     await waiting
