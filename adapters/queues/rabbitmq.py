@@ -94,7 +94,7 @@ class RabbitBroker:
                 queue.move(link)
         for link in old:
             link.retire()
-        self._links = [*old, *self._links]
+        self._links = [*(link for link in old if not link.is_over), *self._links]
 
     async def close(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -57,17 +57,16 @@ class Message(msgspec.Struct, frozen=True):
     tag: int
     body: bytes
     properties: Properties
-    redelivered: bool = False
 
 
-def read_message(tag: int, body: bytes, raw: bytes, *, redelivered: bool) -> Message:
+def read_message(tag: int, body: bytes, raw: bytes) -> Message:
     """Take a delivered message apart; properties that nobody can read are left out."""
     try:
         properties = decode_properties(raw)
     except ValueError as error:
         log.warning("properties of a message cannot be read", extra={"action": "read_message", "error": str(error)})
         properties = Properties()
-    return Message(tag, body, properties, redelivered)
+    return Message(tag, body, properties)
 
 
 def read_envelope(properties: Properties) -> Envelope | None:

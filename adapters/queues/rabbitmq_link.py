@@ -51,6 +51,11 @@ class Link:
         # Until when, in loop seconds, what is not found may be held by a connection that broke.
         self._unsure_until = 0.0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left of it to close."""
+        return self.retired and self._connection is None and not self._closing
+
     async def session(self, *, prefetch: int = 0) -> Session:
         """Open a session, on a new connection where there is none."""
         with explained("connect to", str(self.address)):

@@ -7,7 +7,7 @@ A session that failed is not used again: the broker closes its channel or is tol
 from __future__ import annotations
 
 import asyncio
-import time
+from typing import cast
 
 import pamqp.frame
 from aiormq.abc import AbstractChannel, AbstractConnection, ChannelFrame, DeliveredMessage
@@ -28,13 +28,13 @@ class Session:
     """One channel. One caller at a time."""
 
     def __init__(self, channel: AbstractChannel, connection: AbstractConnection, returned: set[int]) -> None:
-        assert isinstance(channel, Channel)  # noqa: S101 - the library's only one; its interface lacks the queue to write to
-        self._channel, self._connection, self._returned = channel, connection, returned
+        # The library's only kind of channel; what it calls its interface lacks the queue to write to.
+        self._channel = cast("Channel", channel)
+        self._connection, self._returned = connection, returned
         # Frames that go out with the next commit.
         self._staged: list[bytes] = []
         # Whether messages were taken that no commit has settled yet.
         self.took_any = False
-        self._opened_at = time.monotonic()
 
     @property
     def room(self) -> int:
@@ -152,10 +152,8 @@ class Session:
             return None
         self.took_any = True
         headers = delivered.header.properties.headers or {}
-        raw = headers.get(RAW, b"")
-        assert isinstance(raw, (bytes, bytearray))  # noqa: S101 - made by our own transport
-        redelivered = bool(delivered.redelivered)
-        return read_message(delivered.delivery_tag, delivered.body, bytes(raw), redelivered=redelivered)
+        raw = cast("bytearray", headers.get(RAW, b""))  # made by our own transport
+        return read_message(delivered.delivery_tag, delivered.body, bytes(raw))
 
 
 def _fail(arrived: asyncio.Future[DeliveredMessage], queue: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import msgspec
+import pytest
 from aiormq.abc import AbstractChannel
 from aiormq.connection import Connection
 from pamqp.common import FieldTable
@@ -16,6 +17,8 @@ from adapters.queues.rabbitmq import RabbitBroker, RabbitQueue
 from adapters.queues.rabbitmq_fields import Properties, encode_properties
 from adapters.queues.rabbitmq_session import Session
 from adapters.queues.rabbitmq_transport import Transport
+from runner.credential import Credential
+from runner.errors import RunnerError
 from tests.conformance.queue_harness import BOX, START_AT
 from tests.conformance.rabbit_harness import RabbitHost
 
@@ -86,3 +89,18 @@ def arguments_of(host: RabbitHost, queue: str) -> Mapping[str, object]:
     """Return what a queue was declared with, as the broker tells."""
     found: dict[str, Any] = msgspec.json.decode(host.ask("GET", f"queues/{host.path}/{queue}"))
     return {**found["arguments"], "durable": found["durable"]}
+
+
+def broker(credential: Credential, box: str = BOX) -> RabbitBroker:
+    return RabbitBroker(credential, box_id=box, now=lambda: START_AT)
+
+
+async def refusal(credential: Credential) -> RunnerError:
+    """Return why a queue cannot be opened."""
+    made = broker(credential)
+    try:
+        with pytest.raises(RunnerError) as caught:
+            await made.open(QUEUE)
+        return caught.value
+    finally:
+        await made.close()

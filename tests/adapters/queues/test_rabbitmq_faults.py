@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,11 +96,11 @@ async def left_over(host: RabbitHost) -> list[str]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_rotations_that_are_cut_at_random_lose_and_double_nothing(host: RabbitHost, queue_type: str, seed: int) -> None:
     async def main() -> None:
-        seeded, how = random.Random(seed), {"lease_s": LONG_S, "queue_type": queue_type}
+        seeded, at = random.Random(seed), partial(opened, host, lease_s=LONG_S, queue_type=queue_type)
         async with (
             proxied("127.0.0.1", host.port) as proxy,
-            opened(host, port=proxy.port, **how) as queue,
-            opened(host, OTHER_BOX, **how) as other,
+            at(port=proxy.port) as queue,
+            at(OTHER_BOX) as other,
         ):
             held = await claimed(queue, other, 6)
             for number in range(ROUNDS):
@@ -111,7 +112,7 @@ def test_rotations_that_are_cut_at_random_lose_and_double_nothing(host: RabbitHo
                 assert 1 == await other.depth(), f"round {number}"
                 held.append(await until_done(lambda: fetched(queue, 5)))
             for delivery in held:
-                await until_done(lambda delivery=delivery: acknowledge(queue, delivery))
+                await until_done(partial(acknowledge, queue, delivery))
         assert [] == await left_over(host)
 
     asyncio.run(main())
@@ -122,12 +123,12 @@ def test_fetches_that_are_cut_at_random_lose_and_double_nothing(host: RabbitHost
     """What was claimed as the connection went comes back after a lease; each is settled once."""
 
     async def main() -> None:
-        seeded, how = random.Random(3), {"lease_s": SHORT_S, "queue_type": queue_type}
+        seeded, at = random.Random(3), partial(opened, host, lease_s=SHORT_S, queue_type=queue_type)
         settled: Counter[bytes] = Counter()
         async with (
             proxied("127.0.0.1", host.port) as proxy,
-            opened(host, port=proxy.port, **how) as queue,
-            opened(host, OTHER_BOX, **how) as other,
+            at(port=proxy.port) as queue,
+            at(OTHER_BOX) as other,
         ):
             for number in range(ROUNDS):
                 await other.put(b"%d" % number, job_id=f"j{number}")

@@ -182,8 +182,7 @@ def test_a_queue_with_dead_letters_of_its_own_keeps_them_apart(host: RabbitHost,
     async def main() -> None:
         async with foreigner(host) as other:
             await other.declare("theirs")
-            arguments = {"x_dead_letter_exchange": "", "x_dead_letter_routing_key": "theirs"}
-            await other.declare(x_queue_type=queue_type, **arguments)
+            await other.declare(x_queue_type=queue_type, x_dead_letter_exchange="", x_dead_letter_routing_key="theirs")
             await other.put(b"job")
             async with opened(host, queue_type=queue_type) as queue:
                 await go_round(queue, Verdict.REJECT)

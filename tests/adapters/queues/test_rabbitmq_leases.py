@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -32,13 +33,13 @@ def queue_type(request: pytest.FixtureRequest) -> str:
 def test_a_waiting_box_has_a_lapsed_claim_within_a_second(host: RabbitHost, queue_type: str) -> None:
     async def main() -> None:
         clock = asyncio.get_running_loop().time
-        how = {"lease_s": 1.5, "queue_type": queue_type}
-        async with opened(host, **how) as queue, opened(host, OTHER_BOX, **how) as other:
+        at = partial(opened, host, lease_s=1.5, queue_type=queue_type)
+        async with at() as queue, at(OTHER_BOX) as other:
             submission = await queue.put(b"job", job_id="a")
             await queue.settle((await fetched(queue)).token, Verdict.RETRY, after_s=0, note=NOTE, reason="")
             waiting = asyncio.create_task(other.fetch(0.2))
             assert await waiting is not None
-        async with opened(host, **how) as queue:
+        async with at() as queue:
             began = clock()
             again = await fetched(queue, 10)
             assert (submission, NOTE) == (again.submission, again.note)
