@@ -192,7 +192,7 @@ class BareSqs:
         self._opening = get_session().create_client("sqs", endpoint_url=place.url, **SQS_KEYS)
 
     async def open(self) -> BareSqs:
-        self._sqs = await self._opening.__aenter__()
+        self._sqs: Any = await self._opening.__aenter__()
         self._url = (await self._sqs.create_queue(QueueName=self._place.queue))["QueueUrl"]
         return self
 

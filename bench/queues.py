@@ -17,6 +17,7 @@ is allowed for.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -113,11 +114,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=80, help="at a steady pace in each turn (%(default)s)")
     parser.add_argument("--backlog", type=int, default=150, help="at once in each turn (%(default)s)")
     parser.add_argument("--services", nargs="+", choices=KINDS, default=KINDS, help="where to measure (all)")
-    # Not /tmp, which may be memory: here a disk is waited for.
-    parser.add_argument("--directory", default="/var/tmp", help="a disk to work on (%(default)s)")  # noqa: S108
+    # Not below /tmp or /var/tmp: each job has its own of these, and the way to a workspace below them is made in it.
+    disk = "/var/lib" if os.access("/var/lib", os.W_OK) else str(Path.home())
+    parser.add_argument("--directory", default=disk, help="a disk to work on (%(default)s)")
     options = parser.parse_args()
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.directory)))
+        place = tempfile.TemporaryDirectory(prefix="runner-bench-", dir=options.directory)
+        directory = Path(stack.enter_context(place))
         # Jobs have users of their own, which pass through here.
         directory.chmod(0o755)
         urls, absent = open_services(options.services, stack)
