@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 from tests.at_work import until
 from tests.services.ports import free_port
 from tests.services.rabbitmq import PASSWORD, SERVER, USER, node_environment, stop_mapper, write_configuration
 from tests.services.rabbitmq import answers as rabbit_answers
 from tests.services.redis import answers, redis_command
+from tests.services.service import find_program
 
 START_S = 60.0
 
@@ -83,10 +86,10 @@ class PrivateRabbit:
     """A RabbitMQ node with its files and its port mapper."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self.port, self._management = directory, free_port(), free_port()
+        self._directory, self.port, self.management = directory, free_port(), free_port()
         self._distribution, self._mapper = free_port(), free_port()
         directory.mkdir()
-        write_configuration(directory, self.port, self._management)
+        write_configuration(directory, self.port, self.management)
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, port: int) -> str:
@@ -100,11 +103,18 @@ class PrivateRabbit:
             self._process = subprocess.Popen(
                 [SERVER], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        until(lambda: rabbit_answers(self._management), "RabbitMQ serves", START_S)
+        until(lambda: rabbit_answers(self.port, self.management), "RabbitMQ serves", START_S)
 
     def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End a life in order."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
         if self._process is not None:
-            self._signal(signal.SIGKILL)
+            self._signal(number)
             self._process.wait()
             self._process = None
             stop_mapper(self._mapper)
@@ -122,6 +132,19 @@ class PrivateRabbit:
 
 
 KINDS: dict[str, type[PrivateRedis | PrivateRabbit]] = {"redis": PrivateRedis, "rabbitmq": PrivateRabbit}
+
+
+@contextmanager
+def private_rabbit(directory: Path) -> Iterator[PrivateRabbit]:
+    """Start a node of one's own; it is gone at the end."""
+    if find_program("rabbitmq-server") is None:
+        pytest.skip("no RabbitMQ: run `make test`, or install rabbitmq-server")
+    broker = PrivateRabbit(directory / "broker")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
 
 
 @contextmanager

@@ -195,6 +195,7 @@ class RabbitQueue:
         return submission
 
     async def _put(self, properties: Properties, envelope: Envelope, body: bytes) -> None:
+        await self._own.firm(self.name)
         async with self._calling.use() as session:
             session.publish(self.name, packed(properties, envelope, session.room), body)
             if not await session.commit():

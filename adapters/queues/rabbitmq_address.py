@@ -14,7 +14,8 @@ from runner.secret import Secret
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 MANAGEMENT = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
-HEARTBEAT_S = 10
+HEARTBEAT_S = 5
+"""The broker takes back what a box holds that stands still after two to three of these."""
 TYPES = ("quorum", "classic")
 
 

@@ -76,7 +76,7 @@ class Claims:
 
         That one lapsed while the box slept; its renewal may be on its way.
         """
-        target = await self._own.ready_claimed()
+        target = await self._own.firm(await self._own.ready_claimed())
         envelope = known_envelope(message, self._now(), new_submission())
         again = self._is_again(envelope.token)
         token = envelope.token if again else new_token(self._lease_s)

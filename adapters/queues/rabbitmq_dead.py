@@ -43,6 +43,7 @@ class DeadLetters:
             session.publish(self._own.queue, packed(message.properties, fresh, session.room), message.body)
 
         await self._own.ready_main()
+        await self._own.firm(self._own.queue)
         return await self._take(submission, again)
 
     async def drop(self, submission: str) -> bool:

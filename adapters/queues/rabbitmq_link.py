@@ -82,9 +82,9 @@ class Link:
         """Count the messages that wait in a queue; QueueMissing where there is none."""
         return await self._declared(queue, None)
 
-    async def ensure(self, queue: str, arguments: Mapping[str, object]) -> None:
+    async def ensure(self, queue: str, arguments: Mapping[str, object]) -> bool:
         """
-        Declare a queue unless there is one, which stays as it is.
+        Declare a queue unless there is one, which stays as it is; tell whether it was made.
 
         Raises:
             NotAllowed: the user may not.
@@ -93,6 +93,8 @@ class Link:
             await self._declared(queue, None)
         except QueueMissing:
             await self._declared(queue, arguments)
+            return True
+        return False
 
     async def _declared(self, queue: str, arguments: Mapping[str, object] | None) -> int:
         """Ask in a channel of its own, since the broker closes one in which it says no."""

@@ -29,9 +29,6 @@ T = TypeVar("T")
 
 ROUNDS = 40
 LONG_S, SHORT_S = 60.0, 2.0
-QUORUM_MADE_S = 2.0
-"""A node forgets how to start a quorum queue that was made less than a second before it was killed."""
-
 MOMENT_S = 0.012
 """A rotation takes about so long."""
 
@@ -168,7 +165,11 @@ def host_of(broker: PrivateRabbit) -> RabbitHost:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_claims_outlive_their_broker(broker: PrivateRabbit, how: str) -> None:
-    """Everything durable is there after a restart, and the next call connects anew."""
+    """
+    Everything durable is there after a restart, and the next call connects anew.
+
+    A classic queue whose node is killed may deliver once more what was taken from it just before.
+    """
 
     async def main() -> None:
         host = host_of(broker)
@@ -176,7 +177,7 @@ def test_claims_outlive_their_broker(broker: PrivateRabbit, how: str) -> None:
             async with opened(host, name=queue_type, lease_s=LONG_S, queue_type=queue_type) as queue:
                 held = await claimed(queue, queue, 3)
                 waiting = asyncio.create_task(queue.fetch(20))
-                await asyncio.sleep(QUORUM_MADE_S)
+                await queue.depth()
                 await asyncio.to_thread(broker.stop if how == "stop" else broker.kill)
                 with pytest.raises(Unavailable):
                     await waiting
@@ -187,8 +188,10 @@ def test_claims_outlive_their_broker(broker: PrivateRabbit, how: str) -> None:
                 await acknowledge(queue, held[0])
                 await queue.settle(held[1].token, Verdict.RETRY, after_s=1, note=Note(attempts=1), reason="")
                 await queue.settle(held[2].token, Verdict.REJECT, after_s=0, note=Note(), reason="why")
-                again = await fetched(queue, 5)
-                assert (held[1].body, Note(attempts=1)) == (again.body, again.note)
+                await asyncio.sleep(1.2)
+                back = [(it.body, it.note) for it in await drained(queue)]
+                assert (held[1].body, Note(attempts=1)) in back
+                assert len(back) == 1 or (how, queue_type) == ("kill", "classic"), "nothing came twice"
                 assert ["why"] == [row.reason for row in await queue.dead()]
 
     asyncio.run(main())
