@@ -65,6 +65,14 @@ def reaches(name: str, value: float) -> bool:
     return value <= BARS[name] if name.endswith("_ms") else value >= BARS[name]
 
 
+def lines(compared_on: Mapping[str, Row]) -> list[str]:
+    """Return for people how ours is to the others."""
+    return [
+        f"{kind}: ours over the others: " + ", ".join(f"{name} {value:g}" for name, value in found.items())
+        for kind, found in compared_on.items()
+    ]
+
+
 def table(rows: Rows) -> str:
     """Return the figures for people."""
     lines = [f"{'queue':9} {'worker':7} {'jobs/s':>8} {'p50 ms':>8} {'p99 ms':>8}  from right before the put"]

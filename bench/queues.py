@@ -91,8 +91,9 @@ def compare(options: argparse.Namespace, urls: dict[str, str], absent: dict[str,
     allowed = {"rabbitmq": claim.get("claim_ms", 0.0)}
     compared = {kind: figures.compared(each, allowed.get(kind, 0.0)) for kind, each in rows.items()}
     print(figures.table(rows), file=sys.stderr)
-    for line in (missed := figures.missed(compared)):
-        print(f"missed: {line}", file=sys.stderr)
+    missed = figures.missed(compared)
+    for line in (*figures.lines(compared), *(f"missed: {it}" for it in missed)):
+        print(line, file=sys.stderr)
     found = {
         "turns": options.rounds,
         "jobs": size.steady,
@@ -104,7 +105,7 @@ def compare(options: argparse.Namespace, urls: dict[str, str], absent: dict[str,
         "absent": absent,
         "bars": figures.BARS,
         "missed": missed,
-        "reached": not missed,
+        "reached": not missed and not absent,
     }
     return report("queues", found, options)
 
