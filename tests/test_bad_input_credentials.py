@@ -32,7 +32,7 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "bytes.toml": (b"\xff\xfe\x00", ("write it as UTF-8",)),
     "empty.toml": (b"", ("is empty",)),
     "bare-url": (b"amqp://user:hunter2/3@host/vhost", ("url", "/ as %2F")),
-    "twice.toml": (b'kind = "redis"\nurl = "redis://:hunter2@h"\npassword = "hunter2"\n', ("password", "write it once")),
+    "twice.toml": (b'kind = "redis"\nurl = "redis://:hunter2@h"\npassword = "hunter2"\n', ("password", "it once")),
     "credentials": (b"[a]\naws_access_key_id = hunter2\naws_secret_access_key = hunter2\n", ("no region",)),
     "huge.toml": (b"#" * (2 << 20), ("",)),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -128,8 +129,8 @@ class Bench:
         self._supervisor = Supervisor("bench")
         directory = Directory()
         for name in plans:
-            poller: Ref[CreditGiven] = self._supervisor.add(f"poller {name}", lambda name=name: _Poller(self, name))  # type: ignore[misc]  # bound now
-            directory.enter(name, QueueEntry(name, poller, Backend(world)))  # type: ignore[arg-type]  # is sent credits alone
+            poller = self._supervisor.add(f"poller {name}", functools.partial(_Poller, self, name))
+            directory.enter(name, QueueEntry(name, poller, Backend(world)))  # type: ignore[arg-type]  # is sent no others
         executor = self._supervisor.add("executor", lambda: _Executor(self))
         sink = self._supervisor.add("sink", _Sink)
         config = configuration(**{"max_waiting": 4, "patience": Duration(60), **changes})

@@ -44,11 +44,11 @@ def provide(
 
 
 def _listed(services: Sequence[Service], screen: Screen, *, present_only: bool) -> list[Service]:
-    screen.say(" SERVICE   PURPOSE                                      STATE")
+    screen.say(" SERVICE    PURPOSE                                      STATE")
     missing = []
     for service in services:
         state = _state(service, present_only=present_only)
-        screen.say(f" {service.name:<9} {service.purpose:<44} {state}")
+        screen.say(f" {service.name:<10} {service.purpose:<44} {state}")
         if service.missing_programs():
             missing.append(service)
     return missing
