@@ -86,7 +86,8 @@ class OwnQueues:
             made = await self.link.ensure(name, arguments)
             self._seen[name] = clock()
             if made and arguments["x-queue-type"] == "quorum":
-                self._firm_at[name] = clock() + FIRM_S
+                # No claim is to lapse over it.
+                self._firm_at[name] = clock() + min(FIRM_S, self._lease_s / 3)
         return name
 
     async def _waiting(self, wait_s: float) -> Mapping[str, object]:
