@@ -103,7 +103,9 @@ GROUPS = (
         tests=("tests",),
         marks="broker and not gpu and not docker",
         services=("redis", "rabbitmq", "localstack", "moto"),
-        workers=4,
+        # Most of them wait for what brokers do by the clock.
+        workers=6,
+        timeout_s=1500,
     ),
     Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN),
     Group(
