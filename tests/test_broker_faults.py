@@ -4,10 +4,13 @@ A broker that is killed, frozen or cut off at any moment of a job: what runs goe
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,16 +22,17 @@ from tests.shared_queue import WAITS, SharedQueue, service
 pytestmark = [pytest.mark.broker, pytest.mark.integration, pytest.mark.timeout(240)]
 
 LEASE_S = 30.0
-PATIENT = ("--mailbox", 8)
+FIRM_S = 3.0
+"""A quorum queue whose node is killed within a second of its making never serves again, with RabbitMQ 3.10.8."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One queue on a broker of its own, by way of a proxy; the test's own questions go the straight way."""
+    """One queue by way of a proxy; the test's own questions go the straight way."""
 
-    broker: PrivateBroker
     proxy: FaultProxy
     shared: SharedQueue
+    broker: PrivateBroker | None = None
 
     def once(self, job_id: str) -> None:
         """One start, one end, nothing left over."""
@@ -37,16 +41,42 @@ class Scene:
         assert (1, 0, []) == (self.shared.starts(job_id), self.shared.depth(), self.shared.dead())
 
 
+@contextmanager
+def scene_at(kind: str, directory: Path, port: int, url: Callable[[int], str]) -> Iterator[Scene]:
+    """Set a scene at a broker's port; ``url`` names the broker by way of a port."""
+    with proxied_aside("127.0.0.1", port) as proxy:
+        shared = SharedQueue(directory, service(kind, url=url(proxy.port)), lease_s=LEASE_S)
+        assert url(proxy.port) in shared.text
+        shared.text = shared.text.replace(url(proxy.port), url(port))
+        yield Scene(proxy, shared)
+        end_orphans(directory)
+
+
 @pytest.fixture(params=["redis", "rabbitmq"])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    with private_broker(request.param, tmp_path) as broker, proxied_aside("127.0.0.1", broker.port) as proxy:
-        straight = service(request.param, url=broker.url(broker.port))
-        crooked = service(request.param, url=broker.url(proxy.port))
-        shared = SharedQueue(tmp_path, crooked, lease_s=LEASE_S)
-        shared.text = shared.text.replace(broker.url(proxy.port), broker.url(broker.port))
-        assert straight.partition("?")[0] in shared.text
-        yield Scene(broker, proxy, shared)
-        end_orphans(tmp_path)
+    """A broker of its own, to be killed and frozen."""
+    with (
+        private_broker(request.param, tmp_path) as broker,
+        scene_at(request.param, tmp_path, broker.port, broker.url) as it,
+    ):
+        yield replace(it, broker=broker)
+
+
+@pytest.fixture(params=["redis", "rabbitmq", "sqs"])
+def cut_off(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """The broker of all tests, by a way of one's own."""
+    try:
+        at = urlsplit(os.environ[f"RUNNER_TEST_{request.param.upper()}"])
+    except KeyError as missing:
+        pytest.skip(f"no {request.param}: {missing.args[0]} is not set; run `make test`")
+    assert at.port is not None
+    with scene_at(request.param, tmp_path, at.port, lambda port: at.geturl().replace(str(at.port), str(port))) as it:
+        yield it
+
+
+def broker_of(scene: Scene) -> PrivateBroker:
+    assert scene.broker is not None
+    return scene.broker
 
 
 def runs(scene: Scene, job_id: str = "job") -> None:
@@ -68,9 +98,9 @@ def test_a_broker_that_is_killed_while_a_job_runs(scene: Scene) -> None:
     scene.shared.submit({"job": scene.shared.command(WAITS)})
     with scene.shared.box("first") as box:
         runs(scene)
-        scene.broker.kill()
+        broker_of(scene).kill()
         pause(3.0)
-        scene.broker.start()
+        broker_of(scene).start()
         pause(2.0)
         scene.shared.go("first")
         settled(scene, box)
@@ -83,10 +113,10 @@ def test_a_broker_that_is_away_as_a_job_ends(scene: Scene) -> None:
     scene.shared.submit({"job": scene.shared.command(WAITS)})
     with scene.shared.box("first") as box:
         runs(scene)
-        scene.broker.kill()
+        broker_of(scene).kill()
         scene.shared.go("first")
         pause(3.0)
-        scene.broker.start()
+        broker_of(scene).start()
         settled(scene, box)
         assert box.stop() == 0
     scene.once("job")
@@ -94,10 +124,10 @@ def test_a_broker_that_is_away_as_a_job_ends(scene: Scene) -> None:
 
 def test_a_broker_that_is_killed_while_a_fetch_waits(scene: Scene) -> None:
     with scene.shared.box("first") as box:
+        pause(FIRM_S)
+        broker_of(scene).kill()
         pause(1.0)
-        scene.broker.kill()
-        pause(1.0)
-        scene.broker.start()
+        broker_of(scene).start()
         scene.shared.submit({"job": scene.shared.command("true")})
         settled(scene, box)
         assert box.stop() == 0
@@ -108,9 +138,9 @@ def test_a_broker_that_is_frozen_for_a_while(scene: Scene) -> None:
     scene.shared.submit({"job": scene.shared.command(WAITS)})
     with scene.shared.box("first") as box:
         runs(scene)
-        scene.broker.freeze()
+        broker_of(scene).freeze()
         pause(12.0)
-        scene.broker.thaw()
+        broker_of(scene).thaw()
         scene.shared.go("first")
         settled(scene, box)
         assert box.stop() == 0
@@ -119,48 +149,48 @@ def test_a_broker_that_is_frozen_for_a_while(scene: Scene) -> None:
 
 @pytest.mark.parametrize("fault", ["cut", "swallow", "refuse"])
 @pytest.mark.parametrize("moment", ["while it waits for a job", "while a job runs", "as a job ends"])
-def test_a_connection_that_fails(scene: Scene, fault: str, moment: str) -> None:
-    with scene.shared.box("first") as box:
+def test_a_connection_that_fails(cut_off: Scene, fault: str, moment: str) -> None:
+    with cut_off.shared.box("first") as box:
         if moment != "while it waits for a job":
-            scene.shared.submit({"job": scene.shared.command(WAITS)})
-            runs(scene)
+            cut_off.shared.submit({"job": cut_off.shared.command(WAITS)})
+            runs(cut_off)
         if fault != "cut":
-            scene.proxy.fault = "swallow" if fault == "swallow" else "refuse"
+            cut_off.proxy.fault = "swallow" if fault == "swallow" else "refuse"
         if fault != "swallow":
-            scene.proxy.cut()
+            cut_off.proxy.cut()
         if moment == "while it waits for a job":
-            scene.shared.submit({"job": scene.shared.command(WAITS)})
+            cut_off.shared.submit({"job": cut_off.shared.command(WAITS)})
         if moment == "as a job ends":
-            scene.shared.go("first")
+            cut_off.shared.go("first")
         pause(4.0)
-        scene.proxy.fault = ""
+        cut_off.proxy.fault = ""
         if fault == "swallow":
-            scene.proxy.cut()
-        scene.shared.go("first")
-        settled(scene, box)
+            cut_off.proxy.cut()
+        cut_off.shared.go("first")
+        settled(cut_off, box)
         assert box.stop() == 0
-    scene.once("job")
+    cut_off.once("job")
 
 
 @pytest.mark.parametrize("moment", ["before it takes a job", "while a job runs", "as a job ends"])
-def test_replies_that_are_lost_after_delivery(scene: Scene, moment: str) -> None:
+def test_replies_that_are_lost_after_delivery(cut_off: Scene, moment: str) -> None:
     """The broker did what it was asked, and nobody knows: asking again must end in the same state."""
-    with scene.shared.box("first") as box:
+    with cut_off.shared.box("first") as box:
         if moment == "before it takes a job":
             pause(1.0)
-            scene.proxy.fault = "lose replies"
-            scene.shared.submit({"job": scene.shared.command(WAITS)})
+            cut_off.proxy.fault = "lose replies"
+            cut_off.shared.submit({"job": cut_off.shared.command(WAITS)})
         else:
-            scene.shared.submit({"job": scene.shared.command(WAITS)})
-            runs(scene)
-            scene.proxy.fault = "lose replies"
+            cut_off.shared.submit({"job": cut_off.shared.command(WAITS)})
+            runs(cut_off)
+            cut_off.proxy.fault = "lose replies"
         if moment == "as a job ends":
-            scene.shared.go("first")
+            cut_off.shared.go("first")
         pause(4.0)
-        scene.proxy.cut()
+        cut_off.proxy.cut()
         pause(0.5)
-        scene.proxy.fault = ""
-        scene.shared.go("first")
-        settled(scene, box)
+        cut_off.proxy.fault = ""
+        cut_off.shared.go("first")
+        settled(cut_off, box)
         assert box.stop() == 0
-    scene.once("job")
+    cut_off.once("job")
