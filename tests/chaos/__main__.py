@@ -8,9 +8,11 @@ The exit code is 1 where any was. A round that went wrong is told with its seed,
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -24,41 +26,39 @@ SERVICES = ("folder", "redis", "rabbitmq", "sqs")
 
 def main() -> int:
     """Play, account, print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos", description="Kill runners, and account for the jobs."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill runners, account for the jobs.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each service")
     parser.add_argument("--services", nargs="+", choices=SERVICES, default=SERVICES)
-    parser.add_argument("--at-once", type=int, default=4, help="rounds that are played at the same time")
+    parser.add_argument("--at-once", type=int, default=6, help="rounds that are played at the same time")
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
     options = parser.parse_args()
-    clean = True
-    for name in options.services:
-        try:
-            lines = service(name)
-        except KeyError as missing:
-            print(f"{name}: {missing.args[0]} is not set", file=sys.stderr)
-            clean = False
-            continue
-        began = time.monotonic()
-        accounts = rounds(lines, range(options.seed, options.seed + options.rounds), at_once=options.at_once)
-        print(line_of(name, accounts, time.monotonic() - began), flush=True)
-        clean = clean and all(account.clean for account in accounts)
-    return 0 if clean else 1
+    try:
+        lines = {name: service(name) for name in options.services}
+    except KeyError as missing:
+        parser.error(f"{missing.args[0]} is not set: run it beside tests.services, as `make chaos` does")
+    began = time.monotonic()
+    accounts = rounds(lines, range(options.seed, options.seed + options.rounds), at_once=options.at_once)
+    for name, of_service in accounts.items():
+        print(line_of(name, of_service, time.monotonic() - began), flush=True)
+    return 0 if all(account.clean for of_service in accounts.values() for account in of_service) else 1
 
 
-def rounds(lines: str, seeds: range, *, at_once: int) -> list[Account]:
-    """Play one round a seed, so many at once; say of each that went wrong what did."""
-    accounts = []
+def rounds(lines: Mapping[str, str], seeds: range, *, at_once: int) -> dict[str, list[Account]]:
+    """Play one round a service and seed, so many at once; say of each that went wrong what did."""
+    accounts: dict[str, list[Account]] = {name: [] for name in lines}
     with tempfile.TemporaryDirectory(prefix="rt-chaos-", dir="/tmp") as directory, ThreadPoolExecutor(at_once) as pool:
         Path(directory).chmod(0o755)
-        played = [pool.submit(_play, lines, Path(directory) / str(seed), seed) for seed in seeds]
+        played = {
+            pool.submit(_play, lines[name], Path(directory) / f"{name}-{seed}", seed): name
+            for seed in seeds
+            for name in lines
+        }
         for number, done in enumerate(as_completed(played), 1):
-            account = done.result()
-            accounts.append(account)
+            account, name = done.result(), played[done]
+            accounts[name].append(account)
             if not account.clean:
-                print(msgspec.json.encode(account).decode(), file=sys.stderr)
-            if sys.stderr.isatty() or number == len(played):
+                print(f"\n{name}: {msgspec.json.encode(account).decode()}", file=sys.stderr)
+            if sys.stderr.isatty() or number % 100 == 0:
                 print(f"\r{number} of {len(played)} rounds", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return accounts
@@ -66,7 +66,10 @@ def rounds(lines: str, seeds: range, *, at_once: int) -> list[Account]:
 
 def _play(lines: str, directory: Path, seed: int) -> Account:
     directory.mkdir()
-    return play(SharedQueue(directory, lines, lease_s=LEASE_S), seed)
+    try:
+        return play(SharedQueue(directory, lines, lease_s=LEASE_S), seed)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def line_of(name: str, accounts: list[Account], seconds: float) -> str:

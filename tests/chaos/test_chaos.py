@@ -16,6 +16,6 @@ def test_a_runner_that_is_killed_at_any_stage_loses_and_doubles_nothing(name: st
         lines = service(name)
     except KeyError as missing:
         pytest.skip(f"no {name}: {missing.args[0]} is not set; run `make test`")
-    accounts = rounds(lines, range(5), at_once=3)
+    accounts = rounds({name: lines}, range(5), at_once=3)[name]
     assert [] == [account for account in accounts if not account.clean]
     assert sum(len(account.kills) for account in accounts) >= 5
