@@ -16,7 +16,7 @@ import pytest
 
 from tests.at_work import AtWork, end_orphans, until
 from tests.fault_proxy import FaultProxy, proxied_aside
-from tests.private_brokers import PrivateBroker, private_broker
+from tests.private_brokers import PrivateBroker, PrivateRabbit, PrivateRedis, started
 from tests.shared_queue import WAITS, SharedQueue, service
 
 pytestmark = [pytest.mark.broker, pytest.mark.integration, pytest.mark.timeout(240)]
@@ -52,11 +52,14 @@ def scene_at(kind: str, directory: Path, port: int, url: Callable[[int], str]) -
         end_orphans(directory)
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
+BROKERS: dict[str, type[PrivateBroker]] = {"redis": PrivateRedis, "rabbitmq": PrivateRabbit}
+
+
+@pytest.fixture(params=list(BROKERS))
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     """A broker of its own, to be killed and frozen."""
     with (
-        private_broker(request.param, tmp_path) as broker,
+        started(BROKERS[request.param](tmp_path / "broker")) as broker,
         scene_at(request.param, tmp_path, broker.port, broker.url) as it,
     ):
         yield replace(it, broker=broker)

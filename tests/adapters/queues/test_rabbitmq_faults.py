@@ -21,7 +21,7 @@ from tests.adapters.queues.rabbit_foreign import TYPES, foreigner, opened
 from tests.conformance.queue_harness import OTHER_BOX, acknowledge, drained, fetched
 from tests.conformance.rabbit_harness import RabbitHost, rabbit_host
 from tests.fault_proxy import FaultProxy, proxied
-from tests.private_brokers import PrivateRabbit, private_rabbit
+from tests.private_brokers import PrivateRabbit, started
 
 pytestmark = pytest.mark.broker
 
@@ -154,7 +154,7 @@ async def is_settled(queue: RabbitQueue, delivery: Delivery) -> bool:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[PrivateRabbit]:
-    with private_rabbit(tmp_path) as made:
+    with started(PrivateRabbit(tmp_path / "broker")) as made:
         yield made
 
 

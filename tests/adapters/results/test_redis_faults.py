@@ -22,7 +22,7 @@ from tests.adapters.results.redis_backend import START, end_of, looking, opened,
 from tests.conformance.redis_harness import redis_url
 from tests.conformance.results_harness import AT, KEY, LONG_S, Told, key_of, receipt
 from tests.fault_proxy import FaultProxy, proxied
-from tests.private_brokers import PrivateBroker, private_broker
+from tests.private_brokers import PrivateBroker, PrivateRedis, started
 
 pytestmark = pytest.mark.broker
 
@@ -42,7 +42,7 @@ def url() -> str:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[PrivateBroker]:
     redis_url()  # skips where there is none
-    with private_broker("redis", tmp_path) as broker:
+    with started(PrivateRedis(tmp_path / "broker")) as broker:
         yield broker
 
 
