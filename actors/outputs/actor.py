@@ -166,12 +166,19 @@ class Outputs(Stage[OutputsMessage]):
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
 
     async def _stored(self, leaving: Leaving, stored: StoreRecord) -> None:
-        """Write that all is stored; from here on nothing of the job is needed on this box."""
-        await self.trail.record(leaving.claim.key, stored)
-        self._tell(leaving.claim, stored)
-        # While the message is settled: only its disk is not free yet.
+        """
+        Write that all is stored; from here on nothing of the job is needed on this box.
+
+        Its message may come back, at once and to this box: then all of this attempt is gone before it is settled.
+        """
+        claim, comes_back = leaving.claim, stored.receipt.state != "ended"
+        await self.trail.record(claim.key, stored)
+        if not comes_back:
+            self._tell(claim, stored)
         await self._clearing.workspace(leaving)
-        self._inventory.urgent(Released(leaving.claim.key, "all"))
+        self._inventory.urgent(Released(claim.key, "all"))
+        if comes_back:
+            self._tell(claim, stored)
 
     async def _journal_end(self, leaving: Leaving) -> None:
         """Journal how it ended, where the executor did not do so already."""

@@ -108,14 +108,14 @@ class Claiming:
         """
         Tell whether another submission of this id, or an earlier attempt of this one, is not done here.
 
-        An earlier attempt that still runs while a later one is delivered has lost its claim long ago.
+        An earlier attempt that still runs while a later one is delivered has lost its claim long ago. One that is
+        stored is settled, and let go of, once nothing of it is left on this box.
         """
-        if entry is None or entry.settled is not None or is_lost(entry):
-            return self._opened.leases.other_with_id(claim.id, claim.key)
+        leases = self._opened.leases
+        if entry is None or entry.settled is not None or (is_lost(entry) and entry.key not in leases.held):
+            return leases.other_with_id(claim.id, claim.key)
         if entry.stored is None:
             self._lookout.stop(entry.key, entry.claimed.claim.attempt, EndReason.LEASE_LOST)
-        else:
-            self._settle_soon(entry.key)
         return True
 
     async def _ended_elsewhere(self, claim: ClaimedJob) -> bool:
