@@ -19,8 +19,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     A job that this box has claimed: decoded, numbered, with the rights of its queue.
 
     ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime``
-    is ``container`` or ``process``. ``problem`` says why a message cannot run; then ``job`` may hold the id alone.
-    ``user`` is whose turn in the queue it took, "" where the message named nobody. ``release_costs`` is as the queue
+    is ``container`` or ``process``. ``problem`` says why a message is not to run, and ``ends_as`` how it ends then; of
+    one that cannot be read ``job`` may hold the id alone. ``user`` is whose turn in the queue it took, "" where the message named nobody. ``release_costs`` is as the queue
     says.
     """
 
@@ -36,6 +36,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     rights: Rights = Rights()
     runtime: str = "process"
     problem: str = ""
+    ends_as: EndReason = EndReason.REJECTED
     user: str = ""
     release_costs: bool = False
 

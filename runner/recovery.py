@@ -38,9 +38,9 @@ class Recovery:
         for entry in sorted(entries, key=_adopted_at):
             if _is_deadly(entry):
                 await self._end_unseen(entry)
-            elif _cannot_run(entry):
+            elif _must_not_run(entry):
                 claim = entry.claimed.claim
-                self._ring.address("outputs").urgent(Ended(claim, EndReason.REJECTED, claim.problem))
+                self._ring.address("outputs").urgent(Ended(claim, claim.ends_as, claim.problem))
             else:
                 for stage in self._ring.stages:
                     stage.urgent(JobAdopted(entry))
@@ -87,8 +87,8 @@ def _is_deadly(entry: JournalEntry) -> bool:
     return entry.faulted is not None and entry.faulted.times >= STOPPED_TWICE and entry.stored is None
 
 
-def _cannot_run(entry: JournalEntry) -> bool:
-    """Tell whether the runner was killed before it had told that this message cannot run."""
+def _must_not_run(entry: JournalEntry) -> bool:
+    """Tell whether the runner was killed before it had stored how a message ended that is not to run."""
     return bool(entry.claimed.claim.problem) and entry.stored is None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actors.poller.intake import Intake, is_expired, is_known, is_lost
+from actors.poller.intake import Intake, ended_as, is_expired, is_known, is_lost
 from actors.poller.leases import Held
 from actors.poller.lookout import Lookout
 from actors.poller.open_queue import OpenQueue
@@ -49,20 +49,22 @@ class Claiming:
         claim = intake.claim(delivery, self._opened.now())
         async with self._settling.alone_with(claim.key):
             entry = await self._opened.trail.entry(claim.key)
-            known = await self._knows(entry, claim, delivery) or await self._puts_off(entry, claim, delivery)
-            if known or not await self._claim(delivery, claim):
+            if await self._knows(entry, claim, delivery) or await self._puts_off(entry, claim, delivery):
+                return None
+            claim = await self._judged(claim)
+            if not await self._claim(delivery, claim):
                 return None
         await self._opened.trail.tell_state(claim, "waiting", f"claimed from {claim.queue_name}")
-        return await self._sent_on(claim, ahead=ahead)
+        return Ended(claim, claim.ends_as, claim.problem) if claim.problem else Offered(claim, ahead)
 
     async def take_to_end(self, delivery: Delivery, intake: Intake) -> Ended | None:
         """Journal a delivery that was withdrawn, also one that is not wanted now; return its end."""
-        claim = intake.claim(delivery, self._opened.now())
+        claim = ended_as(EndReason.CANCELLED, WITHDRAWN, intake.claim(delivery, self._opened.now()))
         async with self._settling.alone_with(claim.key):
             entry = await self._opened.trail.entry(claim.key)
             if await self._knows(entry, claim, delivery) or not await self._claim(delivery, claim):
                 return None
-        return Ended(claim, EndReason.CANCELLED, WITHDRAWN)
+        return Ended(claim, claim.ends_as, claim.problem)
 
     async def _knows(self, entry: JournalEntry | None, claim: ClaimedJob, delivery: Delivery) -> bool:
         if entry is None or not is_known(entry, claim, delivery.token):
@@ -128,13 +130,13 @@ class Claiming:
         self._settle_soon(claim.key)
         return True
 
-    async def _sent_on(self, claim: ClaimedJob, *, ahead: bool) -> Offered | Ended:
-        """Offer a job, or end it here; only an offer uses up the credit."""
+    async def _judged(self, claim: ClaimedJob) -> ClaimedJob:
+        """Say in a claim whether it is not to run, before it is journaled: the next life must not run it either."""
         if claim.problem:
-            return Ended(claim, EndReason.REJECTED, claim.problem)
-        if is_expired(claim, self._opened.now()):
+            return claim
+        if is_expired(claim, claim.claimed_at):
             text = f"older than its limit of {format_duration(claim.job.expires or 0.0)} when it was claimed"
-            return Ended(claim, EndReason.EXPIRED, text)
+            return ended_as(EndReason.EXPIRED, text, claim)
         if claim.id in await self._opened.stop_marks():
-            return Ended(claim, EndReason.CANCELLED, "cancelled while it waited in the queue")
-        return Offered(claim, ahead)
+            return ended_as(EndReason.CANCELLED, "cancelled while it waited in the queue", claim)
+        return claim

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from runner.credential import Rights
-from runner.job import Job, Verdict, make_key
+from runner.job import EndReason, Job, Verdict, make_key
 from runner.ports import Decoded, Delivery, Dialect
 from runner.records import ClaimedJob, JournalEntry
 
@@ -57,6 +57,11 @@ class Intake:
             return Decoded(msgspec.structs.replace(job, image=self.default_image))
         allow = f'runtime = "process" into {self.source}'
         return Decoded(job, f"image: missing, and this queue may not run processes: name an image, or write {allow}")
+
+
+def ended_as(reason: EndReason, text: str, claim: ClaimedJob) -> ClaimedJob:
+    """Return a claim that is not to run."""
+    return msgspec.structs.replace(claim, problem=text, ends_as=reason)
 
 
 def is_expired(claim: ClaimedJob, now: float) -> bool:

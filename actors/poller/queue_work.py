@@ -82,8 +82,8 @@ class QueueWork:
         """End what waits under an id, and answer: it leaves by outputs as every job does, with a receipt."""
         try:
             deliveries = await self.opened.withdraw(asked.job_id)
-            for ended in [await self._claiming.take_to_end(delivery, intake) for delivery in deliveries]:
-                if ended is not None:
+            for delivery in deliveries:
+                if (ended := await self._claiming.take_to_end(delivery, intake)) is not None:
                     await self._outputs.tell(ended)
             asked.reply.answer(f"{asked.job_id} is {WITHDRAWN}" if deliveries else "")
         except RunnerError as error:
