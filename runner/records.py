@@ -20,8 +20,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
     ``queue`` is the queue's identity, equal on every box; ``source`` the credential file it came through. ``runtime``
     is ``container`` or ``process``. ``problem`` says why a message is not to run, and ``ends_as`` how it ends then; of
-    one that cannot be read ``job`` may hold the id alone. ``user`` is whose turn in the queue it took, "" where the message named nobody. ``release_costs`` is as the queue
-    says.
+    one that cannot be read ``job`` may hold the id alone. ``user`` is whose turn in the queue it took, "" where the
+    message named nobody. ``release_costs`` is as the queue says.
     """
 
     key: Key

@@ -20,6 +20,7 @@ from actors.inventory.credits import Credits
 from actors.inventory.floor import Due, Floor
 from actors.inventory.granting import Granting, Waits, place_of
 from actors.inventory.handover import Handover
+from actors.inventory.reminders import Reminders, Turn
 from actors.inventory.standing import Standing
 from runner.config import Config
 from runner.directory import Directory
@@ -42,12 +43,6 @@ from runner.ports import World
 from runner.records import ClaimedJob, Place
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
 
-TURN_S = 1.0
-
-
-class _Turn(msgspec.Struct, frozen=True):
-    """Self: look at the waiting jobs again."""
-
 
 class _JobFailed(msgspec.Struct, frozen=True):
     """Self: a job's own task failed."""
@@ -65,7 +60,7 @@ InventoryMessage = (
     | GpusAsked
     | ProbeReported
     | StopCredits
-    | _Turn
+    | Turn
     | _JobFailed
 )
 
@@ -95,14 +90,13 @@ class Inventory(Stage[InventoryMessage]):
         self._credits = Credits(self._floor, config)
         self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False
-        # What comes by the clock may stand once of each kind, however long this actor waits for something.
-        self._stands: set[type[ProbeReported | _Turn]] = set()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Look at the devices first: no credit is given before they are known."""
-        self.start_soon(self._capacity.watch, self.caller, self._remind, name="probe")
-        self.start_soon(self._turn_loop, name="turns")
+        self._reminders = Reminders(self.ref.urgent)
+        self.start_soon(self._capacity.watch, self.caller, self._reminders.remind, name="probe")
+        self.start_soon(self._reminders.turn_regularly, name="turns")
         try:
             yield
         finally:
@@ -123,7 +117,7 @@ class Inventory(Stage[InventoryMessage]):
             case JobAdopted():
                 await self.blaming(message.entry.key, self._adopt(message))
             case ProbeReported():
-                self._stands.discard(ProbeReported)
+                self._reminders.handled(message)
                 self._capacity.report(message)
             case GpusAsked():
                 message.reply.answer(self._capacity.gpu_table(self._floor.holders()))
@@ -132,8 +126,8 @@ class Inventory(Stage[InventoryMessage]):
             case _JobFailed():
                 reason = await self.failed(message.claim, message.error)
                 await self._end(message.claim, EndReason.RUNNER_FAULT, reason)
-            case _Turn():
-                self._stands.discard(_Turn)
+            case Turn():
+                self._reminders.handled(message)
                 await self._give_up_the_patient()
                 self._beats.send(self._directory, clock=self._clock, now=self.world.now())
             case _:
@@ -144,29 +138,18 @@ class Inventory(Stage[InventoryMessage]):
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
 
-    # What comes by the clock
-
-    async def _turn_loop(self) -> None:
-        while True:
-            await asyncio.sleep(TURN_S)
-            self._remind(_Turn())
-
-    def _remind(self, message: ProbeReported | _Turn) -> None:
-        if type(message) not in self._stands:
-            self._stands.add(type(message))
-            self.ref.urgent(message)
-
     # Jobs arrive
 
     async def _offered(self, claim: ClaimedJob, *, ahead: bool = False) -> None:
+        if self._floor.knows(claim):
+            return
         self._credits.used_up(claim, self._clock)
         if stop := self.marked(claim):
-            await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
-            return
-        if self._draining:
-            await self._outputs.tell(Ended(claim, EndReason.PREEMPTED, "the runner drains", release_after_s=0.0))
-            return
-        self._floor.jobs[claim.key] = self._standing(claim, ahead=ahead)
+            await self._leave(Ended(claim, *stopped_reason(stop)))
+        elif self._draining:
+            await self._leave(Ended(claim, EndReason.PREEMPTED, "the runner drains", release_after_s=0.0))
+        else:
+            self._floor.jobs[claim.key] = self._standing(claim, ahead=ahead)
 
     def _standing(self, claim: ClaimedJob, *, ahead: bool = False, placed: bool = False) -> Standing:
         request = request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
@@ -218,8 +201,7 @@ class Inventory(Stage[InventoryMessage]):
             case Place():
                 self._grant(standing, step)
             case Ended():
-                del self._floor.jobs[standing.claim.key]
-                await self._outputs.tell(step)
+                await self._leave(step)
             case Waits():
                 self._tell_why(standing, step.why, place_of(standing, in_turn))
                 if step.stage_ahead:
@@ -253,6 +235,8 @@ class Inventory(Stage[InventoryMessage]):
     def _released(self, message: Released) -> None:
         """Part ``compute`` gives back GPUs, cores and memory; part ``all`` the rest, whatever it is."""
         standing = self._floor.jobs.get(message.key)
+        if message.part == "all":
+            self._floor.forget(message.key)
         if standing is None:
             return
         if message.part == "all" and standing.compute_held:
@@ -261,8 +245,6 @@ class Inventory(Stage[InventoryMessage]):
         if standing.compute_held:
             self._capacity.unlock(standing.taken)
             self._floor.let_go(standing, self._clock)
-        if message.part == "all":
-            del self._floor.jobs[message.key]
 
     async def _stop(self, stop: StopJob) -> None:
         """End a job that nobody else holds yet; else remember it, in case it is still on its way here."""
@@ -273,10 +255,16 @@ class Inventory(Stage[InventoryMessage]):
             await self._end(standing.claim, *stopped_reason(stop))
 
     async def _end(self, claim: ClaimedJob, reason: EndReason, message: str) -> None:
-        await self._outputs.tell(Ended(claim, reason, message))
-        standing = self._floor.jobs.get(claim.key)
-        if standing is not None and not standing.placed:
-            del self._floor.jobs[claim.key]
+        ended, standing = Ended(claim, reason, message), self._floor.jobs.get(claim.key)
+        if standing is not None and standing.placed:
+            await self._outputs.tell(ended)
+        else:
+            await self._leave(ended)
+
+    async def _leave(self, ended: Ended) -> None:
+        """Let a job go of which this box holds nothing; outputs says when that is stored."""
+        self._floor.leave(ended.claim)
+        await self._outputs.tell(ended)
 
     async def _drain(self) -> None:
         self._draining = True
@@ -289,12 +277,9 @@ class Inventory(Stage[InventoryMessage]):
             await self._give_back(standing, float(self.config.patience), "waited long enough on this box")
 
     async def _give_back(self, standing: Standing, after_s: float, why: str) -> None:
-        await self._outputs.tell(Ended(standing.claim, EndReason.PREEMPTED, why, release_after_s=after_s))
-        self._floor.jobs.pop(standing.claim.key, None)
+        await self._leave(Ended(standing.claim, EndReason.PREEMPTED, why, release_after_s=after_s))
         if not standing.kept(self.world.now()):
             self._credits.rest(standing.claim.queue, self._clock + after_s)
-
-    # Credits
 
     def _give_credit(self, queue: str, before: Due, free: Room, total: Room) -> None:
         entry = None if self._draining else self._directory.find(queue)

@@ -60,15 +60,19 @@ class Credits:
         if before is not None and not message.shallow:
             self._found_nothing(message.queue, before, clock)
         shallow_until = clock + (SHALLOW_S if message.shallow else 0.0)
-        self._of[message.queue] = Credit(rests_until=clock + message.retry_after_s, shallow_until=shallow_until)
+        # One that was given back meanwhile asked for a rest, too; who begins anew may fetch at once.
+        rests_until = before.rests_until if before is not None and before.given else 0.0
+        rests_until = max(rests_until, clock + message.retry_after_s)
+        self._of[message.queue] = Credit(rests_until=rests_until, shallow_until=shallow_until)
 
     def used_up(self, claim: ClaimedJob, clock: float) -> None:
-        """Account for an offer."""
+        """Account for an offer; of a queue that is read no more nobody would hear that it has no work left."""
         credit, share = self._of.get(claim.queue), self._floor.share
-        if credit is not None:
-            waiting = self._floor.waiting_users(claim.queue)
-            share.passed_over(claim.queue, claim.user, credit.served, waiting=waiting, clock=clock)
-            credit.given = credit.idle = False
+        if credit is None:
+            return
+        waiting = self._floor.waiting_users(claim.queue)
+        share.passed_over(claim.queue, claim.user, credit.served, waiting=waiting, clock=clock)
+        credit.given = credit.idle = False
         share.arrived(claim.queue, claim.user, clock)
 
     def look(self, clock: float) -> None:

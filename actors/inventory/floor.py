@@ -34,8 +34,26 @@ class Floor:
     def __init__(self, patience_s: float) -> None:
         """Begin empty; ``patience_s`` is how long a job waits before it is given back, or reserves."""
         self.jobs: dict[Key, Standing] = {}
+        # When those were claimed that left, and whose end is being stored.
+        self._leaving: dict[Key, float] = {}
         self.share = FairShare()
         self._patience_s = patience_s
+
+    def knows(self, claim: ClaimedJob) -> bool:
+        """Tell whether this very claim stands here, or is leaving: a poller that crashed tells of it again."""
+        standing = self.jobs.get(claim.key)
+        known = self._leaving.get(claim.key) if standing is None else standing.claim.claimed_at
+        return known == claim.claimed_at
+
+    def leave(self, claim: ClaimedJob) -> None:
+        """Let a job go that has nothing of the box."""
+        self.jobs.pop(claim.key, None)
+        self._leaving[claim.key] = claim.claimed_at
+
+    def forget(self, key: Key) -> None:
+        """Forget a job whose end is stored."""
+        self.jobs.pop(key, None)
+        self._leaving.pop(key, None)
 
     def waiting(self) -> tuple[Standing, ...]:
         """Return the jobs without compute, by arrival."""

@@ -19,7 +19,7 @@ import msgspec
 from actors.poller.intake import Intake
 from actors.poller.leases import Held, Leases
 from actors.poller.open_queue import OpenQueue
-from actors.poller.opening import open_once, rest_s, until_alone, until_open
+from actors.poller.opening import end_cut_off, open_once, rest_s, until_alone, until_open
 from actors.poller.queue_work import Nothing, QueueWork
 from runner.backend import Backend
 from runner.config import Config
@@ -106,6 +106,8 @@ class Poller(Stage[PollerMessage]):
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the queue in the background, since a broker may be away for hours."""
         self.start_soon(self._open, name="open")
+        away = (lambda: self._standing, self._directory, self.trail, self._stages, self.world.now)
+        self.start_soon(end_cut_off, *away, name="cut off")
         try:
             yield
         finally:
@@ -147,10 +149,9 @@ class Poller(Stage[PollerMessage]):
         if not self.has_task(name):
             self.start_soon(work, *args, name=name)
 
-    # Opening, and what the journal holds from before
-
     async def _open(self) -> None:
         opened = await until_open(self._open_once, self.world.random, self._in_trouble)
+        self.cancel_task("cut off")
         work = self._work = QueueWork(
             opened, self._stages, tell_state=self._tell_state, stopping=lambda: self._stopping, settle=self._settle_soon
         )
@@ -237,9 +238,12 @@ class Poller(Stage[PollerMessage]):
         self._start(self.work.lookout.lost, key, held, name=f"lost {key}")
 
     async def _answer_check(self, key: Key) -> None:
-        """Answer before something is stored, however long the broker is away."""
+        """Answer before something is stored, however long the broker is away; one that refuses us is asked again."""
         await self._ready.wait()
-        self._outputs.urgent(LeaseChecked(key, held=await self.work.leases.is_held(key)))
+        try:
+            self._outputs.urgent(LeaseChecked(key, held=await self.work.leases.is_held(key)))
+        except RunnerError as error:
+            self._in_trouble(str(error))
 
     def _settle_soon(self, key: Key) -> None:
         self._start(self._settle, key, name=f"settle {key}")

@@ -129,6 +129,9 @@ class Leases:
         Renew one claim, however long the broker is away, and tell whether it is still ours.
 
         One that was claimed, or renewed for this, within a second is not renewed again: a lease is many times as long.
+
+        Raises:
+            RunnerError: the service refuses to say.
         """
         held = self.held.get(key)
         if held is None:

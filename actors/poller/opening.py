@@ -10,10 +10,12 @@ from runner.backend import Backend
 from runner.calls import Caller
 from runner.directory import Directory
 from runner.errors import RunnerError
+from runner.job import EndReason
 from runner.kernel import Ref
-from runner.messages import StopFetching
+from runner.messages import StopFetching, StopJob
 from runner.ports import Queue
 from runner.source import StandingPoller
+from runner.trail import Trail
 
 T = TypeVar("T")
 
@@ -56,6 +58,28 @@ async def open_once(standing: StandingPoller, backend: Backend, caller: Caller) 
     """
     backend.open(standing.credential, standing.queue)
     return await caller.once(lambda: standing.broker.open(standing.queue), f"queue {standing.queue}")
+
+
+async def end_cut_off(
+    standing: Callable[[], StandingPoller],
+    directory: Directory,
+    trail: Trail,
+    stages: tuple[Ref[StopJob], ...],
+    now: Callable[[], float],
+) -> None:
+    """
+    While a queue cannot be opened, end the jobs that were claimed from it by an earlier life, a lease from now.
+
+    Where they must never run twice at once: nobody renews those claims. ``now`` is wall time.
+    """
+    while True:
+        await asyncio.sleep(float(standing().credential.lease))
+        at, file = standing(), standing().file.file
+        claims = [entry.claimed.claim for entry in await trail.in_flight() if entry.stored is None]
+        for claim in claims if at.credential.rights.cut_off == "stop" else ():
+            if (claim.source, claim.queue_name) == (file, at.queue) and directory.find(claim.queue) is None:
+                for stage in stages:
+                    stage.urgent(StopJob(claim.key, claim.attempt, EndReason.LEASE_LOST, now()))
 
 
 async def until_alone(

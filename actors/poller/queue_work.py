@@ -50,7 +50,7 @@ class QueueWork:
         """Begin with nothing held."""
         self.opened, self.queue, self.leases = opened, opened.queue, opened.leases
         self.lookout = Lookout(opened, stages, tell_state)
-        self._settle_soon, self._outputs = settle, stages[-1]
+        self._settle_soon, self._inventory, self._outputs = settle, stages[0], stages[-1]
         self._settling = Settling(opened)
         self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)
 
@@ -69,6 +69,19 @@ class QueueWork:
         for entry in found:
             if entry.stored is not None:
                 self._settle_soon(entry.key)
+            elif entry.placed is None and entry.exited is None:
+                await self._send_on_again(entry.key)
+
+    async def _send_on_again(self, key: Key) -> None:
+        """Tell once more of a claim that this poller may have crashed over before it told of it."""
+        entry = await self.opened.trail.entry(key)
+        if entry is None or entry.stored is not None or entry.placed is not None or entry.exited is not None:
+            return
+        claim = entry.claimed.claim
+        if claim.problem:
+            await self._outputs.tell(Ended(claim, claim.ends_as, claim.problem))
+        else:
+            await self._inventory.tell(Offered(claim))
 
     async def fetch(self, intake: Intake, credit: CreditGiven) -> Offered | Ended | Nothing:
         """Wait for one delivery and claim it; return what is to be told of it."""

@@ -12,12 +12,14 @@ from weakref import WeakValueDictionary
 
 from actors.poller.leases import Held
 from actors.poller.open_queue import OpenQueue
-from runner.errors import LeaseLost
+from runner.errors import LeaseLost, RunnerError
 from runner.job import Decision, Key, Verdict
 from runner.ports import Delivery
 from runner.records import JournalEntry, SettleRecord
 
 logger = logging.getLogger(__name__)
+
+REFUSED_S = 30.0
 
 
 class Settling:
@@ -50,14 +52,22 @@ class Settling:
             return entry
 
     async def carry_out(self, held: Held, decision: Decision) -> None:
-        """Tell the queue, for as long as it takes."""
+        """Tell the queue, for as long as it takes: one that refuses must be mended by a person."""
         settle = lambda: self._opened.queue.settle(  # noqa: E731 - one call, named
             held.token, decision.verdict, after_s=decision.after_s, note=decision.note, reason=decision.note.last_reason
         )
-        try:
-            await self._opened.caller.until_done(settle, f"settlement of {held.job_id}")
-        except LeaseLost:
-            logger.warning("a claim was lost before it was settled", extra={"action": "settle", "job_id": held.job_id})
+        while True:
+            try:
+                await self._opened.caller.until_done(settle, f"settlement of {held.job_id}")
+            except LeaseLost:
+                facts = {"action": "settle", "job_id": held.job_id}
+                logger.warning("a claim was lost before it was settled", extra=facts)
+            except RunnerError as error:
+                facts = {"action": "settle", "job_id": held.job_id, "reason": str(error)}
+                logger.error("a queue refuses a settlement; it is tried again", extra=facts)
+                await asyncio.sleep(REFUSED_S)
+                continue
+            return
 
     async def put_off(self, delivery: Delivery, after_s: float, reason: str) -> None:
         """Give a delivery back as it came."""
