@@ -16,6 +16,7 @@ from runner.job import EndReason, Key, Verdict
 from runner.kernel import Escalated
 from runner.stage import TooManyFaults
 from tests.fakes.faults import Life
+from tests.fakes.variety import meddle, put_variety, vary
 from tests.fakes.world import FakeWorld, configuration, job_bytes, key_of, new_life
 from tests.virtual_time import run_virtual
 
@@ -86,6 +87,7 @@ def check_ledger(world: FakeWorld) -> None:
     for queue in world.queues.values():
         for submission in queue.messages:
             assert queue.final[submission] == 1, f"{submission} was settled for good {queue.final[submission]} times"
+        assert not queue.unknown, f"claims of an earlier life that the queue was not told of: {queue.unknown}"
     finals = Counter(Key(receipt.key) for receipt in world.results.receipts.values() if receipt.state == "ended")
     withdrawn = {key for key, entry in world.journal.entries.items() if entry.stored is None}
     assert set(finals) | withdrawn == set(world.journal.entries), "a job has no final receipt"
@@ -122,38 +124,6 @@ def check_logs(world: FakeWorld) -> None:
 async def put(world: FakeWorld, queue: str, **fields: object) -> None:
     fields.setdefault("command", ["run", "3", "0", "5"])
     await world.queues[queue].put(job_bytes(**fields), job_id=str(fields.get("id", "")))
-
-
-async def put_variety(world: FakeWorld, seeded: random.Random) -> None:
-    """Jobs of every kind, over both queues, in a random order."""
-    jobs: list[dict[str, object]] = [
-        {"id": "plain"},
-        {"id": "lines", "command": ["run", "40", "0", "200"]},
-        {"id": "retried", "command": ["run", "2", "3", "4"], "retries": 2},
-        {"id": "two-gpus", "resources": {"gpus": 2}, "command": ["run", "9", "0", "1"]},
-        {"id": "one-gpu", "resources": {"gpus": 1}, "command": ["run", "12", "0", "1"]},
-        {"id": "gpu-too", "resources": {"gpus": 1, "cpus": 0.5}},
-        {"id": "late", "command": ["run", "900", "0", "3"], "timeout": "30s"},
-        {"id": "evil", "inputs": [{"path": "evil", "url": "folder:///evil.tar"}]},
-        {"id": "missing", "inputs": [{"path": "x", "url": "folder:///missing"}]},
-        {
-            "id": "with-io",
-            "inputs": [{"path": "x", "url": "folder:///data"}],
-            "outputs": [{"path": "o", "url": "folder:///r"}],
-        },
-        {
-            "id": "io-too",
-            "inputs": [{"path": path, "url": f"folder:///{path}"} for path in ("x", "y", "z")],
-            "outputs": [{"path": path, "url": "folder:///r"} for path in ("o", "p", "q")],
-        },
-        {"id": "never-written", "outputs": [{"path": "never", "url": "folder:///r"}]},
-        {"id": "too-big", "resources": {"gpus": 3}},
-        {"id": "stopped", "command": ["run", "5000", "0", "3"]},
-    ]
-    seeded.shuffle(jobs)
-    for job in jobs:
-        await put(world, seeded.choice(["own", "shared"]), **job)
-    await world.queues["own"].put(b"not json", job_id="")
 
 
 def receipt_of(world: FakeWorld, job_id: str) -> tuple[str | None, int]:
@@ -212,7 +182,17 @@ def test_failures_hangs_and_kills_lose_and_double_nothing(seed: int) -> None:
 async def disturbed(seed: int) -> FakeWorld:
     seeded = random.Random(seed)
     world = FakeWorld()
+    vary(world, seeded)
     await put_variety(world, seeded)
+    meddling = asyncio.ensure_future(meddle(world, random.Random(seed)))
+    try:
+        await lead_lives(world, seeded, seed)
+    finally:
+        meddling.cancel()
+    return world
+
+
+async def lead_lives(world: FakeWorld, seeded: random.Random, seed: int) -> None:
     for kill in range(seeded.randint(1, 6)):
         calls = seeded.randint(1, 400)
         life = new_life(seed * 100 + kill, fail=0.05, hang=0.01, calls_left=calls)
@@ -224,7 +204,6 @@ async def disturbed(seed: int) -> FakeWorld:
         await world.results.request_stop("stopped")
         life = new_life(seed * 100 + 99, fail=0.05, hang=0.01)
         assert await live(world, configuration(), life, for_s=60_000), f"seed {seed}: {await stuck(world)}"
-    return world
 
 
 def test_a_job_that_makes_the_runner_end_twice_is_not_replayed() -> None:

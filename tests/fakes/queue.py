@@ -46,6 +46,9 @@ class FakeQueue:
         self.claims = 0
         # What a later life was told of an earlier one's claims, by token.
         self.recalled: dict[str, bytes] = {}
+        # Claims that this opening of the queue made, or was told of; and those that it was asked about all the same.
+        self._known: set[str] = set()
+        self.unknown: set[str] = set()
         # Submissions whose claim lapsed and was seen to be lost.
         self.lost: set[str] = set()
         self.closed = 0
@@ -77,6 +80,7 @@ class FakeQueue:
         self.claims += 1
         message.token = f"{message.submission}#{self.claims}"
         message.claimed_until = self._now() + self.lease_s
+        self._known.add(message.token)
         return Delivery(
             message.token,
             message.body,
@@ -87,6 +91,8 @@ class FakeQueue:
         )
 
     def _held(self, token: str) -> Message:
+        if token not in self._known:
+            self.unknown.add(token)
         message = self.messages[token.partition("#")[0]]
         if message.token != token:
             self.lost.add(message.submission)
@@ -95,6 +101,12 @@ class FakeQueue:
 
     def recall(self, token: str, body: bytes, note: Note) -> None:
         self.recalled[token] = body
+        self._known.add(token)
+
+    def opened(self) -> FakeQueue:
+        """Forget what an earlier opening knew: it may have been another process."""
+        self._known.clear()
+        return self
 
     async def renew(self, token: str) -> None:
         message = self._held(token)

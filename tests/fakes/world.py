@@ -98,7 +98,9 @@ class FakeWorld:
             name = credential.url.removeprefix("fake:")
             behind = lambda: tuple(sorted(self.behind.get(name, [name])))  # noqa: E731 - one view
             return opened(
-                "broker", FakeBroker(behind, lambda it: opened("queue", self.queues[it], it), self.changed), name
+                "broker",
+                FakeBroker(behind, lambda it: opened("queue", self.queues[it].opened(), it), self.changed),
+                name,
             )
 
         def open_results(credential: Credential, queue: str) -> Any:
