@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from enum import StrEnum
-from typing import Literal, NewType
+from typing import Annotated, Literal, NewType
 
 import msgspec
 
@@ -194,6 +194,11 @@ ENDINGS: dict[EndReason, Ending] = {
 }
 
 FAULTS_MAX = 5
+HISTORY_MAX = 100
+"""Lines of a job's history, and names of boxes, that travel with its message; the oldest go first."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+"""What no honest note exceeds: on many services any producer may write one."""
 
 
 class PastAttempt(msgspec.Struct, frozen=True):
@@ -212,10 +217,10 @@ class Note(msgspec.Struct, frozen=True):
     ``releases`` times it was given back untried; ``boxes`` tried it, ``refused_by`` cannot ever run it.
     """
 
-    attempts: int = 0
-    faults: int = 0
-    starts: int = 0
-    releases: int = 0
+    attempts: Count = 0
+    faults: Count = 0
+    starts: Count = 0
+    releases: Count = 0
     boxes: tuple[str, ...] = ()
     refused_by: tuple[str, ...] = ()
     last_reason: str = ""
@@ -251,9 +256,9 @@ def decide(reason: EndReason, note: Note, retries: int, past: PastAttempt, *, ji
         note,
         attempts=note.attempts + job_failed,
         faults=note.faults + box_failed,
-        boxes=tuple(dict.fromkeys((*note.boxes, past.box))),
+        boxes=tuple(dict.fromkeys((*note.boxes, past.box)))[-HISTORY_MAX:],
         last_reason=reason.value,
-        history=(*note.history, past),
+        history=(*note.history, past)[-HISTORY_MAX:],
     )
     verdict = ending.verdict
     if job_failed and after.attempts > retries:

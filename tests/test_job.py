@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runner.job import (
     ENDINGS,
     FAULTS_MAX,
+    HISTORY_MAX,
     ID_PATTERN,
     Build,
     EndReason,
@@ -90,6 +91,22 @@ def test_delays_are_spread_and_bounded(jitter: float, failures: int) -> None:
     assert decision is not None
     longest_s = 600.0 if failures > 6 else 5.0 * 2**failures
     assert longest_s / 2 - 0.001 <= decision.after_s <= longest_s
+
+
+@pytest.mark.parametrize("name", ["attempts", "faults", "starts", "releases"])
+@pytest.mark.parametrize("count", [-1, -5, 1_000_001, 2**63 - 1, 10**30])
+def test_a_note_that_counts_what_cannot_be_is_no_note(name: str, count: int) -> None:
+    """Any producer may forge one; numbers are used as attempts, for delays and in the journal, which ends there."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(f'{{"{name}": {count}}}', type=Note)
+
+
+def test_a_history_without_end_keeps_its_newest_lines() -> None:
+    forged = Note(boxes=tuple(map(str, range(10_000))), history=(PastAttempt("forged", "x"),) * 10_000)
+    decision = decide(EndReason.FAILED, forged, 1, PAST)
+    assert decision is not None
+    assert len(decision.note.history) == len(decision.note.boxes) == HISTORY_MAX
+    assert (decision.note.history[-1], decision.note.boxes[-1]) == (PAST, PAST.box)
 
 
 def test_faults_of_the_box_are_free_until_the_fifth() -> None:

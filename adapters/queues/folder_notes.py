@@ -44,7 +44,7 @@ class Notes:
             content = file.read()
         try:
             return msgspec.json.decode(content, type=NoteRecord)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             log.warning("note cannot be read", extra={"action": "note_ignored", "path": path, "error": str(error)})
             return NoteRecord()
 

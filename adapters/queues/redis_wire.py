@@ -113,7 +113,7 @@ def read_note(content: bytes) -> Note:
         return Note()
     try:
         return msgspec.json.decode(content, type=Note)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         log.warning("note cannot be read", extra={"action": "note_ignored", "error": str(error)})
         return Note()
 

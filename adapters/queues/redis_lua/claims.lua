@@ -34,8 +34,9 @@ local function held(message, nonce)
 end
 
 local function delivery(message, nonce, fields)
-  local note = call('HGET', start .. 'notes', message.number)
-  return {nonce .. '.' .. message.ref, fields.body, fields.submission, fields.at, note or '', fields.user}
+  local note = call('HGET', start .. 'notes', message.number) or ''
+  if #note > BODY_MAX then note = '{' end
+  return {nonce .. '.' .. message.ref, fields.body, fields.submission, fields.at, note, fields.user}
 end
 
 local function claim(level, user, id, claimant)

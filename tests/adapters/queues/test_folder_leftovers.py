@@ -14,9 +14,10 @@ from runner.job import Note, Verdict
 from tests.adapters.queues.folder_queues import Clock, folder_queue, standing
 
 DAY_S = 86_400.0
+ODD_NOTES = [b"", b"{", b"\xff", b'{"note": 3}', b'{"reason": "\xff"}', b'{"more": ' + b"[" * 100_000]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"note": 3}'])
+@pytest.mark.parametrize("content", ODD_NOTES, ids=range(len(ODD_NOTES)))
 def test_a_damaged_note_is_a_fresh_one(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
     """The job runs once more than it might have; nothing hangs on it."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.queues.redis import RedisQueue
 from runner.errors import Refused
-from runner.job import MESSAGE_MAX_BYTES
+from runner.job import MESSAGE_MAX_BYTES, Note
 from tests.adapters.queues.redis_queues import (
     INBOX,
     OTHER_BOX,
@@ -155,6 +155,31 @@ def test_a_broken_key_of_ours_is_named(url: str, part: str) -> None:
             await redis.delete(f"{INBOX}:{part}")
             await queue.put(b"x", job_id="a")
             assert await queue.fetch(0) is not None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b'{"attempts": -5, "faults": 3}',
+        b'{"attempts": 9223372036854775807}',
+        b'{"faults": 1e300}',
+        b'{"history": {}}',
+        b'{"last_reason": "\xff"}',
+        b'{"more": ' + b"[" * 100_000,
+        b'{"last_reason": "' + b"x" * (20 << 20) + b'"}',
+    ],
+    ids=["negative", "huge", "float", "wrong", "no text", "deep", "large"],
+)
+def test_a_forged_note_is_none(url: str, note: bytes) -> None:
+    """What it says would else end the runner that works by it, again and again."""
+
+    async def main() -> None:
+        async with database(url) as redis, redis_queue(url) as queue:
+            await queue.put(b"x", job_id="a")
+            await redis.hset(f"{INBOX}:notes", await redis.get(f"{INBOX}:number"), note)
+            assert Note() == (await fetched(queue)).note
 
     asyncio.run(main())
 
