@@ -14,19 +14,27 @@ if TYPE_CHECKING:
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes of every record; what else a record has are the facts of its ``extra``."""
 
+OURS = ("runner", "actors", "adapters")
+"""What libraries say below INFO holds messages whole, and the keys and tokens of services."""
+
 LIBRARIES = ("watchfiles", "aiohttp.access", "asyncio")
 """What they say at INFO says nothing about jobs or sources."""
 
 
 def set_up(level: str, stream: TextIO | None = None) -> None:
-    """Send everything from ``level`` on to stderr, in the form that suits it."""
+    """Send what is said from ``level`` on to stderr, in the form that suits it; of libraries never less than INFO."""
     out: TextIO = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(out)
     handler.setFormatter(PlainLines() if out.isatty() else JsonLines())
+    handler.addFilter(_may_be_told)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for chatty in LIBRARIES:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _may_be_told(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] in OURS
 
 
 def facts(record: logging.LogRecord) -> Mapping[str, object]:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -88,17 +90,35 @@ def test_the_service_speaks_plainly_on_a_terminal() -> None:
 
 def test_a_traceback_stays_in_one_document() -> None:
     """A line that is no JSON breaks whoever collects logs."""
-    stream = StringIO()
-    before = logging.root.handlers[:], logging.root.level
-    try:
-        set_up("info", stream)
+    with logging_to_text("info") as stream:
         try:
             int("boom")
         except ValueError:
             logging.getLogger("a").exception("it failed")
-    finally:
-        logging.root.handlers[:], level = before
-        logging.root.setLevel(level)
-        logging.captureWarnings(capture=False)
     (line,) = stream.getvalue().splitlines()
     assert "ValueError: invalid literal" in json.loads(line)["traceback"]
+
+
+@pytest.mark.parametrize("library", ["botocore.auth", "aiormq.connection", "redis", "runners", "asyncio"])
+def test_libraries_say_nothing_below_info(library: str) -> None:
+    """There they write tokens, keys and whole messages."""
+    with logging_to_text("debug") as stream:
+        logging.getLogger(library).debug("X-Amz-Security-Token: hunter2")
+        logging.getLogger(library).warning("from a library")
+        logging.getLogger("adapters.queues").debug("from us")
+    said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert said == ["from a library", "from us"]
+
+
+@contextmanager
+def logging_to_text(level: str) -> Iterator[StringIO]:
+    """Log as a runner does, and no more afterwards."""
+    stream = StringIO()
+    before = logging.root.handlers[:], logging.root.level
+    try:
+        set_up(level, stream)
+        yield stream
+    finally:
+        logging.root.handlers[:], root_level = before
+        logging.root.setLevel(root_level)
+        logging.captureWarnings(capture=False)
