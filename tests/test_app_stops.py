@@ -163,6 +163,22 @@ def test_a_stop_that_is_heard_of_in_two_ways_is_one(stopping_s: float) -> None:
     run_virtual(main())
 
 
+def test_a_mark_from_elsewhere_is_heard_soon_however_long_the_lease_is() -> None:
+    """Whoever cancels from another machine has no other way, and a GPU is not kept busy for them for minutes."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.queues["shared"].lease_s = 3600.0
+        await put(world, "shared", id="job", command=LONG)
+        async with alive(world):
+            await until(lambda: world.containers.containers)
+            await world.results.request_stop("job")
+            await until(lambda: ended(world, "job"), limit_s=15)
+        assert receipt(world, "job").end_reason == "cancelled"
+
+    run_virtual(main())
+
+
 def test_the_first_of_two_reasons_stands() -> None:
     """A drain stops what a user has cancelled already, and the user's word counts: it is not tried again."""
 

@@ -7,7 +7,7 @@ Only tells; the stage that holds the job ends it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from actors.poller.leases import Held
 from actors.poller.open_queue import OpenQueue
@@ -17,6 +17,9 @@ from runner.kernel import Ref
 from runner.messages import StopJob
 
 REMOVED = "cancelled: its credential file was taken away"
+STOPS_S = 5.0
+"""So soon a running job hears that it was cancelled from elsewhere, however long its lease."""
+DEPTH_S = 20.0
 
 
 class Lookout:
@@ -31,11 +34,15 @@ class Lookout:
         self._stop_told: set[str] = set()
 
     async def look_regularly(self) -> None:
-        """Read stop marks and the depth every third of the lease, for ever."""
+        """Read stop marks and the depth again and again, for ever: at least every third of the lease."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self._read_stop_marks, STOPS_S))
+            group.create_task(self._repeat(self._tell_depth, DEPTH_S))
+
+    async def _repeat(self, look: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
-            await self._read_stop_marks()
-            await self._tell_depth()
-            await asyncio.sleep(self._opened.queue.lease_s / 3)
+            await look()
+            await asyncio.sleep(min(every_s, self._opened.queue.lease_s / 3))
 
     async def _read_stop_marks(self) -> None:
         held_now = self._opened.leases.held
