@@ -24,6 +24,7 @@ from runner.ports import End, LogLine, Position, Sink, World
 from runner.receipt import Event
 from runner.records import ClaimedJob, StoreRecord
 from runner.stage import FaultBudget, Stage
+from runner.units import format_duration
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +227,8 @@ class Logs(Stage[LogsMessage]):
         if reported.last:
             await self.caller.until_done(lambda: sink.close(claim.key, claim.id, End(event)), f"end of {claim.key}")
         else:
-            retried = msgspec.structs.replace(event, end_reason=None, message=f"{event.end_reason}: tried again")
+            said = f"{ending_of(event)}; tried again after {format_duration(reported.after_s)}"
+            retried = msgspec.structs.replace(event, end_reason=None, message=said)
             await self.caller.until_done(lambda: sink.write(claim.key, claim.id, [retried], []), f"end of {claim.key}")
 
     # Retention
@@ -236,6 +238,12 @@ class Logs(Stage[LogsMessage]):
         keep = frozenset(entry.key for entry in entries)
         before = self.world.now() - self.config.keep_spools
         await self.caller.until_done(lambda: self.world.spool.prune(before, keep), "old spools")
+
+
+def ending_of(event: Event) -> str:
+    """Return the end reason and the sentence, or one of them where they say the same."""
+    reason = event.end_reason or event.state
+    return f"{reason}: {event.message}" if event.message not in {"", reason} else reason
 
 
 def reported_of(claim: ClaimedJob, stored: StoreRecord) -> Reported:

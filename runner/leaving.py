@@ -18,6 +18,9 @@ REASON_MAX_CHARACTERS = 500
 WITHDRAWN = "withdrawn from its queue, where it waited"
 """Said of a job that was cancelled before any box had it."""
 
+GIVEN_BACK = "given back to the queue"
+"""Begins what is told of a job that a box had and did not try."""
+
 
 class Leaving(msgspec.Struct, frozen=True):
     """

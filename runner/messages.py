@@ -246,7 +246,8 @@ class Reported(msgspec.Struct, frozen=True):
     """
     outputs, logs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt.
 
-    ``at`` is when that stood in the journal, so that who is told again is told the same.
+    ``at`` is when that stood in the journal, so that who is told again is told the same; ``after_s`` later there is
+    another attempt, where it is not the last.
     """
 
     claim: ClaimedJob
@@ -255,6 +256,7 @@ class Reported(msgspec.Struct, frozen=True):
     message: str
     last: bool
     at: float
+    after_s: float = 0.0
 
 
 # To sources

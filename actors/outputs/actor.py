@@ -23,7 +23,7 @@ from runner.config import Config
 from runner.directory import Directory
 from runner.job import EndReason
 from runner.kernel import Ref
-from runner.leaving import Leaving, decision_of, lost_receipt, receipt_of, release_of
+from runner.leaving import GIVEN_BACK, Leaving, decision_of, lost_receipt, receipt_of, release_of
 from runner.messages import (
     Ended,
     Exited,
@@ -201,13 +201,16 @@ class Outputs(Stage[OutputsMessage]):
             logger.info("job stored", extra={"action": receipt.state, **facts})
             last = receipt.state == "ended"
             reason = EndReason(receipt.end_reason)
-            self._logs.urgent(Reported(claim, reason, receipt.exit_code, receipt.message, last, stored.at))
+            after_s = stored.decision.after_s if stored.decision is not None else 0.0
+            told = Reported(claim, reason, receipt.exit_code, receipt.message, last, stored.at, after_s)
+            self._logs.urgent(told)
 
     async def _release(self, leaving: Leaving) -> None:
         """Give a message back untried: no receipt, no fault, no attempt; the note counts it."""
-        claim = leaving.claim
-        receipt, decision = release_of(leaving, self.world.box.id)
-        await self.trail.say(claim, f"given back to the queue: {receipt.message}")
+        claim, box = leaving.claim, self.world.box
+        receipt, decision = release_of(leaving, box.id)
+        await self.trail.say(claim, f"{GIVEN_BACK}: {receipt.message}")
+        await self.trail.tell_state(claim, "waiting", f"{GIVEN_BACK} by {box.hostname or box.id}: {receipt.message}")
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
 
     async def _lost(self, leaving: Leaving) -> None:

@@ -17,6 +17,7 @@ from runner.cli.line import Standing, WaitingJob
 from runner.cli.output import clock
 from runner.cli.rows import ending, last_attempt, receipt_of, row_of, why_of
 from runner.cli.target import no_results
+from runner.leaving import GIVEN_BACK
 from runner.receipt import Event, JobRow, Receipt, Why
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.cli.line import Line
+    from runner.job import Key
     from runner.ports import Results
     from runner.records import JournalEntry
 
@@ -95,7 +97,7 @@ class QueueBook:
             return Why(receipt.id, "ended", ending(receipt), receipt.ended_at or 0.0)
         standing = await self._standing()
         if waits := next(iter(standing.named(receipt.id)), None):
-            sentence = _waiting(standing, waits) + last_attempt(receipt)
+            sentence = _waiting(standing, waits) + (last_attempt(receipt) or await self._given_back(waits.key))
             sentence += await self._boxes() if waits.due_at is None else ""
             return Why(receipt.id, "waiting", sentence, waits.row.submitted_at or 0.0)
         event = await newest_event(self._results, job_id)
@@ -127,6 +129,11 @@ class QueueBook:
             return _receipt_so_far(by_id[job_id], "")
         event = await newest_event(self._results, job_id) if rows else None  # it may be a key
         return _receipt_so_far(by_id[event.id], event.key) if event is not None and event.id in by_id else None
+
+    async def _given_back(self, key: Key) -> str:
+        """Say why the box that had a job last did not try it."""
+        event = await newest_event(self._results, key)
+        return f"; {event.message}" if event is not None and event.message.startswith(GIVEN_BACK) else ""
 
     async def _boxes(self) -> str:
         """Say which boxes might take a job that may be taken now."""

@@ -118,6 +118,20 @@ def test_what_runs_is_seen_followed_and_stopped(shared: SharedQueue, tmp_path: P
         assert box.stop() == 0
 
 
+def test_why_tells_what_no_box_can_run_and_when_a_failed_one_is_tried_again(shared: SharedQueue) -> None:
+    """In words of the box that had it last, though the box has let go of it."""
+    client = Client(shared)
+    with shared.box("first", "--patience", "1m") as box:
+        client.type("submit", "--id", "huge", "--cpus", "1000", "--", "true")
+        client.type("submit", "--id", "fails", "--retries", "9", "--", "sh", "-c", "exit 7")
+        for job, sentence in (("huge", "can never run it: needs 1000 cores"), ("fails", "failed: exit code 7")):
+            until(lambda: sentence in client.told("why", job)["sentence"], "it says why", 60)  # noqa: B023 - at once
+        assert "given back to the queue by " in client.told("why", "huge")["sentence"]
+        for job in ("huge", "fails"):
+            client.type("cancel", job)
+        assert box.stop() == 0
+
+
 def test_what_was_rejected_is_looked_at_tried_again_and_deleted(shared: SharedQueue) -> None:
     """The same on every service; no secret of it is shown."""
     client = Client(shared)
