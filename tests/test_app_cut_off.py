@@ -71,3 +71,31 @@ def test_a_short_outage_stops_nothing() -> None:
         assert [Verdict.ACK] == list(world.queues["shared"].settled.values())
 
     run_virtual(main())
+
+
+def test_a_claim_that_was_looked_at_for_long_counts_from_its_renewal() -> None:
+    """The box was busy between the fetch and the journal; what was renewed meanwhile is not cut off."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        cut_off(world, "stop")
+        await put(world, "shared", id="job", command=["run", "60", "0", "1"])
+        message = world.queues["shared"].messages["shared-0"]
+        looks = iter(range(6))
+
+        async def slow(*_: object) -> None:
+            if message.token and next(looks, None) is not None:
+                await asyncio.sleep(4.0)
+                raise Unavailable("busy")
+
+        async with alive(world):
+            world.troubles["journal.entry"] = slow
+            await until(lambda: world.containers.containers, limit_s=60)
+            lapses_at = message.claimed_until
+            world.troubles["queue.renew"] = raises(Unavailable("away"))
+            await until(lambda: world.now() > lapses_at - 2, limit_s=60)
+            world.troubles.clear()
+            await until(lambda: ended(world, "job"), limit_s=120)
+        assert {f"{key_of(world, 'job')}.1": 1} == world.containers.starts
+
+    run_virtual(main())

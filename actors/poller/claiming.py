@@ -85,10 +85,10 @@ class Claiming:
     async def _claim(self, delivery: Delivery, claim: ClaimedJob) -> bool:
         """Journal a claim; False where it is lost already, or ended elsewhere."""
         opened = self._opened
-        if not await opened.leases.stands(delivery.token, claim.claimed_at, opened.now()):
+        age_s = await opened.leases.age_of(delivery.token, claim.claimed_at, opened.now())
+        if age_s is None:
             return False
-        held = Held(delivery.token, claim.id, claim.attempt)
-        opened.leases.hold(claim.key, held, age_s=opened.now() - claim.claimed_at)
+        opened.leases.hold(claim.key, Held(delivery.token, claim.id, claim.attempt), age_s=age_s)
         await opened.trail.record(claim.key, ClaimRecord(claim, delivery.token, delivery.body, opened.now()))
         return not await self._ended_elsewhere(claim)
 

@@ -150,15 +150,19 @@ class Leases:
         self._fresh = {token: renewed_at for token, renewed_at in self._fresh.items() if renewed_at > since}
         return token in self._fresh
 
-    async def stands(self, token: str, claimed_at: float, now: float) -> bool:
-        """Tell whether a claim that is not held yet still stands, renewing one that grew old while it was looked at."""
+    async def age_of(self, token: str, claimed_at: float, now: float) -> float | None:
+        """
+        Return how long ago a claim that is not held yet was made or renewed, in seconds; None where it is lost.
+
+        One that grew old while it was looked at is renewed.
+        """
         if now - claimed_at < self._queue.lease_s / 3:
-            return True
+            return now - claimed_at
         try:
             await self._caller.once(lambda: self._queue.renew(token), "renewal of a new claim")
         except LeaseLost:
-            return False
-        return True
+            return None
+        return 0.0
 
     def other_with_id(self, job_id: str, key: Key) -> bool:
         """Tell whether another submission of the same id is held."""
