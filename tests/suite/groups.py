@@ -57,6 +57,7 @@ QUICK = Group(
     tests=("tests",),
     excluded=("tests/test_app.py",),
     marks=UNMARKED,
+    workers=2,
     timeout_s=180,
 )
 
