@@ -119,8 +119,8 @@ def held_warning(address: Address, queue: str, refusal: str) -> str:
     """Say what it means that our own queues cannot be made."""
     return (
         f"deliveries of {queue} are held unacknowledged, so a job may run twice where the connection breaks or "
-        f"it runs longer than the broker's consumer_timeout (30 min unless set otherwise), and what is rejected is gone "
-        f"unless the queue has a dead-letter exchange: {refusal}; give user "
+        f"it runs longer than the broker's consumer_timeout (30 min unless set otherwise), and what is rejected is "
+        f"gone unless the queue has a dead-letter exchange: {refusal}; give user "
         f"{address.username!r} configure, write and read on '^{queue}[.]' and write on '^amq[.]default$' in virtual "
         f"host {address.vhost!r}"
     )
