@@ -12,7 +12,7 @@ import pytest
 from runner.errors import Refused, Unavailable
 from runner.job import Verdict
 from tests.fakes.faults import hangs, raises
-from tests.fakes.files import A_THIRD, pollers
+from tests.fakes.files import A_THIRD, pollers, say
 from tests.fakes.queue import FakeQueue
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
 from tests.fakes.world import FakeWorld, configuration, key_of
@@ -239,3 +239,28 @@ def test_a_queue_is_left_alone_after_a_release_also_where_a_fetch_was_under_way(
             assert now() - released_at > 60
 
     run_virtual(main())
+
+
+def test_a_weight_that_grew_counts_for_what_was_served_before_too() -> None:
+    """Else a queue pays for each second at its old weight for days, though its file says otherwise now."""
+
+    async def main() -> tuple[int, int]:
+        world = FakeWorld()
+        heavy = world.shown[1]
+        assert heavy.credential is not None
+        say(world, "light", rights=msgspec.structs.replace(heavy.credential.rights, weight=0.001))
+        async with alive(world, configuration(max_jobs=1)):
+            for number in range(200):
+                await put(world, "shared", id=f"shared-{number}", command=["run", "10", "0", "1"])
+            await until(lambda: ended(world, "shared-3"))
+            for number in range(300):
+                await put(world, "own", id=f"own-{number}", command=["run", "10", "0", "1"])
+            await asyncio.sleep(100)
+            say(world, "heavy", rights=heavy.credential.rights)
+            await asyncio.sleep(50)
+            before = _ended_of(world, "own"), _ended_of(world, "shared")
+            await asyncio.sleep(900)
+            return _ended_of(world, "own") - before[0], _ended_of(world, "shared") - before[1]
+
+    own, shared = run_virtual(main())
+    assert 1.5 < shared / own < 2.6, (own, shared)

@@ -64,11 +64,13 @@ class Accounts:
         self._level = 0.0
 
     def join(self, name: str, weight: float, clock: float) -> None:
-        """Add a member, or take over its new weight."""
+        """Add a member, or take over its new weight: by how much it is ahead counts with that from now on."""
         self._weights[name] = max(weight, 1e-9)
         account = self._account(name, clock)
-        account.settle(clock)
+        self._settle(clock)
+        ahead = (account.served - self._level) * account.weight
         account.weight = self._weights[name]
+        account.served = self._level + ahead / account.weight
 
     def leave(self, name: str, clock: float) -> None:
         """Take a member for idle; it is forgotten once it runs nothing and is not ahead of the others."""
