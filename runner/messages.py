@@ -35,10 +35,13 @@ class Offered(msgspec.Struct, frozen=True):
 class Released(msgspec.Struct, frozen=True):
     """
     executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``all``: the rest). Idempotent.
+
+    ``claimed_at`` says which claim's: a later one of the same job may hold something already.
     """
 
     key: Key
     part: str
+    claimed_at: float
 
 
 class CreditReturned(msgspec.Struct, frozen=True):

@@ -74,6 +74,24 @@ def test_a_lost_job_that_comes_back_at_once_is_not_touched_by_what_is_left_of_it
     run_virtual(main())
 
 
+def test_a_poller_that_crashes_as_an_attempt_is_cleared_away_costs_the_next_one_nothing() -> None:
+    """It settles what the journal says at once, though something of that attempt is left on the box."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["workspaces.remove"] = takes_30_s
+        await put(world, "shared", id="job", command=["run", "100", "1", "1"], retries=1)
+        async with alive(world, configuration(keep_workspaces=0)) as runner:
+            await until(lambda: newest(world, "job") is not None)
+            world.troubles["queue.depth"] = raises(ZeroDivisionError("a bug"))
+            await until(lambda: any(child.restarts for child in runner.children()))
+            del world.troubles["queue.depth"]
+            await until(lambda: ended(world, "job"))
+        assert [(it.end_reason, it.attempt) for it in world.results.receipts.values()] == [("failed", 1), ("failed", 2)]
+
+    run_virtual(main())
+
+
 # Claims and kills
 
 

@@ -178,7 +178,7 @@ class Executor(Stage[ExecutorMessage]):
             await execution.end(outcome)
         if self._running.get(claim.key) is attempt:
             del self._running[claim.key]
-        self._inventory.urgent(Released(claim.key, "compute"))
+        self._inventory.urgent(Released(claim.key, "compute", claim.claimed_at))
         await self._outputs.tell(Exited(claim, attempt.staged, attempt.grant, outcome))
 
     # Faults

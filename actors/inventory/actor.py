@@ -236,8 +236,8 @@ class Inventory(Stage[InventoryMessage]):
         """Part ``compute`` gives back GPUs, cores and memory; part ``all`` the rest, whatever it is."""
         standing = self._floor.jobs.get(message.key)
         if message.part == "all":
-            self._floor.forget(message.key)
-        if standing is None:
+            self._floor.forget(message.key, message.claimed_at)
+        if standing is None or standing.claim.claimed_at != message.claimed_at:
             return
         if message.part == "all" and standing.compute_held:
             claim, now = standing.claim, self.world.now()

@@ -50,10 +50,12 @@ class Floor:
         self.jobs.pop(claim.key, None)
         self._leaving[claim.key] = claim.claimed_at
 
-    def forget(self, key: Key) -> None:
-        """Forget a job whose end is stored."""
-        self.jobs.pop(key, None)
-        self._leaving.pop(key, None)
+    def forget(self, key: Key, claimed_at: float) -> None:
+        """Forget a job whose end is stored, unless it was claimed again since."""
+        if key in self.jobs and self.jobs[key].claim.claimed_at == claimed_at:
+            del self.jobs[key]
+        if self._leaving.get(key) == claimed_at:
+            del self._leaving[key]
 
     def waiting(self) -> tuple[Standing, ...]:
         """Return the jobs without compute, by arrival."""

@@ -121,7 +121,7 @@ class Outputs(Stage[OutputsMessage]):
         """Go on with what had ended; tell the others again of what was stored."""
         claim = entry.claimed.claim
         if entry.stored is not None:
-            self._inventory.urgent(Released(claim.key, "all"))
+            self._inventory.urgent(Released(claim.key, "all", claim.claimed_at))
             self._tell(claim, entry.stored)
         elif entry.exited is not None:
             staged = entry.staged.staged if entry.staged else None
@@ -176,7 +176,7 @@ class Outputs(Stage[OutputsMessage]):
         if not comes_back:
             self._tell(claim, stored)
         await self._clearing.workspace(leaving)
-        self._inventory.urgent(Released(claim.key, "all"))
+        self._inventory.urgent(Released(claim.key, "all", claim.claimed_at))
         if comes_back:
             self._tell(claim, stored)
 

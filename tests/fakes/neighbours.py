@@ -111,7 +111,7 @@ class _Executor(Actor[object]):
         await asyncio.sleep(float(claim.job.command[0]))
         self._bench.ended(claim)
         for part in ("compute", "all"):
-            self._bench.inventory.urgent(Released(claim.key, part))
+            self._bench.inventory.urgent(Released(claim.key, part, claim.claimed_at))
 
 
 class Bench:
