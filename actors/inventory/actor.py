@@ -16,6 +16,7 @@ import msgspec
 
 from actors.inventory.beats import Beats
 from actors.inventory.capacity import Capacity
+from actors.inventory.comebacks import Comebacks
 from actors.inventory.credits import Credits
 from actors.inventory.floor import Due, Floor
 from actors.inventory.granting import Granting, Waits, place_of
@@ -86,7 +87,8 @@ class Inventory(Stage[InventoryMessage]):
         self._handover = Handover(self.trail, world.now, cache=cache, executor=executor)
         self._capacity = Capacity(world, cpu_only=config.cpu_only)
         self._floor = Floor(float(config.patience))
-        self._granting = Granting(self._floor, self._capacity, config, box=world.box.id)
+        comebacks = Comebacks(float(config.patience))
+        self._granting = Granting(self._floor, self._capacity, comebacks, config, box=world.box.id)
         self._credits = Credits(self._floor, config)
         self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False

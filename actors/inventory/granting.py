@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from actors.inventory.capacity import Capacity
+from actors.inventory.comebacks import Comebacks
 from actors.inventory.floor import Due, Floor
 from actors.inventory.standing import KEPT_AFTER_RELEASES, Standing
 from runner.config import Config
@@ -51,6 +52,7 @@ class Granting:
 
     floor: Floor
     capacity: Capacity
+    comebacks: Comebacks
     config: Config
     box: str
 
@@ -68,7 +70,7 @@ class Granting:
         if never and not standing.placed:
             return self._refuse(standing.claim, never)
         if (over := self.floor.over_cap(standing.claim)) and not standing.placed and not standing.stays:
-            after_s = float(self.config.patience)
+            after_s = self.comebacks.after_s(standing.claim, clock)
             return Ended(standing.claim, EndReason.PREEMPTED, over, release_after_s=after_s, over_cap=True)
         if capped := self.floor.capped(standing.claim, self.config.max_jobs, before.coming):
             return Waits(capped)
