@@ -23,7 +23,8 @@ from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
 
 class Offered(msgspec.Struct, frozen=True):
     """
-    poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit.
+    poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit. Told again by a poller
+    that crashed over it.
 
     ``ahead``: it was fetched to be staged while others run.
     """
