@@ -152,6 +152,27 @@ def test_what_was_cut_off_and_stopped_is_done_once_its_queue_is_back() -> None:
     run_virtual(main())
 
 
+@pytest.mark.parametrize("call", ["results.stops", "journal.entry"])
+def test_a_job_whose_claim_took_long_to_write_down_is_not_taken_for_cut_off(call: str) -> None:
+    """A hang of what stands beside the queue: the claim was renewed for it, or is not waited with for so long."""
+
+    async def hangs_once(*_args: object, **_kwargs: object) -> None:
+        del world.troubles[call]
+        await hangs()
+
+    async def main() -> None:
+        cut_off(world, "stop")
+        await put(world, "shared", id="job", command=["run", "200", "0", "1"])
+        async with alive(world):
+            world.troubles[call] = hangs_once
+            await until(lambda: ended(world, "job"))
+        assert set(world.containers.starts.values()) == {1}
+        assert world.queues["shared"].claims == 1
+
+    world = FakeWorld()
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("call", ["settle", "renew"])
 def test_a_queue_that_refuses_one_call_for_a_while_stops_nothing_else(call: str) -> None:
     """Rights that were taken away are given back: what ended is settled then, and its poller never crashed over it."""

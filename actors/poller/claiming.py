@@ -85,7 +85,7 @@ class Claiming:
     async def _claim(self, delivery: Delivery, claim: ClaimedJob) -> bool:
         """Journal a claim; False where it is lost already, or ended elsewhere."""
         opened = self._opened
-        age_s = await opened.leases.age_of(delivery.token, claim.claimed_at, opened.now())
+        age_s = await opened.leases.age_s(delivery.token, opened.now() - claim.claimed_at)
         if age_s is None:
             return False
         opened.leases.hold(claim.key, Held(delivery.token, claim.id, claim.attempt), age_s=age_s)
@@ -137,6 +137,6 @@ class Claiming:
         if is_expired(claim, claim.claimed_at):
             text = f"older than its limit of {format_duration(claim.job.expires or 0.0)} when it was claimed"
             return ended_as(EndReason.EXPIRED, text, claim)
-        if claim.id in await self._opened.stop_marks():
+        if claim.id in await self._opened.stop_marks(within_s=self._opened.queue.lease_s / 6):
             return ended_as(EndReason.CANCELLED, "cancelled while it waited in the queue", claim)
         return claim

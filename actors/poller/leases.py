@@ -150,14 +150,14 @@ class Leases:
         self._fresh = {token: renewed_at for token, renewed_at in self._fresh.items() if renewed_at > since}
         return token in self._fresh
 
-    async def age_of(self, token: str, claimed_at: float, now: float) -> float | None:
+    async def age_s(self, token: str, claimed_s: float) -> float | None:
         """
-        Return how long ago a claim that is not held yet was made or renewed, in seconds; None where it is lost.
+        Return how old a claim is that is not held yet, None where it is lost.
 
-        One that grew old while it was looked at is renewed.
+        One that grew old while it was looked at, in ``claimed_s`` seconds, is renewed.
         """
-        if now - claimed_at < self._queue.lease_s / 3:
-            return now - claimed_at
+        if claimed_s < self._queue.lease_s / 3:
+            return claimed_s
         try:
             await self._caller.once(lambda: self._queue.renew(token), "renewal of a new claim")
         except LeaseLost:

@@ -58,12 +58,13 @@ class OpenQueue:
             await self.caller.once(lambda: results.request_stop(job_id), f"stop mark of {job_id}")
         return found
 
-    async def stop_marks(self) -> frozenset[str]:
+    async def stop_marks(self, *, within_s: float = math.inf) -> frozenset[str]:
         """Return the ids of jobs to be stopped; none where they cannot be read now, for they are read again."""
+        within_s = min(within_s, self.caller.patience.try_s)
         if self.results is None:
             return frozenset()
         try:
-            return await self.caller.once(self.results.stops, "stop marks")
+            return await self.caller.once(self.results.stops, "stop marks", try_s=within_s)
         except RunnerError:
             return frozenset()
 
