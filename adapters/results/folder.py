@@ -26,6 +26,7 @@ from adapters.results.folder_jobs import Jobs, archive_name, file_name, read_fil
 from adapters.results.folder_sweep import sweep
 from adapters.results.folder_uploads import copy, get_upload, put_upload
 from adapters.results.folder_writer import JobWriter
+from adapters.results.reading import read_all
 from adapters.results.rows import CLIENT, is_final
 from adapters.worker import Worker
 from runner.credential import Credential
@@ -227,8 +228,7 @@ class FolderResults:
 
     def _beats(self) -> tuple[BoxBeat, ...]:
         contents = (read_file(self._jobs.path("beats", name)) for name in sorted(names_in(self._jobs.path("beats"))))
-        beats = (msgspec.json.decode(content, type=BoxBeat) for content in contents if content)
-        return tuple(beat for beat in beats if time.time() - beat.at < BEAT_KEPT_S)
+        return tuple(beat for beat in read_all(contents, BoxBeat) if time.time() - beat.at < BEAT_KEPT_S)
 
     def _prune(self, _: threading.Event, before: float) -> int:
         return sweep(self._jobs, before)

@@ -7,10 +7,9 @@ stands, else of the one that began last, and what the runners said is told of al
 
 from __future__ import annotations
 
-import msgspec
-
 from adapters.results.folder_jobs import JobFile, Jobs, decode_events, file_name, read_file
 from adapters.results.folder_lines import LineReader
+from adapters.results.reading import read
 from adapters.results.telling import OUTPUT, Telling
 from adapters.watch import Watch
 from runner.job import Key, safe_name
@@ -109,8 +108,9 @@ class Follower:
 
     def _speaks(self, key: Key, file: JobFile, boxes: list[JobFile]) -> bool:
         """Tell whether this box's output of the attempt is the one that counts."""
-        content = read_file(self._jobs.path("jobs", f"{key}/{file_name('receipt', file.attempt)}"))
-        winner = safe_name(msgspec.json.decode(content, type=Receipt).box or "") if content else ""
+        path = self._jobs.path("jobs", f"{key}/{file_name('receipt', file.attempt)}")
+        receipt = read(read_file(path), Receipt)
+        winner = safe_name(receipt.box or "") if receipt else ""
         if winner in {other.box for other in boxes}:
             return file.box == winner
         return file == max(boxes, key=lambda other: self._began(key, other))

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import msgspec
 
 from adapters.files import OWNER_DIRECTORY, make_directory, names_in, remove_file, write_new, write_whole
+from adapters.results.reading import read
 from adapters.results.rows import dated_row
 from runner.job import ID_PATTERN, Key, safe_name
 from runner.receipt import Event, JobRow, Receipt
@@ -104,8 +105,7 @@ class Jobs:
     def receipt(self, key: Key) -> Receipt | None:
         """Return a job's newest receipt."""
         names = [file.name for file in self.files(key) if file.kind == "receipt"]
-        content = read_file(self.path("jobs", f"{key}/{names[-1]}")) if names else b""
-        return msgspec.json.decode(content, type=Receipt) if content else None
+        return read(read_file(self.path("jobs", f"{key}/{names[-1]}")), Receipt) if names else None
 
     def row(self, key: Key) -> tuple[float, JobRow] | None:
         """Return when a job was first heard of, and its row; None where nothing is known of it yet."""
@@ -169,5 +169,5 @@ def read_file(path: str) -> bytes:
 def decode_events(content: bytes) -> Iterator[Event]:
     """Yield the events of whole lines; a line that is damaged is left out."""
     for line in content.split(b"\n")[:-1]:
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
             yield msgspec.json.decode(line, type=Event)

@@ -17,9 +17,10 @@ from urllib.parse import quote
 import msgspec
 
 from adapters.redis_client import PREFIX, RedisClient, key_start
+from adapters.results.reading import read, read_all
 from adapters.results.redis_follower import RedisFollower
 from adapters.results.redis_job_scripts import APPEND, GET, RECEIPT, ROWS
-from adapters.results.redis_keys import id_bytes, id_name, id_text
+from adapters.results.redis_keys import STOPS_MAX, id_bytes, id_name, id_text
 from adapters.results.redis_lines import Chunk, calls
 from adapters.results.redis_pieces import Pieces, Source, Target
 from adapters.results.redis_queue_scripts import ARCHIVE, BEAT, BEATS, PRUNE, STOP, UPLOAD
@@ -127,7 +128,7 @@ class RedisResults:
     async def get(self, job_id: str) -> Receipt | None:
         arguments = (job_id if ID_PATTERN.fullmatch(job_id) else "", id_name(job_id))
         content = await self._client.run("read receipt in results", GET, [self._start], arguments)
-        return msgspec.json.decode(content, type=Receipt) if content else None
+        return read(content, Receipt)
 
     async def list(self, *, ended: bool) -> tuple[JobRow, ...]:
         index = self._start + ("jobs" if ended else "active")
@@ -171,7 +172,8 @@ class RedisResults:
         await self._client.call("clear stop mark in results", "ZREM", f"{self._start}stops", id_bytes(job_id))
 
     async def stops(self) -> frozenset[str]:
-        ids = await self._client.call("read stop marks in results", "ZRANGE", f"{self._start}stops", 0, -1)
+        newest = (f"{self._start}stops", 0, STOPS_MAX - 1)
+        ids = await self._client.call("read stop marks in results", "ZREVRANGE", *newest)
         return frozenset(map(id_text, ids))
 
     async def beat(self, beat: BoxBeat) -> None:
@@ -180,8 +182,7 @@ class RedisResults:
 
     async def beats(self) -> tuple[BoxBeat, ...]:
         contents = await self._client.run("read signs of life in results", BEATS, [self._start])
-        beats = (msgspec.json.decode(content, type=BoxBeat) for content in contents if content)
-        return tuple(sorted(beats, key=lambda beat: beat.box))
+        return tuple(sorted(read_all(contents, BoxBeat), key=lambda beat: beat.box))
 
     async def prune(self, before: float) -> int:
         gone, more = 0, True
@@ -235,6 +236,6 @@ def _row(found: tuple[bytes | None, Sequence[bytes]] | None) -> tuple[float, Job
     if found is None:
         return None
     row, told = found
-    items = (item.partition(b"\0") for item in told)
-    events = [(msgspec.json.decode(event, type=Event), box.decode()) for box, _, event in items]
-    return dated_row(events, msgspec.json.decode(row, type=JobRow) if row else None)
+    items = [item.partition(b"\0") for item in told]
+    events = [(read(event, Event), box.decode(errors="replace")) for box, _, event in items]
+    return dated_row([(event, box) for event, box in events if event is not None], read(row, JobRow))

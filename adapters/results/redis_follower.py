@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from adapters.redis_client import RedisClient
+from adapters.results.reading import read_all
 from adapters.results.redis_job_scripts import LOOK, READ
 from adapters.results.redis_keys import id_name
 from adapters.results.redis_lines import decode
@@ -92,7 +91,7 @@ class RedisFollower:
             self._gone = bool(self._key)  # it was pruned while it was read
             return None
         self._key, self._heard = key, heard
-        self._telling.hear(msgspec.json.decode(item.partition(b"\0")[2], type=Event) for item in told)
+        self._telling.hear(read_all((item.partition(b"\0")[2] for item in told), Event))
         return dict(zip(fields[::2], fields[1::2], strict=True))
 
     async def _read_lines(self, parts: list[Part], fields: dict[bytes, bytes]) -> list[LogLine] | None:

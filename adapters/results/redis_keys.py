@@ -69,5 +69,8 @@ def id_bytes(job_id: str) -> bytes:
 
 
 def id_text(content: bytes) -> str:
-    """Return the id of such bytes."""
-    return content.decode("utf-8", "surrogatepass")
+    """Return the id of such bytes; of others, which somebody else wrote, what is no text is told in words."""
+    try:
+        return content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return content.decode("utf-8", "backslashreplace")

@@ -6,12 +6,15 @@ A record is ``[sequence, epoch ns, stream, bytes]``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from runner.ports import LogLine
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 << 10
 """A chunk is full then; a record that is larger is a chunk of its own."""
@@ -60,8 +63,13 @@ def calls(lines: Sequence[LogLine]) -> list[list[Chunk]]:
 
 
 def decode(attempt: int, data: bytes) -> Iterator[LogLine]:
-    """Yield the records of a chunk."""
-    for record in _decoder.decode(data):
+    """Yield the records of a chunk; none of one that nobody can read."""
+    try:
+        records = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        log.warning("a chunk of a log cannot be read", extra={"action": "result_ignored", "error": str(error)})
+        return
+    for record in records:
         yield LogLine(attempt, record.sequence, record.at_ns, record.stream, record.data)
 
 

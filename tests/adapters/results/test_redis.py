@@ -350,3 +350,58 @@ def test_queues_do_not_mix(url: str) -> None:
             assert ["a"] == [row.id for row in await results.list(ended=True)]
 
     asyncio.run(main())
+
+
+# What others wrote
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"{", b'{"more": ' + b"[" * 100_000, b'{"name": "\xff"}'], ids=range(4))
+def test_what_nobody_can_read_harms_nothing_else(url: str, content: bytes) -> None:
+    """A poller reads marks and receipts before each job: one that it could not read would end it again and again."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            for key, job_id in ((KEY, "a"), (OTHER, "b")):
+                await results.append(key, job_id, (Event(key, job_id, 1.0, "running"),), records(1))
+            await results.put_receipt(receipt())
+            await results.request_stop("a")
+            await results.beat(BoxBeat("box-1", 1.0))
+            with looking(url) as database:
+                database.zadd(f"{START}stops", {content: 1.0})
+                database.zadd(f"{START}beats:at", {b"odd": 1e11})
+                database.hset(f"{START}beats", b"odd", content)
+                database.hset(f"{START}receipts:{KEY}", "1", content)
+                database.hset(f"{START}job:{KEY}", "row", content)
+                database.rpush(f"{START}events:{OTHER}", b"box-1\0" + content)
+            assert "a" in await results.stops()
+            assert ["box-1"] == [beat.box for beat in await results.beats()]
+            assert await results.get("a") is None
+            assert {"a", "b"} == {row.id for row in await results.list(ended=True)}
+            assert [(1, 0)] == sequences(await told(results, "b"))
+
+    asyncio.run(main())
+
+
+def test_a_chunk_that_nobody_can_read_is_left_out(url: str) -> None:
+    async def main() -> None:
+        async with opened(url) as results:
+            await results.append(KEY, "a", (), records(1))
+            with looking(url) as database:
+                ((entry, fields),) = database.xrange(f"{START}log:{KEY}")
+                database.delete(f"{START}log:{KEY}")
+                database.xadd(f"{START}log:{KEY}", {**fields, b"d": b"\xff" * 100}, id=entry)
+            await results.append(KEY, "a", (end_of(KEY, "a"),), records(2)[1:])
+            assert [(1, 1)] == sequences(await told(results, "a"))
+
+    asyncio.run(main())
+
+
+def test_of_marks_without_end_the_newest_are_read(url: str) -> None:
+    async def main() -> None:
+        async with opened(url) as results:
+            with looking(url) as database:
+                database.zadd(f"{START}stops", {str(number): number for number in range(STOPS_MAX + 5)})
+            marks = await results.stops()
+            assert (STOPS_MAX, "0" in marks, str(STOPS_MAX + 4) in marks) == (len(marks), False, True)
+
+    asyncio.run(main())
