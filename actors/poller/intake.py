@@ -11,6 +11,9 @@ from runner.job import EndReason, Job, Verdict, make_key
 from runner.ports import Decoded, Delivery, Dialect
 from runner.records import ClaimedJob, JournalEntry
 
+AHEAD_MAX_S = 86_400.0
+"""The clocks of two boxes do not differ by more."""
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -36,7 +39,7 @@ class Intake:
             source=self.source,
             attempt=delivery.note.attempt,
             note=delivery.note,
-            submitted_at=delivery.enqueued_at,
+            submitted_at=plausible(delivery.enqueued_at, now),
             claimed_at=now,
             rights=self.rights,
             runtime=self._runtime(job),
@@ -62,6 +65,11 @@ class Intake:
 def ended_as(reason: EndReason, text: str, claim: ClaimedJob) -> ClaimedJob:
     """Return a claim that is not to run."""
     return msgspec.structs.replace(claim, problem=text, ends_as=reason)
+
+
+def plausible(submitted_at: float, now: float) -> float:
+    """Return when a message was submitted, as its sender says, where that can be; else now."""
+    return submitted_at if 0.0 <= submitted_at <= now + AHEAD_MAX_S else now
 
 
 def is_expired(claim: ClaimedJob, now: float) -> bool:

@@ -116,8 +116,11 @@ def ago(epoch_s: float | None, now: float | None = None) -> str:
 
 
 def clock(epoch_s: float | None) -> str:
-    """Write a moment in local time, to the second; empty where there is none."""
-    return "" if epoch_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
+    """Write a moment in local time, to the second; empty where there is none, or none that a calendar has."""
+    try:
+        return "" if epoch_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
+    except (OverflowError, OSError, ValueError):
+        return ""
 
 
 def lively(stream_name: str = "stderr") -> bool:

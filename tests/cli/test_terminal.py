@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.output import clock
 from runner.cli.process_log import JsonLines, PlainLines, set_up
 from runner.secret import Secret
 from tests.cli.boxes import ended, running, waiting, write_box
@@ -122,3 +123,9 @@ def logging_to_text(level: str) -> Iterator[StringIO]:
         logging.root.handlers[:], root_level = before
         logging.root.setLevel(root_level)
         logging.captureWarnings(capture=False)
+
+
+@pytest.mark.parametrize("epoch_s", [1e308, -1e308, 1e18, float("inf"), float("nan")])
+def test_a_moment_that_no_calendar_has_is_left_out(epoch_s: float) -> None:
+    """Times of a message are its sender's."""
+    assert clock(epoch_s) == ""
