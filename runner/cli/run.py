@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 PRIVATE_UMASK = 0o077
 """What the runner keeps for itself is nobody else's, also where a library makes the file."""
+OPEN_FILES = 1 << 16
 
 if TYPE_CHECKING:
     import argparse
@@ -41,8 +42,21 @@ def run(args: argparse.Namespace) -> int:
     set_up(config.log_level)
     if not make_undumpable():
         logger.warning("other processes of this user can read the runner's memory", extra={"action": "start"})
+    _allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         return loop.run(_serve(config, umask=os.umask(PRIVATE_UMASK)))
+
+
+def _allow_open_files() -> None:
+    """Take what the system grants: each queue of some services costs two connections. Jobs get limits of their own."""
+    import contextlib
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: Config, *, umask: int) -> int:

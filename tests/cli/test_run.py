@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +203,16 @@ def test_a_state_directory_that_is_a_file_is_78(tmp_path: Path) -> None:
     said = started("run", "--state-dir", tmp_path / "file")
     assert (78, 1) == (said.status, len(said.err.splitlines())), said.err
     assert str(tmp_path / "file") in said.err
+
+
+def test_it_takes_as_many_open_files_as_it_may(tmp_path: Path) -> None:
+    """Most systems give 1,024 to whoever does not ask: with some hundred queues no command reached the runner."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with running(tmp_path / "state", "--gpus", "none") as runner:
+            limits = Path(f"/proc/{runner.process.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert int(line.split()[3]) > 256
