@@ -23,6 +23,8 @@ from runner.secret import Secret
 
 logger = logging.getLogger(__name__)
 
+NAME_MAX_BYTES = 255
+ODD_NAMES = f"queues are not served whose names are empty, no text, or over {NAME_MAX_BYTES} bytes"
 GONE_AFTER = 2
 """Listings in a row without a queue."""
 BACKING_OFF = "backing off: "
@@ -173,6 +175,7 @@ class Source:
         if self.reason:
             self._logged.clear()
         self.reason, self.refused = "", False
+        queues = self._named(queues)
         self.missing = Counter({queue: self.missing[queue] + 1 for queue in self.rows if queue not in queues})
         return Steps(
             tuple(queue for queue in queues if queue not in self.rows and wants(queue)),
@@ -184,6 +187,15 @@ class Source:
                 and (self.missing[queue] >= GONE_AFTER or (queue in queues and not wants(queue)))
             ),
         )
+
+    def _named(self, queues: Collection[str]) -> Collection[str]:
+        """Leave out names that nobody could be told; on some services any producer may make a queue of any name."""
+        named = [queue for queue in queues if is_name(queue)]
+        if len(named) < len(queues) and ODD_NAMES not in self._logged:
+            self._logged.add(ODD_NAMES)
+            facts = {"action": "list", "source": self.file.file, "queues": len(queues) - len(named)}
+            logger.warning(ODD_NAMES, extra=facts)
+        return named
 
     def failed(self, reason: str, *, refused: bool) -> None:
         """Take in why the service cannot be used now."""
@@ -216,6 +228,14 @@ class Source:
         if self.refused:
             return "refused"
         return "unreachable" if self.trouble else "in use"
+
+
+def is_name(queue: str) -> bool:
+    """Tell whether a queue's name can stand in messages, tables and logs."""
+    try:
+        return 0 < len(queue.encode()) <= NAME_MAX_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def finds(match: str, mismatch: str, queue: str) -> bool:
