@@ -223,7 +223,13 @@ def explain(error: Exception, what: str, said: str) -> RunnerError:
         case exceptions.ResponseError() | exceptions.DataError():
             return Refused(f"{what}: {said}")
         case _:
-            return Unavailable(f"{what}: {said}: check that it runs and can be reached")
+            return _not_reached(f"{what}: {said}")
+
+
+def _not_reached(text: str) -> RunnerError:
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return ConfigurationError(f"{text}: name the authority as ca_file, and the host as it is certified")
+    return Unavailable(f"{text}: check that it runs and can be reached")
 
 
 def _connection_class(*, tls: bool) -> type[Any]:

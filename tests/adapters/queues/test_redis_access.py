@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import adapters.queues.redis
 from runner.credential import Credential
-from runner.errors import ConfigurationError, RunnerError, Unavailable
+from runner.errors import ConfigurationError, Unavailable
 from runner.job import Note, Verdict
 from tests.adapters.queues.redis_queues import (
     acknowledge,
@@ -247,8 +247,10 @@ def test_tls_with_an_authority_of_ones_own(port: int, tmp_path: Path) -> None:
             async with redis_queue(credential(url, ca_file=f"{tmp_path}/ca.pem")) as queue:
                 await queue.put(b"x", job_id="a")
                 await acknowledge(queue, await fetched(queue))
-            async with redis_broker(credential(url)) as broker:
-                with pytest.raises(RunnerError, match=f"127\\.0\\.0\\.1:{tls_port}"):
-                    await broker.open("train")
+            named = f"rediss://localhost:{tls_port}/0"
+            for other in (credential(url), credential(named, ca_file=f"{tmp_path}/ca.pem")):
+                async with redis_broker(other) as broker:
+                    with pytest.raises(ConfigurationError, match=f":{tls_port}/0: .* ca_file, and the host as it is"):
+                        await broker.open("train")
 
     asyncio.run(main())
