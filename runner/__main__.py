@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 INTERRUPTED = 130
@@ -12,9 +13,13 @@ def main() -> int:
     """Run the command line of this process and return its exit status."""
     try:
         from runner.cli.program import run_command
+
+        return run_command(sys.argv[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
-    return run_command(sys.argv[1:])
+    finally:
+        # What the interpreter still does is nothing that a second Ctrl-C should leave a traceback of.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
