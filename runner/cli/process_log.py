@@ -20,6 +20,9 @@ OURS = ("runner", "actors", "adapters")
 LIBRARIES = ("watchfiles", "aiohttp.access", "asyncio")
 """What they say at INFO says nothing about jobs or sources."""
 
+TWICE = ("aiormq", "aio_pika")
+"""What they call an error is one of ours, too, told once and with its queue; they tell it at each attempt."""
+
 
 def set_up(level: str, stream: TextIO | None = None) -> None:
     """Send what is said from ``level`` on to stderr, in the form that suits it; of libraries never less than INFO."""
@@ -31,6 +34,8 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     logging.captureWarnings(capture=True)
     for chatty in LIBRARIES:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in TWICE:
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.CRITICAL)
 
 
 def _may_be_told(record: logging.LogRecord) -> bool:
