@@ -135,7 +135,9 @@ class _Fitting:
     def _choice(self, value: object, kind: inspect.LiteralType, where: str) -> Iterator[str]:
         if value not in kind.values or not isinstance(value, str):
             words = [quoted(str(word)) for word in kind.values]
-            yield self._must(where, f"{', '.join(words[:-1])} or {words[-1]}", value)
+            what = f"{', '.join(words[:-1])} or {words[-1]}"
+            hidden = isinstance(value, str) and not self._show_values
+            yield f"{where} must be {what}" if hidden else self._must(where, what, value)
 
     def _unit(self, value: object, kind: inspect.CustomType, where: str) -> Iterator[str]:
         try:

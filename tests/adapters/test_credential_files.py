@@ -76,7 +76,7 @@ UNUSABLE = {
     FOLDER + f'paths = "{SECRET}"': 'paths must be a list of texts, as in ["a", "b"], not text',
     FOLDER + 'paths = ["data"]': 'paths must be absolute and without .., as in paths = ["/data"]',
     FOLDER + 'paths = ["/data/../etc"]': 'paths must be absolute and without .., as in paths = ["/data"]',
-    FOLDER + 'runtime = "vm"': 'runtime must be "container" or "process", not text',
+    FOLDER + 'runtime = "vm"': 'runtime must be "container" or "process"',
     FOLDER + f'lease = "{SECRET}"': 'lease: the value is no duration: write "90s", "30m" or "1h30m"',
     FOLDER + 'lease = "0s"': 'lease must be "1s" to "24h"',
     FOLDER + "timeout = 0": "timeout must be longer than 0",

@@ -127,7 +127,7 @@ MISTAKES = {
     "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, lease, "
     "timeout, match, mismatch, url, username, password, ca_file, kind",
     'kind = "rabbitmq"\nurl = "amqp://h/a/b"': AMQP + "a / in a vhost is written %2F",
-    RABBIT + 'queue_type = "fast"': 'queue_type must be "classic" or "quorum", not text',
+    RABBIT + 'queue_type = "fast"': 'queue_type must be "classic" or "quorum"',
     f'{RABBIT}management = "http://u:{SECRET}@h"': "management holds a user or password: leave them out, "
     "since those of this file are used",
     RABBIT + 'management = "rabbit:15672"': "management must be http://HOST:PORT or https://HOST:PORT",
