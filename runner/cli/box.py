@@ -66,14 +66,15 @@ def list_sources(args: argparse.Namespace) -> int:
     if args.json:
         print_json(rows)
         return 0
-    print_rows(SOURCES, [cells for row in rows for cells in _source_cells(row)])
+    print_rows(SOURCES, [cells for row in rows for cells in _source_cells(row)], wrap=True)
     return 0
 
 
 def _source_cells(row: SourceRow) -> list[tuple[object, ...]]:
-    head = (row.file, row.kind, row.state)
+    head = (row.file, row.kind or "-", row.state)
     if not row.queues:
-        return [(*head, "-", "-", _note(row.reason, row.warning))]
+        empty = "no queue behind it that is wanted" if row.state == "in use" else ""
+        return [(*head, "-", "-", _note(row, row.reason or empty, row.warning))]
     return [
         (*head, queue.name, "-" if queue.depth is None else queue.depth, _queue_note(row, queue))
         for queue in row.queues
@@ -82,8 +83,9 @@ def _source_cells(row: SourceRow) -> list[tuple[object, ...]]:
 
 def _queue_note(row: SourceRow, queue: QueueRow) -> str:
     """Say what a person should know; of a queue that is well, that it is polled."""
-    return _note(row.reason or queue.state, queue.warning, row.warning)
+    return _note(row, row.reason or queue.state, queue.warning, row.warning)
 
 
-def _note(*parts: str) -> str:
-    return "; ".join(part for part in parts if part)
+def _note(row: SourceRow, *parts: str) -> str:
+    """Join what is said of a file, whose name stands before it already."""
+    return "; ".join(part.removeprefix(f"{row.file} ") for part in parts if part)

@@ -64,8 +64,8 @@ def _free(gpus: tuple[GpuRow, ...]) -> int:
 def _cells(beat: BoxBeat, now: float) -> tuple[object, ...]:
     from runner.units import format_size
 
-    others = f"and {beat.others} of other queues" if beat.others else ""
-    jobs = " ".join(text for text in (", ".join(beat.running), others) if text)
+    others = f"{beat.others} of other queues" if beat.others else ""
+    jobs = " and ".join(text for text in (", ".join(beat.running), others) if text)
     return (
         beat.host or beat.box,
         ago(beat.at, now),

@@ -8,6 +8,7 @@ and in a message of another form what its keys call a secret. ``--raw`` prints i
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import msgspec
 from runner.cli.letters import Letter, letters_of
 from runner.cli.output import ago, clock, print_facts, print_json, print_rows, printable
 from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.place import same_place
 from runner.errors import Refused
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def _list(args: argparse.Namespace, letters: Sequence[Letter]) -> int:
         print_json([letter.row() for letter in letters])
         return 0
     cells = [(it.submission[:12], it.id, ago(it.at), it.tries, it.user or "-", it.reason) for it in letters]
-    print_rows(HEADING, cells)
+    print_rows(HEADING, cells, wrap=True)
     return 0
 
 
@@ -99,7 +101,8 @@ def _named(args: argparse.Namespace, letters: Sequence[Letter]) -> Letter:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise Refused(f"no dead letter {args.letter!r}; list them with: runner dead list")
+        listing = shlex.join(["runner", "dead", "list", *same_place(args)])
+        raise Refused(f"no dead letter {args.letter!r}; list them with: {listing}")
     several = ", ".join(it.submission for it in found[:3])
     raise Refused(f"{args.letter!r} means {len(found)} dead letters; write more of one: {several}")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 from runner.cli.output import ago, clock, masked, print_facts, print_json, print_rows
 from runner.cli.parser import add_command, add_job, add_json, add_queue
-from runner.cli.place import means_box
+from runner.cli.place import means_box, same_place
 from runner.errors import Refused
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _known(args: argparse.Namespace, found: T | None) -> T:
 def unknown_job(args: argparse.Namespace) -> Refused:
     """Return the error for a job that nobody knows."""
     where = "on this box" if means_box(args) else f"in {masked(args.queue or args.credential)}"
-    return Refused(f"no job {args.job!r} {where}; list them with: runner ps --all")
+    listing = shlex.join(["runner", "ps", "--all", *same_place(args)])
+    return Refused(f"no job {args.job!r} {where}; list them with: {listing}")
 
 
 def _cells(row: JobRow, now: float) -> tuple[object, ...]:
@@ -109,6 +111,6 @@ def _cells(row: JobRow, now: float) -> tuple[object, ...]:
 def _ran(row: JobRow, now: float) -> str:
     from runner.units import format_duration
 
-    if row.started_at is None:
+    if row.started_at is None or (row.ended_at is None and row.state == "waiting"):
         return "-"
     return format_duration(max(0.0, (row.ended_at or now) - row.started_at))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 COLUMN_GAP = "  "
 PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 LEAST_COLUMNS = 2
-NEVER_WRAPPED = frozenset({"CHECK", "STATE"})
+WRAPPED_LEAST = 20
+"""Where the other columns leave the last one less room, they are wrapped, too."""
 
 
 def printable(value: object) -> str:
@@ -40,7 +41,7 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]], *, wrap
     """
     Print a table whose columns come by their importance: whole and plain, or in colour on a terminal.
 
-    There the last columns give way where the terminal is narrow, or with ``wrap`` cells go on in the next line.
+    There the last columns give way where the terminal is narrow, or with ``wrap`` the last one goes on in the next line.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -77,10 +78,13 @@ def _print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, wrap:
     from rich.text import Text
 
     console = Console(highlight=False)
-    shown = len(heading) if wrap else columns_that_fit(column_widths([heading, *rows]), console.width)
+    widths = column_widths([heading, *rows])
+    shown = len(heading) if wrap else columns_that_fit(widths, console.width)
+    others = sum(widths[:-1]) + len(COLUMN_GAP) * len(widths)
+    wrapped = heading[-1:] if others + WRAPPED_LEAST <= console.width else heading
     table = Table(box=None, pad_edge=False, padding=(0, len(COLUMN_GAP), 0, 0), header_style="bold")
     for name in heading[:shown]:
-        table.add_column(name, no_wrap=not wrap or name in NEVER_WRAPPED, overflow="fold" if wrap else "ellipsis")
+        table.add_column(name, no_wrap=not wrap or name not in wrapped, overflow="fold" if wrap else "ellipsis")
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row[:shown]))
     console.print(table)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import msgspec
 
 from runner.cli import paths
+from runner.cli.output import masked
 from runner.cli.parser import nearest
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, UsageError
@@ -65,6 +66,12 @@ class Place(msgspec.Struct, frozen=True):
 def means_box(args: argparse.Namespace) -> bool:
     """Tell whether no queue is named, so that the box is meant."""
     return not (args.queue or getattr(args, "credential", None))
+
+
+def same_place(args: argparse.Namespace) -> list[str]:
+    """Return the options that name the queue of a command again, for a command to type next; none for the box's own."""
+    named = ("queue", "credential", "results")
+    return [f"--{name}={masked(value)}" for name in named if (value := getattr(args, name, None))]
 
 
 def find_place(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Place:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from runner.cli import paths
 from runner.cli.follow import Records, Screen
 from runner.cli.local_files import add_upload, make_outputs_absolute, take_local_inputs, upload
-from runner.cli.output import masked, print_json, say
+from runner.cli.output import print_json, say
 from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.place import same_place
 from runner.cli.submission import add_fields, apply_options, checked, fill_in, read_document, told_name
 
 if TYPE_CHECKING:
@@ -139,8 +140,7 @@ async def _cancel(args: argparse.Namespace, job_id: str) -> None:
 
 def _detached(args: argparse.Namespace, screen: Screen, job_id: str) -> int:
     screen.clear()
-    named = ("queue", "credential", "results")
-    options = [f"--{name}={masked(value)}" for name in named if (value := getattr(args, name, None))]
-    options += [f"--state-dir={args.state_dir}"] if args.state_dir else []
-    say(f"detached, the job goes on; follow it again with: {shlex.join(['runner', 'logs', '-f', *options, job_id])}")
+    state = [f"--state-dir={args.state_dir}"] if args.state_dir else []
+    again = shlex.join(["runner", "logs", "-f", *same_place(args), *state, job_id])
+    say(f"detached, the job goes on; follow it again with: {again}")
     return EXIT_DETACHED

@@ -41,6 +41,8 @@ def test_gpus_and_sources_in_both_forms(tmp_path: Path) -> None:
         ["local.toml", "folder", "ok", "train", "3", "polling"],
         ["loose.toml", "rabbitmq", "in", "use", "q", "-", "polling; it may run twice; chmod 600 it"],
         ["none.toml", "redis", "refused", "-", "-", "wrong password"],
+        ["text.toml", "-", "unusable", "-", "-", "is no text: write it as UTF-8"],
+        ["idle.toml", "sqs", "in", "use", "-", "-", "no queue behind it that is wanted"],
     ]
 
 

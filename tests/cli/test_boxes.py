@@ -83,6 +83,11 @@ def test_a_queue_that_no_box_served_says_so(tmp_path: Path) -> None:
     assert 1 == boxes(tmp_path / "nosuch").status
 
 
+def test_a_box_that_runs_jobs_of_other_queues_alone_says_how_many(root: Path) -> None:
+    beat(root, msgspec.structs.replace(BUSY, at=time.time(), running=(), others=2))
+    assert "2 of other queues" == re.split(r"\s{2,}", boxes(root).out.splitlines()[1])[9]
+
+
 @pytest.mark.parametrize(
     ("number", "written"),
     [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"), (21, "21st"),

@@ -100,7 +100,8 @@ def test_a_beginning_that_means_several_is_refused(tmp_path: Path) -> None:
 
 def test_one_that_is_not_there_is_refused(root: Path) -> None:
     said = dead(root, "drop", "ff")
-    assert (1, "runner: no dead letter 'ff'; list them with: runner dead list\n") == (said.status, said.err)
+    again = f"runner dead list --queue=folder://{root}"
+    assert (1, f"runner: no dead letter 'ff'; list them with: {again}\n") == (said.status, said.err)
 
 
 @pytest.mark.parametrize(

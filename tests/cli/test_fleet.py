@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,7 @@ def test_why_tells_what_no_box_can_run_and_when_a_failed_one_is_tried_again(shar
         for job, sentence in (("huge", "can never run it: needs 1000 cores"), ("fails", "failed: exit code 7")):
             until(lambda: sentence in client.told("why", job)["sentence"], "it says why", 60)  # noqa: B023 - at once
         assert "given back to the queue by " in client.told("why", "huge")["sentence"]
+        until(lambda: re.search("fails +waiting +- ", client.type("ps").out), "no clock runs while it waits", 60)
         for job in ("huge", "fails"):
             client.type("cancel", job)
         assert box.stop() == 0

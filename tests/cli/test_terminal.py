@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -13,6 +14,7 @@ from runner.cli.output import clock
 from runner.cli.process_log import JsonLines, PlainLines, set_up
 from runner.secret import Secret
 from tests.cli.boxes import ended, running, waiting, write_box
+from tests.cli.dead_letters import JOB, write_letters
 from tests.cli.terminals import on_terminal
 from tests.cli.typed import typed
 
@@ -56,6 +58,17 @@ def test_lines_fit_the_terminal_and_the_job_stays_readable(state: Path, columns:
     assert len(seen.lines) == 4
     assert all(len(line) <= columns for line in seen.lines)
     assert [line[:6] for line in seen.lines[1:]] == ["gpu-tw", "a-job-", "typo-1"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("columns", [30, 80])
+def test_why_something_was_rejected_is_read_on_a_narrow_terminal_too(tmp_path: Path, columns: int) -> None:
+    """The list is looked at for the reason: it goes on in the next line, and other cells only where they must."""
+    write_letters(tmp_path / "q", JOB, reason=f"no such key{'.' * 150}; did you mean command?")
+    seen = on_terminal("dead", "list", "--queue", f"folder://{tmp_path}/q", columns=columns)
+    assert all(len(line) <= columns for line in seen.lines)
+    assert "command?" in re.sub(r"\s", "", "".join(seen.lines))
+    assert columns < 80 or seen.lines[1].startswith(f"{'a' * 12}  digits-1  ")
 
 
 def test_off_a_terminal_nothing_is_cut(state: Path) -> None:
@@ -109,6 +122,13 @@ def test_libraries_say_nothing_below_info(library: str) -> None:
         logging.getLogger("adapters.queues").debug("from us")
     said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
     assert said == ["from a library", "from us"]
+
+
+def test_what_a_client_library_says_at_each_attempt_is_left_to_us_to_say_once() -> None:
+    """A broker that is away for a night fills no log."""
+    with logging_to_text("info") as stream:
+        logging.getLogger("aiormq.connection").error("error when creating transport")
+    assert not stream.getvalue()
 
 
 @contextmanager

@@ -21,6 +21,8 @@ SOURCES = (
     SourceRow("local.toml", "folder", "ok", queues=(QueueRow("train", 3),)),
     SourceRow("loose.toml", "rabbitmq", "in use", "", (QueueRow("q", warning="it may run twice"),), "chmod 600 it"),
     SourceRow("none.toml", "redis", "refused", "wrong password"),
+    SourceRow("text.toml", "", "unusable", "text.toml is no text: write it as UTF-8"),
+    SourceRow("idle.toml", "sqs", "in use"),
 )
 GPUS = GpuTable("550.1", (GpuRow(0, "GPU-a", "H200", 1 << 37, job="digits-1"),))
 
