@@ -41,7 +41,7 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]], *, wrap
     """
     Print a table whose columns come by their importance: whole and plain, or in colour on a terminal.
 
-    There the last columns give way where the terminal is narrow, or with ``wrap`` the last one goes on in the next line.
+    There the last columns give way where the terminal is narrow, or with ``wrap`` the last goes on in the next line.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():

@@ -145,7 +145,7 @@ async def cancel_in_queue(args: argparse.Namespace, target: Target) -> str:
     row = next(iter((*(row for row in rows if row.state != "ended"), *claimed, *rows)), None)
     if row is None:
         raise unknown_job(args)
-    return await _mark(row, target.results, held=bool(claimed or row.box))
+    return await _mark(row, target.results, held=bool(claimed) or row.state != "waiting")
 
 
 async def _told_id(job: str, target: Target) -> str:
