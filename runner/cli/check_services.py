@@ -87,9 +87,11 @@ async def _scan(config: Config) -> tuple[CredentialFile, ...]:
 async def _source(config: Config, file: CredentialFile) -> list[Check]:
     name = f"certs/{file.file}"
     if file.credential is None:
-        return [Check(name, "fail", file.reason, f"mend {Path(config.certs_dir) / file.file}")]
+        reason = file.reason.removeprefix(f"{file.file} ")
+        return [Check(name, "fail", reason, f"mend {Path(config.certs_dir) / file.file}")]
     if file.warning:
-        checks = [Check(name, "warn", file.warning, file.warning.partition("): ")[2])]
+        found, _, fix = file.warning.removeprefix(f"{file.file} ").partition(": ")
+        checks = [Check(name, "warn", found, fix)]
     else:
         checks = [Check(name, "ok", f"{file.credential.kind} {file.credential.url}")]
     return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential)]

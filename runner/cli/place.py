@@ -38,13 +38,23 @@ class Place(msgspec.Struct, frozen=True):
     """
     A queue as a command means it; ``url`` may be printed, ``own`` says that it is the box's own.
 
-    ``queue`` is empty where nothing names one of several behind a service.
+    ``queue`` is empty where nothing names one of several behind a service; ``file`` is the credential file, if any.
     """
 
     url: str
     credential: Credential
     queue: str = ""
     own: bool = False
+    file: str = ""
+
+    @property
+    def typed(self) -> str:
+        """The option that named it."""
+        return f"--credential {self.file}" if self.file else f"--queue {self.url}"
+
+    def option(self, queue: str) -> str:
+        """Return what to type for another queue behind the same service."""
+        return f"{self.typed} --queue {queue}" if self.file else f"--queue {self.with_name(queue).url}"
 
     def with_name(self, queue: str) -> Place:
         """Return the place of another queue behind the same service, "" for that of them all."""
@@ -53,7 +63,7 @@ class Place(msgspec.Struct, frozen=True):
             url = f"{url.rpartition('/')[0]}/{queue}"
         elif queue:
             url = f"{url}?queue={quote(queue)}"
-        return Place(url, msgspec.structs.replace(self.credential, url=url), queue)
+        return Place(url, msgspec.structs.replace(self.credential, url=url), queue, file=self.file)
 
     @property
     def root(self) -> Path | None:
@@ -142,7 +152,7 @@ def _of_file(path: Path, queue: str) -> Place:
     if credential.kind == "folder":
         url = _with_queue(credential.url, queue)
         return _folder(f"--credential {path}: url", url, credential.rights, secrets=credential.secrets)
-    return Place(credential.url, credential, queue or _queue_of(credential))
+    return Place(credential.url, credential, queue or _queue_of(credential), file=str(path))
 
 
 def _bytes_of(path: Path) -> tuple[bytes, tuple[bytes, ...]]:
@@ -195,7 +205,8 @@ def _folder(option: str, url: str, rights: Rights, *, secrets: Mapping[str, Secr
         _checked("--results", rights.results, lambda text: results_directory(text, "any"))
     found = () if single or is_queue(root) or not os.path.isdir(root) else queues_in(root)  # noqa: PTH112 - one of its own
     if len(found) > 1:
-        raise_several(f"{option} {url}", f"{folder_url(root)}?queue={quote(found[0])}", len(found))
+        example = f"{folder_url(root)}?queue={quote(found[0])}" if option == "--queue" else found[0]
+        raise_several(f"{option} {url}", f"--queue {example}", len(found))
     root = os.path.join(root, found[0]) if found else root  # noqa: PTH118 - any bytes
     rights = msgspec.structs.replace(rights, own=True)  # this one directory, whatever stands around it
     credential = Credential("folder", folder_url(root), rights, secrets=dict(secrets))

@@ -160,9 +160,9 @@ async def _only_queue(place: Place, broker: Broker) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise_several(f"--queue {place.url}", place.with_name(found[0]).url, len(found))
-    named = place.with_name("NAME").url
-    raise Refused(f"--queue {place.url}: there is no queue behind it; `runner submit` makes one: --queue {named}")
+        raise_several(place.typed, place.option(found[0]), len(found))
+    named = place.option("NAME")
+    raise Refused(f"{place.typed}: there is no queue behind it; `runner submit` makes one: {named}")
 
 
 async def _check_there(place: Place) -> None:

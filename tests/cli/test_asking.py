@@ -172,3 +172,16 @@ def test_the_client_refuses_a_socket_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "control.sock").write_text("")
     with pytest.raises(Exception, match="no runner is running"):
         ControlClient(tmp_path / "control.sock").health()
+
+
+def test_the_doctor_says_what_is_wrong_with_a_credential_file_once(tmp_path: Path) -> None:
+    """What is found, and what to type, each in its place."""
+    (tmp_path / "certs").mkdir(mode=0o755)
+    for name, text in (("loose.toml", f'kind = "folder"\nurl = "folder://{tmp_path}/q"\n'), ("text.toml", "")):
+        (tmp_path / "certs" / name).write_text(text)
+        (tmp_path / "certs" / name).chmod(0o644)
+    said = typed("doctor", "--json", "--state-dir", tmp_path / "s", "--certs-dir", tmp_path / "certs")
+    checks = {check["check"]: (check["found"], check["fix"]) for check in json.loads(said.out)}
+    loose = ("is open to other users (mode 0644)", f"chmod 600 {tmp_path}/certs/loose.toml")
+    broken = ('is empty: write kind = "folder" and a url', f"mend {tmp_path}/certs/text.toml")
+    assert (loose, broken) == (checks["certs/loose.toml"], checks["certs/text.toml"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.queues.folder_layout import open_layout
 from runner.cli.place import Place, find_place
 from runner.errors import UsageError
 
@@ -94,6 +95,21 @@ def test_a_credential_file_of_folders(tmp_path: Path) -> None:
     file = tmp_path / "local.toml"
     file.write_text(f'kind = "folder"\nurl = "folder://{tmp_path}"\n')
     assert tmp_path / "train" == place_of("train", credential=str(file)).root
+
+
+def test_what_is_said_to_be_typed_next_can_be_typed(tmp_path: Path) -> None:
+    """A queue behind a file is named by its name, one behind a URL by its URL, and neither with a password."""
+    file = tmp_path / "all.toml"
+    file.write_text('kind = "redis"\nurl = "redis://h:6379/0"\npassword = "hunter2"\n')
+    of_file, of_url = place_of(credential=str(file)), place_of("redis://:hunter2@h:6379/0")
+    assert (f"--credential {file}", f"--credential {file} --queue a") == (of_file.typed, of_file.option("a"))
+    assert place_of("a", credential=str(file)).queue == "a"
+    assert ("--queue redis://h:6379/0", "--queue redis://h:6379/0?queue=a") == (of_url.typed, of_url.option("a"))
+    for name in "ab":
+        open_layout(str(tmp_path / name))
+    file.write_text(f'kind = "folder"\nurl = "folder://{tmp_path}"\n')
+    with pytest.raises(UsageError, match="there are 2 queues; name one, like --queue a"):
+        place_of(credential=str(file))
 
 
 @pytest.mark.parametrize(
