@@ -15,10 +15,11 @@ week, at most 100,000 times. A fetch blocks; it looks again once a second for wh
 
 Redis keeps what its configuration says. With ``appendonly yes`` a server that is killed loses at most the last second
 (``appendfsync always``: nothing); a message that was acknowledged then may come once more. ``maxmemory-policy`` must be
-``noeviction``. In a cluster all of one queue is on one server, whose address the URL must be. A user needs:
+``noeviction``. In a cluster all of one queue is on one server, whose address the URL must be. For a queue and its
+results a user needs:
 
-    ACL SETUSER box on >PASSWORD ~{runner:train}* ~runner:queues -@all +@stream +@sortedset +@hash +@string
-        +@connection +eval +evalsha +exists +del +rename +type +sadd +smembers +scan +time +info
+    ACL SETUSER box on >PASSWORD ~{runner:train}* ~runner:queues -@all +@stream +@sortedset +@hash +@string +@list
+        +@connection +eval +evalsha +exists +del +unlink +expire +rename +type +sadd +smembers +scan +time +info
 """
 
 from __future__ import annotations

@@ -14,9 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import adapters.queues.redis
+from adapters.results.redis import RedisResults
 from runner.credential import Credential
 from runner.errors import ConfigurationError, Unavailable
 from runner.job import Note, Verdict
+from runner.ports import LogLine, Position
+from runner.receipt import BoxBeat, Event, JobRow, Receipt
+from runner.secret import Secret
 from tests.adapters.queues.redis_queues import (
     acknowledge,
     credential,
@@ -28,6 +32,7 @@ from tests.adapters.queues.redis_queues import (
     until_blocked,
 )
 from tests.conformance.redis_harness import redis_url
+from tests.conformance.results_harness import AT, KEY
 from tests.services.ports import free_port
 
 pytestmark = pytest.mark.broker
@@ -51,6 +56,48 @@ def documented_rights() -> list[str]:
     found = re.search(r"ACL SETUSER box on >PASSWORD (.*?)\n\Z", adapters.queues.redis.__doc__ or "", re.DOTALL)
     assert found
     return found[1].split()
+
+
+def test_the_example_names_the_same_rights() -> None:
+    """What people copy is what is tried here."""
+    example = (Path(__file__).parents[3] / "examples" / "credentials" / "redis.toml").read_text()
+    told = example.partition("ACL SETUSER worker on >change-me ")[2].partition("\n\n")[0].split()
+    assert documented_rights() == [word for word in told if word != "#"]
+
+
+def test_the_results_of_a_queue_need_no_other_rights(port: int, tmp_path: Path) -> None:
+    """They stand beside the queue, and are reached with the same login."""
+
+    async def main() -> None:
+        with server(tmp_path, port):
+            async with database(f"redis://127.0.0.1:{port}/0") as redis:
+                await redis.execute_command("ACL", "SETUSER", "box", "on", f">{SECRET}", *documented_rights())
+            secrets = {"username": Secret("box"), "password": Secret(SECRET)}
+            results = RedisResults(f"redis://127.0.0.1:{port}/0", "train", box_id="box-1", secrets=secrets)
+            try:
+                await use(results, tmp_path / "file")
+            finally:
+                await results.close()
+
+    asyncio.run(main())
+
+
+async def use(results: RedisResults, file: Path) -> None:
+    """Do all that a box and its clients do with a result backend."""
+    file.write_bytes(b"42\n")
+    await results.get_upload(await results.put_upload(str(file)), str(file))
+    row = JobRow(KEY, queue="train")
+    await results.append(KEY, KEY, [Event(KEY, KEY, AT, "waiting", row=row)], [LogLine(1, 1, 1, "stdout", b"x")])
+    assert 1 == len(await results.list(ended=True))
+    await results.request_stop(KEY)
+    await results.beat(BoxBeat("box-1", AT))
+    assert (1, 1) == (len(await results.stops()), len(await results.beats()))
+    await results.get_log(await results.put_log(KEY, 1, str(file)), str(file))
+    await results.put_receipt(Receipt(KEY, state="ended", end_reason="succeeded", key=KEY, ended_at=AT))
+    await results.clear_stop(KEY)
+    assert await results.get(KEY) is not None
+    assert [told async for told in results.tail(KEY, Position(), follow=False)]
+    await results.prune(AT * 2)
 
 
 def at(port: int, password: str = SECRET, *, queue: str = "train", user: str = "box") -> Credential:
