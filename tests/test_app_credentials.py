@@ -7,8 +7,9 @@ import asyncio
 import msgspec
 import pytest
 
+from runner.app import Runner
 from runner.control import RunningControl
-from runner.errors import Unavailable
+from runner.errors import ConfigurationError, Unavailable
 from tests.fakes.faults import raises
 from tests.fakes.files import A_THIRD, LONG, behind, done, polled, pollers, row, say
 from tests.fakes.queue import FakeQueue
@@ -124,6 +125,25 @@ def test_a_listing_that_fails_lets_no_queue_go() -> None:
             await asyncio.sleep(300)
             assert ((await row(runner)).state, pollers(runner)) == ("unreachable", {"shared"})
             await done(world, "shared", "meanwhile")
+
+    run_virtual(main())
+
+
+def test_results_that_refuse_the_login_are_told_before_a_job_needs_them() -> None:
+    """Else its jobs end, and nobody hears of it: their outputs and receipts are tried again and again."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["results.stops"] = raises(ConfigurationError("redis://h:6379/1: check username and password"))
+        async with alive(world) as runner:
+            await until_warned(runner, "its results are out of reach: redis://h:6379/1: check username and password")
+            del world.troubles["results.stops"]
+            await until_warned(runner, "")
+
+    async def until_warned(runner: Runner, warning: str) -> None:
+        async with asyncio.timeout(60):
+            while [it.warning for row in await RunningControl(runner).sources() for it in row.queues] != [warning] * 2:
+                await asyncio.sleep(1)
 
     run_virtual(main())
 

@@ -180,7 +180,7 @@ class Poller(Stage[PollerMessage]):
             self._inventory.urgent(CreditReturned(self.work.queue.identity, weight=self.rights.weight))
 
     def _tell_state(self, state: str, depth: int | None = None) -> None:
-        warning = self._work.queue.warning if self._work is not None else ""
+        warning = self._work.opened.warning if self._work is not None else ""
         self._sources.urgent(QueueStateTold(self.source, self.queue_name, state, depth, warning))
 
     # Fetching

@@ -55,6 +55,7 @@ class Lookout:
                 self.stop(key, held.attempt, EndReason.CANCELLED)
 
     async def _tell_depth(self) -> None:
+        await self._opened.stop_marks()  # whose answer says whether results can be reached, before a job needs them
         try:
             self._tell_state("polling", await self._opened.depth())
         except RunnerError as error:

@@ -23,7 +23,7 @@ LONG_POLL_S = 20.0
 PASSING_OVER_S = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OpenQueue:
     """What work on one queue needs; its poller closes the queue, and nobody the results here. ``now`` is wall time."""
 
@@ -33,6 +33,7 @@ class OpenQueue:
     caller: Caller
     trail: Trail
     now: Callable[[], float]
+    trouble: str = ""
 
     async def fetch(self, served: Mapping[str, float]) -> Delivery | None:
         """
@@ -64,9 +65,17 @@ class OpenQueue:
         if self.results is None:
             return frozenset()
         try:
-            return await self.caller.once(self.results.stops, "stop marks", try_s=within_s)
-        except RunnerError:
+            marked = await self.caller.once(self.results.stops, "stop marks", try_s=within_s)
+        except RunnerError as error:
+            self.trouble = f"its results are out of reach: {error}"
             return frozenset()
+        self.trouble = ""
+        return marked
+
+    @property
+    def warning(self) -> str:
+        """What a person should know of this queue and its results."""
+        return "; ".join(text for text in (self.queue.warning, self.trouble) if text)
 
     async def standing_receipt(self, claim: ClaimedJob) -> Receipt | None:
         """Return the receipt of this attempt; a backend that is away is asked again before anything is stored."""
