@@ -69,7 +69,7 @@ def lines(kind: str, secret: str, *, port: int = 0) -> str:
             management = f'management = "{os.environ["RUNNER_TEST_RABBITMQ_MANAGEMENT"]}"\n'
             return f'kind = "rabbitmq"\nurl = "amqp://{host}/?queue={{queue}}"\n{login}{management}'
         case _:
-            keys = f'access_key = "{secret[-12:]}"\nsecret_key = "{secret}"\nsession_token = "{secret}"\n'
+            keys = f'access_key = "112233445566"\nsecret_key = "{secret}"\nsession_token = "{secret}"\n'
             return f'kind = "sqs"\nurl = "sqs://us-east-1/{{queue}}"\nendpoint = "http://{host}"\n{keys}'
 
 

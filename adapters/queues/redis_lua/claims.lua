@@ -93,7 +93,8 @@ local function next_turn(turns)
 end
 
 local function take(turns, claimant, at)
-  while true do
+  local missed = 0
+  while missed < MISSED_MAX do
     local level, user = next_turn(turns)
     if not level then return nil end
     local first = pending(lane_of(level, user), '-', '+', 1, FREE)[1]
@@ -101,6 +102,7 @@ local function take(turns, claimant, at)
       local taken, message = claim(level, user, first[1], claimant)
       if taken then return taken, message end
       miss(level, user, first[1], at)
+      missed = missed + 1
     else
       index(level, user)
     end

@@ -18,7 +18,7 @@
 local start, inbox = KEYS[1], KEYS[1]:sub(1, -2)
 local GROUP, FREE, LATER = 'boxes', 'free', 'later'
 local BODY_MAX, NAME_MAX, USER_MAX, LEVEL_MAX, MANY = 1048577, 4096, 100, 999999999, 1000
-local MOVED_MAX, MOVED_MAX_BYTES = 100, 4194304
+local MOVED_MAX, MOVED_MAX_BYTES, MISSED_MAX = 100, 4194304, 20
 local SETTLED_MAX, SETTLED_MS = 100000, 604800000
 local call = redis.call
 
@@ -109,7 +109,10 @@ local function forget(message)
   call('ZREM', start .. 'refs', message.ref)
   call('ZREM', start .. 'claims', message.ref)
   call('HDEL', start .. 'notes', message.number)
-  if call('XLEN', message.lane) == 0 then call('DEL', message.lane) end
+  -- What others deleted from it is still pending, and told later.
+  if call('XLEN', message.lane) == 0 and (redis.pcall('XPENDING', message.lane, GROUP)[1] or 0) == 0 then
+    call('DEL', message.lane)
+  end
 end
 
 local function leave(message, consumer)

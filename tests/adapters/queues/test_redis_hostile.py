@@ -199,6 +199,19 @@ def test_an_entry_that_another_client_deleted_is_told(url: str) -> None:
     asyncio.run(main())
 
 
+def test_a_lane_that_another_client_emptied_is_told_whole(url: str) -> None:
+    async def main() -> None:
+        async with database(url) as redis, redis_queue(url) as queue:
+            for number in range(50):
+                await queue.put(b"x", job_id=f"a{number}")
+            await redis.xtrim("{runner:train}:lane:0:", maxlen=0)
+            await queue.put(b"y", job_id="b")
+            assert b"y" == (await fetched(queue, 10)).body
+            assert (50, 0) == (len(await queue.dead()), await queue.depth())
+
+    asyncio.run(main())
+
+
 def test_a_flushed_database_is_an_empty_queue(url: str) -> None:
     """Claims are lost, the fetching goes on."""
 
