@@ -76,7 +76,7 @@ def read_envelope(properties: Properties) -> Envelope | None:
         return None
     try:
         return msgspec.json.decode(text, type=Envelope)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         log.warning("a message's header cannot be read", extra={"action": "envelope_ignored", "error": str(error)})
         return None
 

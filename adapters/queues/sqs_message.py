@@ -172,7 +172,7 @@ def _read_envelope(text: str, message_id: str) -> Envelope:
         return Envelope()
     try:
         return msgspec.json.decode(text, type=Envelope)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         extra = {"action": "note_ignored", "message_id": message_id, "error": str(error)}
         log.warning("the attribute of a message cannot be read", extra=extra)
         return Envelope()

@@ -25,6 +25,8 @@ from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 5.0
+_PUT_OFF_MOST_S = 86_400.0
+"""No box puts a message off for longer; one that says so was written by somebody else, and is due."""
 # The service waits whole seconds: 20 s are 20 also a moment after they began.
 _ROUNDING_S = 0.1
 _SHORT_S = 3 * 86_400
@@ -153,7 +155,7 @@ class SqsQueue:
             return None
         claim = self._claims.make(message, asked_s)
         left_s = message.envelope.due_at - self._now()
-        if left_s > 0:
+        if 0 < left_s <= _PUT_OFF_MOST_S:
             await self._settling.put_off(claim, left_s)
             return None
         if message.receives > self._access.limits.receives and not self._place.redrive:

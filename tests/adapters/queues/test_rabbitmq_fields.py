@@ -188,3 +188,12 @@ def test_properties_pass_the_client_library_as_they_are() -> None:
         assert size > len(properties)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "text", ['{"more":' + "[" * 100_000, '{"note":{"attempts":1e999}}', "\x00", '{"submission":7}']
+)
+def test_a_header_of_ours_that_somebody_forged_is_none(text: str) -> None:
+    """One that raised would be delivered again for ever, and hold up all behind it."""
+    forged = decode_properties(encode_properties(Properties(headers={HEADER: long_text(text)})))
+    assert read_envelope(forged) is None

@@ -45,6 +45,19 @@ def test_a_message_that_somebody_else_sent_is_a_job(account: Account) -> None:
     asyncio.run(main())
 
 
+def test_a_message_that_says_it_is_due_in_an_age_is_due(account: Account) -> None:
+    """No box wrote that, and it would never be delivered."""
+
+    async def main() -> None:
+        async with account.queue() as queue:
+            url = (await account.call("get_queue_url", QueueName="train"))["QueueUrl"]
+            forged = {"runner": {"DataType": "String", "StringValue": '{"due_at":1e308}'}}
+            await account.call("send_message", QueueUrl=url, MessageBody="{}", MessageAttributes=forged)
+            assert b"{}" == (await fetched(queue)).body
+
+    asyncio.run(main())
+
+
 def test_a_body_that_the_service_would_refuse_or_change_goes_coded(account: Account) -> None:
     async def main() -> None:
         async with account.queue() as queue:

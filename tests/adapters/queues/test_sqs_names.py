@@ -85,3 +85,13 @@ def test_a_body_that_is_not_coded_as_it_says_stays_as_it_stands(coding: str) -> 
     for body in ("x", f"{coding}:???", f"{coding}:aGVsbG8"):
         raw = {"MessageId": "m", "ReceiptHandle": "h", "Body": body, "MessageAttributes": told}
         assert body.encode() == read_message(raw).body
+
+
+@pytest.mark.parametrize(
+    "text", ['{"more":' + "[" * 100_000, '{"note":{"attempts":1e999}}', "\x00", '{"submission":7}']
+)
+def test_an_attribute_of_ours_that_somebody_forged_is_none(text: str) -> None:
+    """One that raised would be received again for ever."""
+    attributes = {ATTRIBUTE: {"DataType": "String", "StringValue": text}}
+    message = {"MessageId": "m", "ReceiptHandle": "h", "Body": "{}", "MessageAttributes": attributes, "Attributes": {}}
+    assert Note() == read_message(message).envelope.note
