@@ -137,8 +137,18 @@ async def _stop_when_asked(runner: Runner, control: RunningControl) -> None:
     runner.address("sources").urgent(StopFetching())
     runner.address("inventory").urgent(StopCredits())
     if not leave:
-        await drain(runner, control.hurry, grace_s)
+        await _drain_until_left(runner, control, grace_s)
     await runner.stop(grace_s=HURRY_S, order=("logs",))
+
+
+async def _drain_until_left(runner: Runner, control: RunningControl, grace_s: float) -> None:
+    """A drain that somebody makes a leave of is over at once: what runs goes on."""
+    async with asyncio.TaskGroup() as group:
+        draining = group.create_task(drain(runner, control.hurry, grace_s))
+        leaving = group.create_task(control.left.wait())
+        await asyncio.wait((draining, leaving), return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        leaving.cancel()
 
 
 async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:

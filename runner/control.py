@@ -36,7 +36,7 @@ class RunningControl:
         """Begin with no stop under way."""
         self._ring = ring
         self.stopping: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
-        self.hurry = asyncio.Event()
+        self.hurry, self.left = asyncio.Event(), asyncio.Event()
 
     async def cancel(self, job_id: str) -> str:
         """
@@ -144,9 +144,9 @@ class RunningControl:
         return await self._ring.caller.once(call, what, try_s=within_s)
 
     def stop(self, *, leave: bool, grace_s: float | None) -> None:
-        """Begin a drain, or leave; again hurries."""
+        """Begin a drain, or leave; again hurries, and makes a leave of a drain where that is asked for."""
         if self.stopping.done():
-            self.hurry.set()
+            (self.left if leave else self.hurry).set()
             return
         grace = float(self._ring.config.drain_grace) if grace_s is None else grace_s
         self.stopping.set_result((leave, grace))

@@ -197,6 +197,24 @@ def test_a_runner_that_is_drained_ends_0(tmp_path: Path, words: tuple[str, ...])
         assert not (tmp_path / "control.sock").exists()
 
 
+def test_a_drain_that_becomes_a_leave_ends_at_once_and_what_runs_goes_on(tmp_path: Path) -> None:
+    """As the command says: nothing that runs is stopped for it."""
+    wait = "while [ ! -e go ]; do sleep 0.05; done"
+    with running(tmp_path) as it:
+        assert it.type("submit", "--id", "long", "--", "sh", "-c", wait).status == 0
+        until(lambda: '"running"' in it.type("ps", "--json").out, "it runs")
+        assert it.type("drain").status == 0
+        assert it.type("drain", "--leave").status == 0
+        it.process.communicate(timeout=30)
+        assert it.process.returncode == 0
+    with running(tmp_path) as it:
+        next((tmp_path / "workspaces").glob("long.*")).joinpath("go").touch()
+        until(lambda: '"succeeded"' in it.type("ps", "--all", "--json").out, "the same attempt goes on to its end")
+        assert (1, 0) == tuple(
+            json.loads(it.type("show", "long", "--json").out)[key] for key in ("attempt", "exit_code")
+        )
+
+
 def test_a_state_directory_that_is_a_file_is_78(tmp_path: Path) -> None:
     """One line, with the path."""
     (tmp_path / "file").write_text("")
