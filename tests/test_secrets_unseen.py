@@ -119,7 +119,7 @@ def test_no_secret_is_anywhere_to_be_read(
     told |= {"stdout": "".join(capfd.readouterr()).encode(), "journal": journal(shared.directory / "first")}
     files = (path for path in shared.directory.rglob("*") if path.is_file() and shared.certs not in path.parents)
     told |= {str(path): path.read_bytes() for path in files}
-    told |= in_redis() if kind == "redis" else {}
+    told |= in_redis(shared.name) if kind == "redis" else {}
     assert [] == [it for where, content in told.items() for it in unseen.found_in(where, content)]
     assert b"good" in told["journal"], "it was read"
 
@@ -186,11 +186,12 @@ def journal(state: Path) -> bytes:
     return asyncio.run(read())
 
 
-def in_redis() -> dict[str, bytes]:
-    """Return all that stands in the database."""
+def in_redis(queue: str) -> dict[str, bytes]:
+    """Return all that stands in the database of one queue; other tests come and go there."""
     opened: Any = redis.Redis.from_url(os.environ["RUNNER_TEST_REDIS"])
     read = {b"string": opened.get, b"hash": opened.hgetall, b"set": opened.smembers, b"stream": opened.xrange,
             b"list": lambda key: opened.lrange(key, 0, -1), b"zset": lambda key: opened.zrange(key, 0, -1)}  # fmt: skip
-    found = {f"key {key}": repr(read[opened.type(key)](key)).encode() for key in opened.keys("*")}
+    found = {f"key {key}": repr(read[opened.type(key)](key)).encode() for key in opened.keys(f"*{queue}*")}
     opened.close()
+    assert found
     return found
