@@ -35,7 +35,7 @@ def one_line(said: Typed, status: int, *words: object) -> None:
     ("words", "status", "told"),
     [
         (("submit", "--queue", "rabbit://host/q", "--", "true"), 64, ("rabbit", "folder:///")),
-        (("submit", "--queue", "amqp://me:hunter2@host/q", "--", "true"), 64, ("amqp", "not served")),
+        (("submit", "--queue", "kafka://me:hunter2@host/q", "--", "true"), 64, ("kafka", "no such kind")),
         (("ps", "--queue", "rabbit://host/q"), 64, ("rabbit",)),
         (("logs", "--queue", "folder:///nosuch/queue", "x"), 1, ("there is no queue", "/nosuch/queue")),
         (("submit", "--queue", "folder://relative/path", "--", "true"), 64, ("folder:///",)),
