@@ -49,8 +49,6 @@ class Leases:
         self.held: dict[Key, Held] = {}
         # Jobs whose claim was lost and which are being ended for it: nothing brings such an attempt back.
         self._given_up: set[Key] = set()
-        # Tokens that were claimed, or renewed for an answer, just now, and when, in loop seconds.
-        self._fresh: dict[str, float] = {}
         # When each token was claimed or renewed last, in loop seconds.
         self._renewed_at: dict[str, float] = {}
 
@@ -58,7 +56,7 @@ class Leases:
         """Take in a claim that the broker gave so many seconds ago."""
         self.held[key] = held
         self._given_up.discard(key)
-        self._fresh[held.token] = self._renewed_at[held.token] = asyncio.get_running_loop().time() - age_s
+        self._renewed_at[held.token] = asyncio.get_running_loop().time() - age_s
 
     def take_back(self, key: Key, held: Held) -> bool:
         """Go on under a newer delivery of a claimed message; False where the attempt is being ended for its loss."""
@@ -128,7 +126,7 @@ class Leases:
         """
         Renew one claim, however long the broker is away, and tell whether it is still ours.
 
-        One that was claimed, or renewed for this, within a second is not renewed again: a lease is many times as long.
+        One that was claimed or renewed within a second is not renewed again: a lease is many times as long.
 
         Raises:
             RunnerError: the service refuses to say.
@@ -142,13 +140,12 @@ class Leases:
             await self._caller.until_done(lambda: self._queue.renew(held.token), f"renewal of {key}")
         except LeaseLost:
             return not self.give_up(key, held)
-        self._fresh[held.token] = self._renewed_at[held.token] = asyncio.get_running_loop().time()
+        self._renewed_at[held.token] = asyncio.get_running_loop().time()
         return True
 
     def _is_fresh(self, token: str) -> bool:
         since = asyncio.get_running_loop().time() - min(FRESH_S, self._queue.lease_s / 10)
-        self._fresh = {token: renewed_at for token, renewed_at in self._fresh.items() if renewed_at > since}
-        return token in self._fresh
+        return self._renewed_at.get(token, since) > since
 
     async def age_s(self, token: str, claimed_s: float) -> float | None:
         """
