@@ -181,6 +181,28 @@ def test_a_job_over_its_users_cap_makes_way_for_others() -> None:
     run_virtual(main())
 
 
+def test_jobs_over_a_cap_that_cannot_be_given_back_are_passed_by_others() -> None:
+    """Each release would count against them: they stay, and no more than the first few are looked at for that."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        _capped(world, 1, 1)
+        world.queues["shared"].release_costs = True
+        async with alive(world):
+            half = {"cpus": 0.5}
+            for number in range(200):
+                await put(world, "shared", id=f"a{number}", user="ada", resources=half, command=["run", "30", "0", "1"])
+                if number in {20, 150}:
+                    await put(world, "shared", id=f"b{number}", user="bob", resources=half)
+            await until(lambda: ended(world, "b20"))
+            assert now() < 20
+            await asyncio.sleep(60)
+            assert world.queues["shared"].claims < 80, "leases are hoarded"
+        assert {message.note.releases for message in world.queues["shared"].messages.values()} == {0}
+
+    run_virtual(main())
+
+
 def test_where_messages_are_held_by_user_a_cap_claims_nothing_in_vain() -> None:
     """The queue is told whom to pass over, and soon hears that there is room again."""
 

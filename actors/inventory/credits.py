@@ -22,6 +22,8 @@ SHALLOW_S = 1.0
 COMING_S = 1.0
 """A fetch that brought nothing for so long waits for a message that is not there yet."""
 ROUNDING = 1e-9
+ASIDE_MAX = 64
+"""So many jobs of one queue may wait here for their users' caps, where they cannot be given back."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ class Credits:
                 seen.add(queue)
                 of_queue = waiting.get(queue, [])
                 yield queue, of_queue, before
-                before = Due(before.waiting + len(of_queue), before.coming)
+                before = Due(before.waiting + len(of_queue) - self._floor.aside(queue), before.coming)
             if before.coming < free.cpus and self._coming(queue, clock):
                 before = Due(before.waiting, before.coming + 1)
                 heapq.heappush(line, (turn + share.step(queue, 1 / total.cpus, clock), queue))
@@ -139,9 +141,11 @@ class Credits:
 
     def _has_room(self, queue: str, free: Room, before: Due) -> bool:
         """Tell whether a job more of this queue may run or wait here."""
-        of_queue, most = len(self._floor.of_queue(queue)), self._config.max_jobs
+        aside = self._floor.aside(queue)
+        of_queue, most = len(self._floor.of_queue(queue)) - aside, self._config.max_jobs
         under_most = not most or len(self._floor.running()) + before.waiting + of_queue + before.coming < most
-        return free.cpus - before.coming > ROUNDING and under_most and of_queue < self._config.max_waiting
+        may_wait = of_queue < self._config.max_waiting and aside < ASIDE_MAX
+        return free.cpus - before.coming > ROUNDING and under_most and may_wait
 
     def _stages_ahead(self, clock: float) -> bool:
         coming = any(self._coming(queue, clock) for queue in self._of)

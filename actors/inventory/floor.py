@@ -89,6 +89,10 @@ class Floor:
         """Return the waiting jobs of a queue, by arrival."""
         return [standing for standing in self.waiting() if standing.claim.queue == queue]
 
+    def aside(self, queue: str) -> int:
+        """Count the waiting jobs of a queue that nothing but their users' caps keeps here: others pass them."""
+        return sum(bool(self.over_cap(standing.claim)) for standing in self.of_queue(queue))
+
     def waiting_in_turn(self, clock: float) -> dict[str, list[Standing]]:
         """Return the waiting jobs by queue, those of the user who was served least first, then by arrival."""
         found: dict[str, list[Standing]] = {}
