@@ -37,13 +37,14 @@ def run(args: argparse.Namespace) -> int:
     from adapters.containers.undumpable import make_undumpable
     from runner.cli.process_log import set_up
     from runner.cli.settings import load
+    from runner.garbage import tended
 
     config, _ = load(args)
     set_up(config.log_level)
     if not make_undumpable():
         logger.warning("other processes of this user can read the runner's memory", extra={"action": "start"})
     _allow_open_files()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+    with tended(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         return loop.run(_serve(config, umask=os.umask(PRIVATE_UMASK)))
 
 
