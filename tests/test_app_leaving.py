@@ -54,6 +54,25 @@ def test_a_drain_stops_what_runs_too_long() -> None:
     run_virtual(main())
 
 
+def test_a_drain_that_stops_what_runs_gives_back_untried_what_was_only_staged() -> None:
+    """A job that was staged ahead of the one that runs never began: no fault of this box counts against it."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            for job_id in ("runs", "ahead", "third"):
+                await put(world, "shared", id=job_id, resources={"cpus": 2}, command=["run", "5000", "0", "1"])
+            await until(lambda: any(entry.staged and not entry.granted for entry in world.journal.entries.values()))
+            await _drained(runner, grace_s=20.0)
+            assert now() < 60
+        notes = {number: world.queues["shared"].messages[f"shared-{number}"].note for number in range(3)}
+        assert [notes[number].faults for number in range(3)] == [1, 0, 0]
+        assert [notes[number].releases for number in range(3)] == [0, 1, 0]
+        assert sum(world.containers.starts.values()) == 1
+
+    run_virtual(main())
+
+
 async def _drained(runner: Runner, grace_s: float) -> None:
     runner.address("sources").urgent(StopFetching())
     runner.address("inventory").urgent(StopCredits())

@@ -106,12 +106,14 @@ class Outputs(Stage[OutputsMessage]):
         entry = await self.trail.entry(message.claim.key)
         outcome = Outcome(message.reason, message.message, ended_at=self.world.now())
         staged = entry.staged.staged if entry and entry.staged else None
+        # Staged ahead, say, when the runner was stopped: nothing was tried.
+        untried = 0.0 if message.reason is EndReason.PREEMPTED else None
         self._begin(
             Leaving(
                 message.claim,
                 outcome,
                 staged,
-                release_after_s=message.release_after_s,
+                release_after_s=untried if message.release_after_s is None else message.release_after_s,
                 refused_here=message.refused_here,
                 over_cap=message.over_cap,
             )
