@@ -112,7 +112,7 @@ def compare(options: argparse.Namespace, urls: dict[str, str], absent: dict[str,
 
 def main() -> int:
     parser = arguments(__doc__, rounds=3)
-    parser.add_argument("--jobs", type=int, default=70, help="at a steady pace in each turn (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=200, help="at a steady pace in each turn (%(default)s)")
     parser.add_argument("--backlog", type=int, default=100, help="at once in each turn (%(default)s)")
     parser.add_argument("--services", nargs="+", choices=KINDS, default=KINDS, help="where to measure (all)")
     # Not below /tmp or /var/tmp: each job has its own of these, and the way to a workspace below them is made in it.
