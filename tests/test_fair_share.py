@@ -10,6 +10,7 @@ of a queue the same holds.
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator, Mapping
 
@@ -17,6 +18,8 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from actors.inventory.accounts import Accounts
+from actors.inventory.share import FairShare
 from tests.fakes.neighbours import Bench, Plan, Ran, Work
 from tests.virtual_time import run_virtual
 
@@ -155,3 +158,34 @@ def test_a_user_at_their_cap_is_passed_over() -> None:
     run_virtual(bench.run(60))
     assert max(most) == 2
     assert sum(user == "ada" for _, _, user in bench.begun) > 20, "they go on as soon as one has ended"
+
+
+def accounts_in(share: FairShare) -> set[int]:
+    """Follow what is referred to, whatever it is kept in."""
+    seen: set[int] = set()
+    found: set[int] = set()
+    ahead: list[object] = [share]
+    while ahead:
+        it = ahead.pop()
+        if id(it) not in seen and isinstance(it, FairShare | Accounts | dict | list | tuple):
+            seen.add(id(it))
+            found |= {id(it)} if isinstance(it, Accounts) else set()
+            ahead += gc.get_referents(it)
+    return found
+
+
+def test_a_queue_that_is_gone_is_forgotten_once_nothing_of_it_runs() -> None:
+    """Queues may come under a new name every hour, for months."""
+    share = FairShare()
+    for number in range(100):
+        queue = f"queue {number}"
+        share.join(queue, 1.0, number)
+        share.arrived(queue, "ada", number)
+        share.take(queue, "ada", "job", 0.5, number)
+        share.leave(queue, number)
+        share.take(queue, "bob", "waited", 0.5, number)
+        share.give_back(queue, "ada", "job", number + 0.5)
+        assert share.users(queue, number + 0.5), "bob's job still runs"
+        share.give_back(queue, "bob", "waited", number + 0.75)
+        share.users(queue, number + 0.75)
+    assert len(accounts_in(share)) == 1, "that of the queues"

@@ -78,6 +78,14 @@ class Accounts:
         self.rest((name,), clock)
         self._forget()
 
+    def joined(self, name: str) -> bool:
+        """Tell whether a member was added and did not leave."""
+        return name in self._weights
+
+    def active(self) -> bool:
+        """Tell whether anybody has work that waits or runs."""
+        return any(account.busy or account.running for account in self._of.values())
+
     def arrive(self, name: str, clock: float) -> None:
         """Note that a member has work."""
         account = self._account(name, clock)

@@ -28,11 +28,12 @@ class FairShare:
         """Take a queue for idle that is read no more."""
         self._queues.leave(queue, clock)
         self._of(queue).rest(self._of(queue).busy(), clock)
+        self._forget(queue)
 
     def arrived(self, queue: str, user: str, clock: float) -> None:
         """Account for a job that came from a queue."""
         self._queues.arrive(queue, clock)
-        self._of(queue).arrive(user, clock)
+        self._users.setdefault(queue, Accounts()).arrive(user, clock)
 
     def emptied(self, queue: str, waiting: Collection[str], *, passed_over: Collection[str], clock: float) -> None:
         """
@@ -60,12 +61,13 @@ class FairShare:
     def take(self, queue: str, user: str, job: str, share: float, clock: float) -> None:
         """Begin to count a job that holds a share of the box."""
         self._queues.take(queue, job, share, clock)
-        self._of(queue).take(user, job, share, clock)
+        self._users.setdefault(queue, Accounts()).take(user, job, share, clock)
 
     def give_back(self, queue: str, user: str, job: str, clock: float) -> None:
         """Stop counting it."""
         self._queues.give_back(queue, job, clock)
         self._of(queue).give_back(user, job, clock)
+        self._forget(queue)
 
     def turns(self, clock: float) -> dict[str, float]:
         """Return how far each queue is served: the least is next, and 0 where nothing is said."""
@@ -88,4 +90,9 @@ class FairShare:
         return self._queues.behind(queue, clock) or self._of(queue).behind(user, clock)
 
     def _of(self, queue: str) -> Accounts:
-        return self._users.setdefault(queue, Accounts())
+        return self._users.get(queue) or Accounts()
+
+    def _forget(self, queue: str) -> None:
+        """Drop the users of a queue that is read no more, once nothing of it runs."""
+        if not self._queues.joined(queue) and not self._of(queue).active():
+            self._users.pop(queue, None)
