@@ -13,6 +13,8 @@ TRIMMED_MAX = 64
 READ_BYTES = 1 << 20
 """A reader gets so much at once: a line of 1 Mbit/s carries it within the time that a call has."""
 READ_ENTRIES, READ_ROUNDS = 16, 64
+CHUNK_MAX_BYTES = 8 << 20
+"""More than any box writes as one, of however short records."""
 
 JOBS = f"""
 local PARTS = {{'job', 'events', 'log', 'bell', 'receipts', 'archives'}}
@@ -235,7 +237,8 @@ return {key, rung, total, events, call('HGETALL', at('job', key))}
 """
 )
 
-# key, attempt and box, entry after which to read; [what is lost, last entry read, data of each], 1 MiB or a little more
+# key, attempt and box, entry after which to read; [what is lost, last entry read, data of each], about 1 MiB;
+# of what is larger than any chunk comes nothing
 READ = Script(
     START
     + f"""
@@ -250,8 +253,10 @@ for _ = 1, {READ_ROUNDS} do
   for _, entry in ipairs(entries) do
     read[2], cursor = entry[1], '(' .. entry[1]
     if entry[2][2] == part then
-      table.insert(read, entry[2][10])
-      size = size + #entry[2][10]
+      local data = entry[2][10]
+      if #data > {CHUNK_MAX_BYTES} then data = '' end
+      table.insert(read, data)
+      size = size + #data
     end
     if size >= {READ_BYTES} then return read end
   end

@@ -16,12 +16,12 @@ from typing import Self
 
 from adapters.files import OWNER_FILE, explained, remove_file, write_all
 from adapters.redis_client import RedisClient
-from adapters.results.redis_queue_scripts import PIECE
+from adapters.results.redis_queue_scripts import PIECE, PIECE_BYTES, TAKE
 from adapters.worker import Worker
 from runner.errors import Refused, RunnerError
 from runner.units import format_size
 
-PIECE_BYTES = 1 << 20
+COUNT_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,11 @@ class Pieces:
         count, digest = await self._client.call(doing, "HMGET", self._start + name, "pieces", "digest")
         if count is None:
             return None
+        if len(count) > COUNT_DIGITS or not count.isdigit():
+            return False
         for number in range(int(count)):
-            piece = await self._client.call(doing, "HGET", self._start + name, number)
+            piece = await self._client.run(doing, TAKE, [self._start], [name, number])
             if piece is None:
                 return False
             await target.write(piece)
-        return await target.digest() == str(digest, "ascii")
+        return (await target.digest()).encode() == digest

@@ -6,6 +6,8 @@ from adapters.redis_client import Script
 from adapters.results.redis_job_scripts import JOBS
 from adapters.results.redis_keys import BEATS_MAX, PARTIAL_KEPT_S, START, STOPS_MAX
 
+PIECE_BYTES = 1 << 20
+
 # before, how many of each kind at most; [how many went, 1 where there may be more]
 PRUNE = Script(
     START
@@ -77,6 +79,15 @@ PIECE = Script(
     + f"""
 call('HSET', S .. ARGV[1], ARGV[2], ARGV[3])
 call('EXPIRE', S .. ARGV[1], {PARTIAL_KEPT_S})
+"""
+)
+
+# name, field; the piece, nothing where it is missing or larger than one is
+TAKE = Script(
+    START
+    + f"""
+if call('HSTRLEN', S .. ARGV[1], ARGV[2]) > {PIECE_BYTES} then return false end
+return call('HGET', S .. ARGV[1], ARGV[2])
 """
 )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.results.redis import Bounds
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.broker
 
 OTHER = key_of("b")
 NEVER = -1
+TOO_LONG = b"x" * ((1 << 20) + 1)
 KINDS = frozenset(
     {"job", "events", "log", "bell", "receipts", "archive", "archives", "id", "jobs", "active", "ended", "expires"}
     | {"upload", "uploads", "stops", "beats", "sizes", "heavy"}
@@ -392,6 +395,50 @@ def test_a_chunk_that_nobody_can_read_is_left_out(url: str) -> None:
                 database.xadd(f"{START}log:{KEY}", {**fields, b"d": b"\xff" * 100}, id=entry)
             await results.append(KEY, "a", (end_of(KEY, "a"),), records(2)[1:])
             assert [(1, 1)] == sequences(await told(results, "a"))
+
+    asyncio.run(main())
+
+
+def test_a_chunk_larger_than_any_is_left_out(url: str) -> None:
+    """A reader would take all of it into its memory, as many as there are of them at once."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            for number in range(3):
+                await results.append(KEY, "a", (), records(3)[number : number + 1])
+            with looking(url) as database:
+                entries = database.xrange(f"{START}log:{KEY}")
+                database.delete(f"{START}log:{KEY}")
+                large = msgspec.msgpack.encode([[1, 1, "stdout", b"x" * (9 << 20)]])
+                for number, (entry, fields) in enumerate(entries):
+                    data = {b"d": large} if number == 1 else {}
+                    database.xadd(f"{START}log:{KEY}", {**fields, **data}, id=entry)
+            assert [(1, 0), (1, 2)] == sequences(await told(results, "a"))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"pieces": b"odd"},
+        {"pieces": b"9" * 5000},
+        {"digest": b"\xff"},
+        {"0": TOO_LONG, "digest": hashlib.sha256(TOO_LONG).hexdigest().encode()},
+    ],
+    ids=["count", "long count", "digest", "piece"],
+)
+def test_an_archive_that_somebody_garbled_is_refused(url: str, tmp_path: Path, damage: dict[str, bytes]) -> None:
+    (tmp_path / "log.gz").write_bytes(b"x")
+
+    async def main() -> None:
+        async with opened(url) as results:
+            archive = await results.put_log(KEY, 1, str(tmp_path / "log.gz"))
+            with looking(url) as database:
+                database.hset(f"{START}archive:{KEY}:1", mapping=damage)
+            with pytest.raises(Refused, match="damaged"):
+                await results.get_log(archive, str(tmp_path / "copy"))
+            assert not (tmp_path / "copy").exists()
 
     asyncio.run(main())
 
