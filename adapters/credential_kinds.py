@@ -6,7 +6,6 @@ Pure. No sentence here holds a value of the file.
 
 from __future__ import annotations
 
-import re
 from typing import assert_never
 
 import msgspec
@@ -16,6 +15,7 @@ from adapters.credential_urls import SECURE, queue_url, results_url, web_url
 from adapters.shape import nearest
 from adapters.unusable import Unusable
 from runner.credential import Credential, QueueRights, Rights
+from runner.pattern import problem
 from runner.secret import Secret
 
 DIALECTS = ("native",)
@@ -160,7 +160,5 @@ def _check_lease(file: AnyFile) -> None:
 
 def _check_patterns(named: dict[str, str]) -> None:
     for key, pattern in named.items():
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError):
-            raise Unusable(f'{key} is no regular expression: write one like {key} = "^train"') from None
+        if problem(pattern):
+            raise Unusable(f'{key} is no regular expression of RE2\'s syntax: write one like {key} = "^train"')

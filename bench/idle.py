@@ -28,7 +28,7 @@ from bench.report import arguments, report
 FIRST_POLL_S, RSS_MIB, CPU_SHARE = 0.6, 80.0, 0.01
 WATCHED_S = 30.0
 LIMIT_S = 20.0
-ABSENT = ("aiodocker", "pynvml", "redis", "aio_pika", "aiobotocore", "rich")
+ABSENT = ("aiodocker", "pynvml", "redis", "aio_pika", "aiobotocore", "re2", "rich")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from runner.errors import ConfigurationError
+from runner.pattern import problem
 from runner.units import Duration, Size, decode_hook
 
 BARE_NAMES = frozenset({"certs_dir", "cpu_only", "max_cores", "max_mem", "max_disk", "queue_match", "queue_mismatch",
@@ -45,8 +46,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[str, _key("journal, spools, workspaces, own queue; /var/lib/runner as root")] = ""
     cache_dir: Annotated[str, _key("cache of inputs; <state_dir>/cache")] = ""
     cache_size: Annotated[Size, _key("bytes the cache may hold")] = Size(20 << 30)
-    queue_match: Annotated[str, _key("regular expression; only queues that it finds are read")] = ""
-    queue_mismatch: Annotated[str, _key("regular expression; queues that it finds are left alone")] = ""
+    queue_match: Annotated[str, _key("regular expression (RE2); only queues that it finds are read")] = ""
+    queue_mismatch: Annotated[str, _key("regular expression (RE2); queues that it finds are left alone")] = ""
     own_queue: Annotated[bool, _key("serve folder://<state_dir>/queue")] = True
     max_jobs: Annotated[int, _count("jobs that run at once; 0: as many as fit")] = 0
     max_cores: Annotated[int, _count("cores for jobs; 0: all")] = 0
@@ -165,10 +166,8 @@ _A_SECOND_AT_LEAST = frozenset({"lease", "port_timeout", "transfer_timeout", "ti
 def _misform(name: str, value: object) -> str:
     """Say what is wrong with text that has a form of its own."""
     if name in {"queue_match", "queue_mismatch"}:
-        try:
-            re.compile(str(value))
-        except re.error as error:
-            return f"{value!r} is no regular expression: {error}"
+        wrong = problem(str(value))
+        return f"{value!r} is no regular expression of RE2's syntax: {wrong}" if wrong else ""
     if name in _A_SECOND_AT_LEAST and cast("float", value) < 1:
         return "too short: write at least '1s'"
     if name in _FORMS and not _FORMS[name][0].fullmatch(str(value)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from runner.credential import Credential, CredentialFile
+from runner.pattern import finds
 from runner.ports import Broker
 from runner.receipt import QueueRow
 from runner.secret import Secret
@@ -236,11 +236,6 @@ def is_name(queue: str) -> bool:
         return 0 < len(queue.encode()) <= NAME_MAX_BYTES
     except UnicodeEncodeError:
         return False
-
-
-def finds(match: str, mismatch: str, queue: str) -> bool:
-    """Tell whether patterns let a queue be read; an empty one says nothing."""
-    return re.search(match, queue) is not None and not (mismatch and re.search(mismatch, queue))
 
 
 def _service(credential: Credential) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
 from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
+from runner.pattern import finds
 from runner.ports import World
-from runner.source import Pollers, Source, StandingPoller, finds
+from runner.source import Pollers, Source, StandingPoller
 from runner.stage import FaultBudget, Stage
 
 logger = logging.getLogger(__name__)

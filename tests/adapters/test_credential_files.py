@@ -91,7 +91,9 @@ UNUSABLE = {
     FOLDER + 'dialect = "nativ"': "dialect: no such dialect; did you mean native?",
     FOLDER + 'results = "amqp://h"': "results: amqp:// is not served here: "
     "write folder:///absolute/path or redis://HOST:PORT/DB",
-    FOLDER + 'match = "("': 'match is no regular expression: write one like match = "^train"',
+    FOLDER + 'match = "("': 'match is no regular expression of RE2\'s syntax: write one like match = "^train"',
+    FOLDER + 'mismatch = "(?=a)"': "mismatch is no regular expression of RE2's syntax: "
+    'write one like mismatch = "^train"',
     FOLDER + f'password = "{SECRET}"': "password: no such key; known are runtime, paths, stores, secrets, network, "
     "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, lease, "
     "timeout, match, mismatch, kind, url",
