@@ -50,7 +50,7 @@ class BrokenFiles:
                 source.state,
                 self._why(source),
                 tuple(source.rows.values()),
-                source.file.warning,
+                source.warning,
             )
             for source in sources
         }

@@ -7,9 +7,10 @@ Opens and starts nothing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 NAME_MAX_BYTES = 255
 ODD_NAMES = f"queues are not served whose names are empty, no text, or over {NAME_MAX_BYTES} bytes"
+QUEUES_MAX = 1_000
+"""Queues of one file that are read; each costs a task, memory and, on some services, connections."""
+TOO_MANY = (
+    f"more than {QUEUES_MAX:,} queues are behind it, the most that one file may bring, and the others are not read: "
+    "say which are meant with match or mismatch"
+)
 GONE_AFTER = 2
 """Listings in a row without a queue."""
 BACKING_OFF = "backing off: "
@@ -116,6 +123,8 @@ class Source:
     # Queues that are read no more while the file stands, and in how many listings in a row each was missing.
     leaving: set[str] = field(default_factory=set)
     missing: Counter[str] = field(default_factory=Counter)
+    # The last listing had more than may be read.
+    too_many: bool = False
     # Whose secrets the open connections have; None where that is the credential as it was opened.
     connected: Credential | None = None
     # Set where the queues are to be listed now.
@@ -170,15 +179,18 @@ class Source:
         """
         Compare a listing with what is read; a queue that is missing in two listings in a row is gone.
 
-        One listing may come from a service that has just started, or that counts its queues now and then.
+        One listing may come from a service that has just started, or that counts its queues now and then. Of more
+        queues than may be read the first are begun with; which are read stays so.
         """
         if self.reason:
             self._logged.clear()
         self.reason, self.refused = "", False
-        queues = self._named(queues)
+        queues = dict.fromkeys(self._named(queues))
+        self._count(filter(wants, queues))
+        room = max(0, QUEUES_MAX - len(self.rows))
         self.missing = Counter({queue: self.missing[queue] + 1 for queue in self.rows if queue not in queues})
         return Steps(
-            tuple(queue for queue in queues if queue not in self.rows and wants(queue)),
+            tuple(itertools.islice((queue for queue in queues if queue not in self.rows and wants(queue)), room)),
             tuple(queue for queue in queues if queue in self.leaving and wants(queue)),
             tuple(
                 queue
@@ -188,14 +200,23 @@ class Source:
             ),
         )
 
+    def _count(self, wanted: Iterator[str]) -> None:
+        """Say so where they are more than may be read."""
+        self.too_many = next(itertools.islice(wanted, QUEUES_MAX, None), None) is not None
+        if self.too_many:
+            self._warn_once(TOO_MANY)
+
     def _named(self, queues: Collection[str]) -> Collection[str]:
         """Leave out names that nobody could be told; on some services any producer may make a queue of any name."""
         named = [queue for queue in queues if is_name(queue)]
-        if len(named) < len(queues) and ODD_NAMES not in self._logged:
-            self._logged.add(ODD_NAMES)
-            facts = {"action": "list", "source": self.file.file, "queues": len(queues) - len(named)}
-            logger.warning(ODD_NAMES, extra=facts)
+        if len(named) < len(queues):
+            self._warn_once(ODD_NAMES, queues=len(queues) - len(named))
         return named
+
+    def _warn_once(self, text: str, **facts: int) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            logger.warning(text, extra={"action": "list", "source": self.file.file, **facts})
 
     def failed(self, reason: str, *, refused: bool) -> None:
         """Take in why the service cannot be used now."""
@@ -219,6 +240,11 @@ class Source:
         if self.reason or not states or not all(state.startswith(BACKING_OFF) for state in states):
             return self.reason
         return states[0].removeprefix(BACKING_OFF)
+
+    @property
+    def warning(self) -> str:
+        """What works and should not stay so, "" for nothing."""
+        return "; ".join(filter(None, (self.file.warning, TOO_MANY if self.too_many else "")))
 
     @property
     def state(self) -> str:

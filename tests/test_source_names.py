@@ -1,14 +1,17 @@
-"""Names that any producer may give a queue: what nobody could be told is not served, and the rest goes on."""
+"""Queues that any producer may make, of any name and as many as they like: the rest goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+import msgspec
 import pytest
 
-from runner.source import ODD_NAMES
+from runner.credential import Credential, CredentialFile
+from runner.source import ODD_NAMES, QUEUES_MAX, TOO_MANY, Source, Steps
 from tests.fakes.files import behind, done, pollers, say
+from tests.fakes.queue import FakeBroker
 from tests.fakes.scenes import alive, until
 from tests.fakes.world import FakeWorld
 from tests.virtual_time import run_virtual
@@ -45,3 +48,23 @@ def test_no_name_takes_longer_to_look_at_than_its_length_asks_for() -> None:
     began = time.process_time()
     run_virtual(main())
     assert time.process_time() - began < A_LONG_TIME_S
+
+
+def test_of_queues_without_end_some_are_read_and_the_others_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Each costs memory and connections; a pattern says which are meant, and those that are read stay the same."""
+    names = [f"q{number:05}" for number in range(50_000)]
+    credential = Credential("folder", "folder:///shared", match="q")
+    source = Source(CredentialFile("shared.toml", "", credential), credential, FakeBroker(tuple, str, []))
+    for queue in (steps := source.listed(names, source.wants)).begin:
+        source.add(queue)
+    assert names[:QUEUES_MAX] == list(steps.begin)
+    assert TOO_MANY == source.warning
+    assert Steps() == source.listed(["q", *names], source.wants)
+    source.remove("q00007")
+    assert Steps(begin=("q",)) == source.listed(["q", *names], source.wants)
+    source.take(source.file, msgspec.structs.replace(credential, match="^q4999.$"))
+    for queue in source.listed(names, source.wants).leave:
+        source.remove(queue)
+    assert names[49_990:] == list(source.listed(names, source.wants).begin)
+    assert "" == source.warning
+    assert [TOO_MANY] == [it.message for it in caplog.records], "once"
