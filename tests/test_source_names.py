@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from adapters.queues.folder import FolderBroker
 from runner.credential import Credential, CredentialFile
 from runner.source import ODD_NAMES, QUEUES_MAX, TOO_MANY, Source, Steps
 from tests.fakes.files import behind, done, pollers, say
-from tests.fakes.queue import FakeBroker
 from tests.fakes.scenes import alive, until
 from tests.fakes.world import FakeWorld
 from tests.virtual_time import run_virtual
@@ -50,11 +51,14 @@ def test_no_name_takes_longer_to_look_at_than_its_length_asks_for() -> None:
     assert time.process_time() - began < A_LONG_TIME_S
 
 
-def test_of_queues_without_end_some_are_read_and_the_others_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_of_queues_without_end_some_are_read_and_the_others_told(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     """Each costs memory and connections; a pattern says which are meant, and those that are read stay the same."""
     names = [f"q{number:05}" for number in range(50_000)]
-    credential = Credential("folder", "folder:///shared", match="q")
-    source = Source(CredentialFile("shared.toml", "", credential), credential, FakeBroker(tuple, str, []))
+    credential = Credential("folder", f"folder://{tmp_path}", match="q")
+    broker = FolderBroker(str(tmp_path), box_id="", now=time.time, lease_s=60.0, single=False)
+    source = Source(CredentialFile("shared.toml", "", credential), credential, broker)
     for queue in (steps := source.listed(names, source.wants)).begin:
         source.add(queue)
     assert names[:QUEUES_MAX] == list(steps.begin)

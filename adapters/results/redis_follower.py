@@ -8,7 +8,9 @@ a record of stream ``runner`` says so in the place of the last one that is missi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from adapters.redis_client import RedisClient
@@ -23,6 +25,8 @@ from runner.receipt import Event
 from runner.units import format_size
 
 DOING = "read log in results"
+LOST = re.compile(rb"(\d{1,20} ){2}\d{1,20}")
+"""Last sequence lost, when it was written, bytes lost."""
 
 
 @dataclass(frozen=True)
@@ -117,26 +121,30 @@ class RedisFollower:
 
 
 def _parts(fields: dict[bytes, bytes]) -> list[Part]:
-    """Return the parts of a log in the order in which they are read."""
+    """Return the parts of a log in the order in which they are read; what is garbled is none."""
     found = []
     for field, state in fields.items():
-        kind, _, name = field.decode().partition(":")
-        if kind == "part":
-            _, first, last, began_ns, *_ = state.split()
-            attempt, _, box = name.partition(":")
-            found.append(Part(name, int(attempt), box, _entry(last), (int(began_ns), _entry(first))))
+        if field.startswith(b"part:"):
+            with suppress(ValueError):
+                found.append(_part(field.decode().removeprefix("part:"), state))
     return sorted(found, key=lambda part: (part.attempt, part.began))
+
+
+def _part(name: str, state: bytes) -> Part:
+    _, first, last, began_ns, *_ = state.split()
+    attempt, _, box = name.partition(":")
+    return Part(name, int(attempt), box, _entry(last), (int(began_ns), _entry(first)))
 
 
 def _speaker(boxes: list[Part], fields: dict[bytes, bytes]) -> Part:
     """Return the part whose output of the attempt is the one that counts."""
-    winner = fields.get(f"winner:{boxes[0].attempt}".encode(), b"").decode()
-    return next((part for part in boxes if part.box == winner), boxes[-1])
+    winner = fields.get(f"winner:{boxes[0].attempt}".encode(), b"")
+    return next((part for part in boxes if part.box.encode() == winner), boxes[-1])
 
 
 def _new_lines(attempt: int, place: Place, lost: bytes | None, chunks: list[bytes]) -> Iterator[LogLine]:
     """Yield what was not read yet, and go on to the place behind it."""
-    if lost is not None:
+    if lost is not None and LOST.fullmatch(lost):
         sequence, at_ns, lost_bytes = (int(number) for number in lost.split())
         if sequence >= place.wanted:
             place.wanted = sequence + 1

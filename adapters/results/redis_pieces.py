@@ -167,4 +167,4 @@ class Pieces:
             if piece is None:
                 return False
             await target.write(piece)
-        return (await target.digest()).encode() == digest
+        return bool((await target.digest()).encode() == digest)

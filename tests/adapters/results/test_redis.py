@@ -23,6 +23,7 @@ pytestmark = pytest.mark.broker
 
 OTHER = key_of("b")
 NEVER = -1
+NOW_NS = 1_800_000_000_000_000_000
 TOO_LONG = b"x" * ((1 << 20) + 1)
 KINDS = frozenset(
     {"job", "events", "log", "bell", "receipts", "archive", "archives", "id", "jobs", "active", "ended", "expires"}
@@ -109,7 +110,7 @@ def test_a_job_that_expired_leaves_the_lists(url: str) -> None:
 
 def test_of_a_long_log_the_newest_part_is_kept_and_the_gap_is_told(url: str) -> None:
     """A reader sees that something is missing, where, and how much; the archive has it all."""
-    lines = records(3000, 1000)
+    lines = [msgspec.structs.replace(it, at_ns=NOW_NS + it.at_ns) for it in records(3000, 1000)]
 
     async def main() -> None:
         async with opened(url, bounds=Bounds(log_bytes=1_000_000)) as results:
@@ -414,6 +415,23 @@ def test_a_chunk_larger_than_any_is_left_out(url: str) -> None:
                     data = {b"d": large} if number == 1 else {}
                     database.xadd(f"{START}log:{KEY}", {**fields, **data}, id=entry)
             assert [(1, 0), (1, 2)] == sequences(await told(results, "a"))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"odd", b"1 odd odd odd odd odd", b"\xff \xff \xff \xff", b"9" * 5000], ids=range(5)
+)
+def test_of_a_log_whose_state_is_garbled_the_rest_is_told(url: str, state: bytes) -> None:
+    """A reader is any command of anybody who looks at the job."""
+
+    async def main() -> None:
+        async with opened(url) as results:
+            await results.append(KEY, "a", (Event(KEY, "a", 1.0, "running"),), records(1))
+            with looking(url) as database:
+                odd = {b"part:1:odd": state, b"part:\xff": state, b"part:x:y": state, b"lost:1:box-1": state}
+                database.hset(f"{START}job:{KEY}", mapping={**odd, b"winner:1": state})
+            assert [(1, 0)] == sequences(await told(results, "a"))
 
     asyncio.run(main())
 
