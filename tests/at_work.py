@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,14 @@ def read_line(line: str) -> dict[str, Any]:
 
 
 @contextmanager
-def at_work(state: Path, *options: object, gpus: str = "simulated:2") -> Iterator[AtWork]:
-    """Start a runner and wait until it serves; killed at the end if it still runs."""
+def at_work(
+    state: Path, *options: object, gpus: str = "simulated:2", environ: Mapping[str, str] | None = None
+) -> Iterator[AtWork]:
+    """Start a runner, with more in its environment, and wait until it serves; killed at the end if it still runs."""
     command = [sys.executable, "-m", "runner", "run", "--state-dir", str(state), "--gpus", gpus]
     command += ["--gpu-locks", str(state / "gpu-locks"), *map(str, options)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_environ()) as process:
+    environment = {**clean_environ(), **(environ or {})}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         it = AtWork(process, state)
         try:
             it.wait_for("ready")

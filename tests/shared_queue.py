@@ -50,10 +50,10 @@ class SharedQueue:
         self.credential.chmod(0o600)
 
     @contextmanager
-    def box(self, name: str, *options: object) -> Iterator[AtWork]:
+    def box(self, name: str, *options: object, environ: Mapping[str, str] | None = None) -> Iterator[AtWork]:
         """Let a runner serve the queue; its state stays from life to life."""
         given = ("--certs-dir", self.certs, "--no-own-queue", "--patience", "1s", *options)
-        with at_work(self.directory / name, *given) as it:
+        with at_work(self.directory / name, *given, environ=environ) as it:
             yield it
 
     def command(self, script: str) -> list[str]:

@@ -4,7 +4,8 @@ Queues in Amazon SQS, and in whatever speaks its protocol.
 ``sqs://region/queue`` is one queue, made at its first use where that is allowed; ``sqs://region/`` stands for all
 queues of the account in that region, ``sqs://region/train-*`` for those whose names begin so. Options: ``endpoint``
 (another address of the service, such as a VPC endpoint), ``profile`` and ``ca_file``. Where the file names no
-``access_key``, keys come from where AWS's own tools find them: environment, profile, web identity, instance role.
+``access_key``, keys come from where AWS's own tools find them: environment, profile, web identity, instance role; they
+are looked for anew where those that were found end or no longer count.
 
 What a key must be allowed on its queues and on ``<queue>-dead*`` and ``<queue>-claimed-*`` beside them:
 

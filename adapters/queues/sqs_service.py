@@ -11,7 +11,7 @@ import importlib
 from contextlib import AsyncExitStack
 from typing import Any
 
-from adapters.queues.sqs_errors import in_words
+from adapters.queues.sqs_errors import NoKeys, in_words
 from runner.credential import Credential
 from runner.errors import ConfigurationError, RunnerError
 
@@ -19,6 +19,8 @@ LONG_POLL_S = 20
 """The longest that the service waits for a message."""
 CALL_S = 15.0
 _CONNECT_S = 5.0
+_KEYS_S = 5.0
+_ONCE = {"total_max_attempts": 1, "mode": "standard"}
 _LATE_S = 10.0
 _CONNECTIONS = 4096
 
@@ -64,7 +66,10 @@ class SqsService:
         except RunnerError:
             raise
         except Exception as error:
-            raise in_words(action, what, error) from error
+            told = in_words(action, what, error, self._credential)
+            if isinstance(told, NoKeys):
+                self._forget(client)
+            raise told from error
         finally:
             client.calls -= 1
             await client.close_unused()
@@ -103,10 +108,17 @@ class SqsService:
                 raise ConfigurationError(f"{action} {what}: the connection to SQS is closed already")
             if self._client is None:
                 try:
-                    self._client = await self._open()
+                    async with asyncio.timeout(CALL_S):
+                        self._client = await self._open()
                 except Exception as error:
-                    raise in_words(action, what, error) from error
+                    raise in_words(action, what, error, self._credential) from error
             return self._client
+
+    def _forget(self, client: _Client) -> None:
+        """Let the next call look for keys anew: a client keeps those that it found once."""
+        client.retired = True
+        if self._client is client:
+            self._client = None
 
     async def _open(self) -> _Client:
         # It takes a third of a second, in which claims of other queues are to be renewed.
@@ -116,6 +128,8 @@ class SqsService:
 
         options, secrets = self._credential.options, self._credential.secrets
         session = AioSession(profile=options.get("profile") or None)
+        # Of the clients that the SDK makes for itself, to ask for keys: they end before a call does that waits for one.
+        session.set_default_client_config(AioConfig(connect_timeout=_KEYS_S, read_timeout=_KEYS_S, retries=_ONCE))
         keys = {
             name: secrets[key].reveal()
             for name, key in (
@@ -129,7 +143,7 @@ class SqsService:
             connect_timeout=_CONNECT_S,
             read_timeout=LONG_POLL_S + _LATE_S,
             max_pool_connections=_CONNECTIONS,
-            retries={"total_max_attempts": 1, "mode": "standard"},
+            retries=_ONCE,
         )
         stack = AsyncExitStack()
         opening = session.create_client(

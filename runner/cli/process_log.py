@@ -20,7 +20,7 @@ OURS = ("runner", "actors", "adapters")
 LIBRARIES = ("watchfiles", "aiohttp.access", "asyncio")
 """What they say at INFO says nothing about jobs or sources."""
 
-TWICE = ("aiormq", "aio_pika")
+TWICE = ("aiormq", "aio_pika", "aiobotocore.credentials")
 """What they call an error is one of ours, too, told once and with its queue; they tell it at each attempt."""
 
 

@@ -145,7 +145,8 @@ def opened_elsewhere(directory: Path, url: str = "sqs://us-east-1/train", **envi
 
 def test_without_keys_the_file_or_the_box_is_to_be_mended(tmp_path: Path) -> None:
     said = opened_elsewhere(tmp_path, AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
-    assert said.startswith("ConfigurationError GetQueueUrl queue train: no keys were found: name access_key")
+    assert said.startswith("NoKeys GetQueueUrl queue train: no keys were found in the credential file")
+    assert "write access_key" in said
 
 
 def test_without_a_region_the_file_is_to_be_mended(tmp_path: Path) -> None:
