@@ -21,7 +21,8 @@ from adapters.queues.folder_names import read_message, read_stamped
 from runner.receipt import Receipt
 from tests.cli.typed import LIMIT_S, Typed, clean_environ, started
 
-LOOK_AGAIN_S = 0.02
+LOOK_AGAIN_S, REST = 0.02, 2.0
+"""A look that is not cheap, as where a command is typed for it, is followed by a rest of twice its length."""
 
 
 class AtWork:
@@ -116,11 +117,14 @@ def at_work(
 
 
 def until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
-    """Look again and again until something is so, where nobody tells of it."""
+    """Look again and again until something is so, where nobody tells of it, and leave most of the time to others."""
     ends = time.monotonic() + limit_s
+    began = time.monotonic()
     while not condition():
+        looked_s = time.monotonic() - began
         assert time.monotonic() < ends, f"not within {limit_s:g} s: {what}"
-        threading.Event().wait(LOOK_AGAIN_S)
+        threading.Event().wait(max(LOOK_AGAIN_S, REST * looked_s))
+        began = time.monotonic()
 
 
 def end_orphans(directory: Path) -> None:

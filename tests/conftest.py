@@ -21,7 +21,8 @@ NO_ENGINE = "no Docker engine: run `make test`, or `python -m tests.services doc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a service or a device that is not here, and say so."""
+    """Skip what needs a service or a device that is not here, and say so; begin with what takes long."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     absent = {
         "docker": "" if "RUNNER_TEST_DOCKER" in os.environ else os.environ.get("RUNNER_TEST_DOCKER_ABSENT", NO_ENGINE),
         "gpu": "" if NVIDIA_DRIVER.is_dir() and any(NVIDIA_DRIVER.iterdir()) else "no NVIDIA GPU on this machine",

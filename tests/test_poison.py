@@ -45,6 +45,7 @@ def test_a_thousand_bad_messages_each_leave_a_receipt(shared: SharedQueue) -> No
     taken = shared.ask(put)
     assert taken > MESSAGES * 0.95
     with shared.box("first") as box:
+        until(lambda: sum(line.get("action") == "ended" for line in box.said) >= taken, "each has ended", 300)
         until(lambda: len(shared.ended_rows()) == taken and shared.depth() == 0, "each has a receipt", 300)
         assert "Traceback" not in str(box.said)
         assert box.stop() == 0

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
 from runner.errors import LeaseLost
 from runner.job import Note, Verdict
-from runner.ports import Delivery
+from runner.ports import Delivery, Queue
 from tests.conformance.queue_harness import (
+    BOX,
     LONG_S,
     OTHER_BOX,
+    QUEUE,
     QueueHarness,
     acknowledge,
     fetched,
@@ -182,24 +185,37 @@ def test_a_token_that_never_was_is_a_lost_lease(queue_harness: QueueHarness, tok
 def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness: QueueHarness) -> None:
     """It is released, or its claim lapses."""
 
+    async def cut_off(queue: Queue, other: Queue, steps: int) -> str:
+        """Cancel a fetch; return what came meanwhile, where it was not delivered."""
+        waiting = asyncio.create_task(queue.fetch(LONG_S))
+        if steps == 0:
+            await queue.depth()
+            waiting.cancel()
+        submission = await other.put(b"x", job_id="a")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        if waiting.cancelled():
+            return submission
+        delivery = waiting.result()
+        assert delivery is not None
+        await acknowledge(queue, delivery)
+        return ""
+
     async def main() -> None:
-        for steps in range(queue_harness.rounds + 5):
-            async with opened(queue_harness) as queue, opened(queue_harness, OTHER_BOX) as other:
-                waiting = asyncio.create_task(queue.fetch(LONG_S))
-                if steps == 0:
-                    await queue.depth()
-                    waiting.cancel()
-                submission = await other.put(b"x", job_id="a")
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                waiting.cancel()
-                await asyncio.gather(waiting, return_exceptions=True)
-                if not waiting.cancelled():
-                    delivery = waiting.result()
-                    assert delivery is not None
-                    await acknowledge(queue, delivery)
-                    continue
-                await queue_harness.pass_time(queue_harness.lapsed_s)
+        async with AsyncExitStack() as stack:
+            missed = dict[str, Queue]()
+            for steps in range(queue_harness.rounds + 5):
+                queue, other = [
+                    await stack.enter_async_context(opened(queue_harness, box, f"{QUEUE}{steps}"))
+                    for box in (BOX, OTHER_BOX)
+                ]
+                if submission := await cut_off(queue, other, steps):
+                    missed[submission] = other
+            assert missed
+            await queue_harness.pass_time(queue_harness.lapsed_s)
+            for submission, other in missed.items():
                 delivery = await fetched(other, LONG_S)
                 assert submission == delivery.submission
                 await acknowledge(other, delivery)

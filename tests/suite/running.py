@@ -79,7 +79,8 @@ class _Run:
         command = [sys.executable, "-m", "pytest", "-p", "tests.suite.progress", "-q", "--color=no", "-m", group.marks]
         command += [f"--ignore-glob={Path(pattern).absolute()}" for pattern in group.excluded]
         if group.workers > 1:
-            command += ["-n", str(group.workers)]
+            # One by one: a test may take as long as a hundred others, which would wait behind it.
+            command += ["-n", str(group.workers), "--maxschedchunk", "1"]
         if self._place.coverage and group.covered:
             command += ["--cov", "--cov-report=", "--cov-fail-under=0"]
         found = [str(path) for pattern in group.tests for path in sorted(Path().glob(pattern))]
