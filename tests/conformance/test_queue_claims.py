@@ -185,24 +185,6 @@ def test_a_token_that_never_was_is_a_lost_lease(queue_harness: QueueHarness, tok
 def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness: QueueHarness) -> None:
     """It is released, or its claim lapses."""
 
-    async def cut_off(queue: Queue, other: Queue, steps: int) -> str:
-        """Cancel a fetch; return what came meanwhile, where it was not delivered."""
-        waiting = asyncio.create_task(queue.fetch(LONG_S))
-        if steps == 0:
-            await queue.depth()
-            waiting.cancel()
-        submission = await other.put(b"x", job_id="a")
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        if waiting.cancelled():
-            return submission
-        delivery = waiting.result()
-        assert delivery is not None
-        await acknowledge(queue, delivery)
-        return ""
-
     async def main() -> None:
         async with AsyncExitStack() as stack:
             missed = dict[str, Queue]()
@@ -211,7 +193,7 @@ def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness
                     await stack.enter_async_context(opened(queue_harness, box, f"{QUEUE}{steps}"))
                     for box in (BOX, OTHER_BOX)
                 ]
-                if submission := await cut_off(queue, other, steps):
+                if submission := await _cut_off(queue, other, steps):
                     missed[submission] = other
             assert missed
             await queue_harness.pass_time(queue_harness.lapsed_s)
@@ -221,6 +203,25 @@ def test_a_message_that_comes_as_the_call_is_cancelled_is_not_lost(queue_harness
                 await acknowledge(other, delivery)
 
     asyncio.run(main())
+
+
+async def _cut_off(queue: Queue, other: Queue, steps: int) -> str:
+    """Cancel a fetch; return what came meanwhile, where it was not delivered."""
+    waiting = asyncio.create_task(queue.fetch(LONG_S))
+    if steps == 0:
+        await queue.depth()
+        waiting.cancel()
+    submission = await other.put(b"x", job_id="a")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    if waiting.cancelled():
+        return submission
+    delivery = waiting.result()
+    assert delivery is not None
+    await acknowledge(queue, delivery)
+    return ""
 
 
 def test_closing_ends_a_waiting_fetch(queue_harness: QueueHarness) -> None:
