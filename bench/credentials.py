@@ -70,10 +70,10 @@ class NotedBroker:
         """Be the service in all else."""
         return getattr(self._broker, name)
 
-    async def open(self, name: str) -> Queue:
+    async def open(self, name: str, *, make: bool = True) -> Queue:
         """Open a queue and note it."""
         # It is one in all that is asked of it.
-        return cast("Queue", NotedQueue(await self._broker.open(name), self._noted))
+        return cast("Queue", NotedQueue(await self._broker.open(name, make=make), self._noted))
 
 
 def noting(open_broker: Callable[[Credential], Broker], notes: Notes) -> Callable[[Credential], Broker]:

@@ -4,6 +4,7 @@ Every error that crosses a room's wall, one tree.
     RunnerError
     ├── BadInput             somebody's job, message or file is wrong: an outcome, never a crash
     │   ├── Refused          a service answered no, or the content is unacceptable
+    │   │   └── NoSuchQueue  a queue that was only to be looked at is not there
     │   └── UsageError       a command line or configuration that cannot be used
     ├── Unavailable          a service did not answer, or not in time
     │   └── RuntimeMissing   no such runtime on this box
@@ -46,6 +47,12 @@ class Refused(BadInput):
     """A service answered no (missing, forbidden, wrong digest), or the content is unacceptable."""
 
     code = "refused"
+
+
+class NoSuchQueue(Refused):
+    """There is no such queue, and it was not to be made."""
+
+    code = "no_such_queue"
 
 
 class UsageError(BadInput):

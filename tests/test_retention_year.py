@@ -140,8 +140,8 @@ class PatientQueue:
 
 
 class PatientBroker(FolderBroker):
-    async def open(self, name: str) -> FolderQueue:
-        return cast("FolderQueue", PatientQueue(await super().open(name)))
+    async def open(self, name: str, *, make: bool = True) -> FolderQueue:
+        return cast("FolderQueue", PatientQueue(await super().open(name, make=make)))
 
 
 async def live(year: Year, world: World) -> None:

@@ -36,6 +36,7 @@ from adapters.queues.folder_waiting import Waiting
 from adapters.watch import Watch
 from adapters.worker import Worker
 from runner.credential import Credential
+from runner.errors import NoSuchQueue
 from runner.job import Note, Verdict, safe_name
 from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
@@ -74,15 +75,16 @@ class FolderBroker:
         """List the root itself where it is a queue, or is not there yet; else the queues in it."""
         return await self._worker.run(self._list)
 
-    async def open(self, name: str) -> FolderQueue:
+    async def open(self, name: str, *, make: bool = True) -> FolderQueue:
         """
         Open a queue, made where it is not there.
 
         Raises:
+            NoSuchQueue: it is not there and is not to be made.
             ConfigurationError: the directory is something else, cannot be written, or the name is a path.
             OutOfSpace: it cannot be made.
         """
-        layout = await self._worker.run(self._open, name)
+        layout = await self._worker.run(self._open, name, make=make)
         clock = self._clock or FileSystemClock(layout.path("tmp", f"clock-{safe_name(self._box_id or 'client')}"))
         return FolderQueue(name, layout, clock=clock, now=self._now, lease_s=self._lease_s)
 
@@ -98,8 +100,11 @@ class FolderBroker:
                 return (os.path.basename(self._root),)
             return queues_in(self._root)
 
-    def _open(self, name: str) -> Layout:
-        return open_layout(self._root if self._single else queue_directory(self._root, name))
+    def _open(self, name: str, *, make: bool) -> Layout:
+        root = self._root if self._single else queue_directory(self._root, name)
+        if not make and not is_queue(root):
+            raise NoSuchQueue(f"there is no queue at {root}")
+        return open_layout(root)
 
 
 class FolderQueue:

@@ -30,7 +30,7 @@ from adapters.queues.rabbitmq_names import checked_name, new_submission
 from adapters.queues.rabbitmq_own import OwnQueues
 from adapters.queues.rabbitmq_trouble import NotAllowed
 from runner.credential import Credential
-from runner.errors import BadInput, Refused, Unavailable
+from runner.errors import BadInput, NoSuchQueue, Refused, Unavailable
 from runner.job import Note, Verdict
 from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
@@ -57,17 +57,21 @@ class RabbitBroker:
         """List the queue that the URL names, else those of the management API."""
         return (self._address.queue,) if self._address.queue else await listed_queues(self._address)
 
-    async def open(self, name: str) -> RabbitQueue:
+    async def open(self, name: str, *, make: bool = True) -> RabbitQueue:
         """
         Open a queue, made where there is none and the user may make it.
 
         Raises:
+            NoSuchQueue: it is not there and is not to be made.
             ConfigurationError: wrong password, no such virtual host, no rights.
             Unavailable: the broker is away.
         """
         link = self._links[-1]
         own = OwnQueues(checked_name(name), link, box_id=self._box_id, lease_s=self._lease_s)
-        await own.ready_main()
+        if make:
+            await own.ready_main()
+        elif await own.is_missing(name):
+            raise NoSuchQueue(f"there is no queue {name} at {self._address}")
         warning = await self._warning(own)
         server = await link.server()
         cluster = str(server.get("cluster_name") or f"{self._address.host}:{self._address.port}")

@@ -48,7 +48,7 @@ from adapters.queues.redis_wire import (
 )
 from adapters.redis_client import CLOSE_S, RedisClient
 from runner.credential import Credential
-from runner.errors import RunnerError
+from runner.errors import NoSuchQueue, RunnerError
 from runner.job import MESSAGE_MAX_BYTES, Note, Verdict
 from runner.ports import NOBODY, DeadLetterRow, Delivery, QueuedMessage
 
@@ -80,15 +80,18 @@ class RedisBroker:
     async def queues(self) -> tuple[str, ...]:
         return await self._names.list()
 
-    async def open(self, name: str) -> RedisQueue:
+    async def open(self, name: str, *, make: bool = True) -> RedisQueue:
         """
         Open a queue, made where it is not there.
 
         Raises:
+            NoSuchQueue: it is not there and is not to be made.
             ConfigurationError: the user or password is wrong, or the user may not do something that a queue needs.
             Unavailable: the server does not answer.
         """
         script = QueueScript(self._redis, self._script, name)
+        if not make and not await script.is_there():
+            raise NoSuchQueue(f"there is no queue {name} at {self._redis.place.url}")
         kept: bytes = await script.run("open", secrets.token_hex(16))
         await self._names.add(name)
         warning = await server_warning(self._redis)

@@ -30,6 +30,11 @@ class QueueScript:
         doing = f"{operation.replace('_', ' ')} in queue {self._queue}"
         return await self._redis.run(doing, self._script, (self._start,), (operation, *arguments))
 
+    async def is_there(self) -> bool:
+        """Tell whether the queue was opened once, or a foreign producer added to it."""
+        keys = f"{self._start}identity", self._start[:-1]
+        return bool(await self._redis.call(f"look for queue {self._queue}", "EXISTS", *keys))
+
     async def wait(self, wait_s: float, rung: bytes, added: bytes) -> None:
         """Wait until something arrives that was not there when a fetch said how far the streams were."""
         arguments = ("COUNT", 1, "BLOCK", max(1, round(wait_s * 1000)), "STREAMS")

@@ -57,15 +57,16 @@ class SqsBroker:
         """List the one that is named, or all that hold jobs."""
         return (self._name,) if self._single else await self._places.served()
 
-    async def open(self, name: str) -> SqsQueue:
+    async def open(self, name: str, *, make: bool = True) -> SqsQueue:
         """
         Open a queue; made where it is missing and that is allowed.
 
         Raises:
+            NoSuchQueue: it is not there and is not to be made.
             ConfigurationError: the keys are wrong, or it is missing and may not be made.
             Refused: something else is not allowed; the text names the permission.
         """
-        place = await self._places.open(name)
+        place = await self._places.open(name, make=make)
         access = Access(
             service=self._service,
             places=self._places,

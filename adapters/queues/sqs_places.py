@@ -19,7 +19,7 @@ from typing import Any
 
 from adapters.queues.sqs_errors import QueueMissing
 from adapters.queues.sqs_service import SqsService
-from runner.errors import ConfigurationError, Refused
+from runner.errors import ConfigurationError, NoSuchQueue, Refused
 
 RETENTION_S = 14 * 86_400
 """The longest that SQS keeps a message."""
@@ -104,9 +104,9 @@ class Places:
         except QueueMissing:
             return await self._make(name, attributes)
 
-    async def open(self, name: str) -> Place:
-        """Return how a queue is set up; made where it is missing."""
-        url = await self.made_url(name)
+    async def open(self, name: str, *, make: bool) -> Place:
+        """Return how a queue is set up; made where it is missing and ``make`` says so."""
+        url = await (self.made_url(name) if make else self._standing_url(name))
         answer = await self._service.call("get_queue_attributes", f"queue {name}", QueueUrl=url, AttributeNames=["All"])
         found = answer["Attributes"]
         return Place(
@@ -118,6 +118,12 @@ class Places:
             retention_s=int(found.get("MessageRetentionPeriod", RETENTION_S)),
             redrive=_redrive_target(found.get("RedrivePolicy", "")),
         )
+
+    async def _standing_url(self, name: str) -> str:
+        try:
+            return await self.url(name)
+        except QueueMissing as error:
+            raise NoSuchQueue(f"there is no queue {name} at {self._service.where}") from error
 
     def forget(self, name: str) -> None:
         """Look a queue up again at its next use."""

@@ -46,6 +46,7 @@ class SqsService:
 
     def __init__(self, credential: Credential, region: str) -> None:
         self._credential, self._region = credential, region
+        self.where = f"sqs://{region}/"
         self._opening = asyncio.Lock()
         self._client: _Client | None = None
         self._closed = False

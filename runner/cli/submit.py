@@ -76,10 +76,9 @@ async def _submit(args: argparse.Namespace, job: Job, local: list[LocalInput]) -
     from runner.cli.submitting import put_job
     from runner.cli.target import open_target
 
-    async with open_target(args, make=True) as target:
-        results = target.results if args.follow or local else None
-        if local and results is not None:
-            job = await upload(job, local, results)
+    async with open_target(args, make=True, needs_results=bool(args.follow or local)) as target:
+        if local:
+            job = await upload(job, local, target.results)
         key = await put_job(job, target)
         _warn_of_no_runner(args, target)
         if args.follow:

@@ -1,14 +1,15 @@
 """
 The queue that a command means, opened, with its result backend: to look, or to change something.
 
-Looking makes nothing where that can be helped: a mistyped folder is refused. A queue that is put into is made.
+Looking makes nothing: a mistyped queue is refused. A queue that is put into is made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -16,11 +17,11 @@ import msgspec
 from runner.cli import paths
 from runner.cli.line import FolderLine, Line, ServiceLine
 from runner.cli.place import Place, find_place, raise_several
-from runner.errors import Refused, RunnerError, Unavailable
+from runner.errors import NoSuchQueue, Refused, Unavailable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from runner.credential import Credential
     from runner.ports import Broker, Queue, Results
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPEN_S = 30.0
-LIST_S = 5.0
-"""So long a command asks a service for its queues, only to tell a mistyped name."""
+LOOK_S = 3.0
+"""So long a command that looks waits for each service to answer."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -69,17 +70,20 @@ def no_results(queue: str) -> Refused:
 @asynccontextmanager
 async def open_view(args: argparse.Namespace) -> AsyncIterator[View]:
     """
-    Open what a command looks at.
+    Open what a command looks at, once the queue and its result backend have answered.
 
     Raises:
         Refused: the queue that was named is not there.
+        Unavailable: a service did not answer; the text names each that did not.
     """
+    _hush_libraries()
     place = existing_place(args)
     if place.root is None:
-        async with open_target(args, make=False) as target:
+        async with _opened(place, make=False, asked=True) as target:
             yield target
         return
     async with _open_results(place, place.root.name) as backend:
+        await _answered(place, backend)
         yield View(place, FolderLine(place.root), backend)
 
 
@@ -99,9 +103,11 @@ def existing_place(args: argparse.Namespace) -> Place:
 
 
 @asynccontextmanager
-async def open_target(args: argparse.Namespace, *, make: bool) -> AsyncIterator[Target]:
+async def open_target(args: argparse.Namespace, *, make: bool, needs_results: bool = False) -> AsyncIterator[Target]:
     """
     Open a queue and its result backend; one that is not there is made where ``make`` says so.
+
+    What would be refused for its results is refused before a queue is made.
 
     Raises:
         ConfigurationError: it is something else, or is not this user's to change.
@@ -111,14 +117,41 @@ async def open_target(args: argparse.Namespace, *, make: bool) -> AsyncIterator[
     place = find_place(args) if make else existing_place(args)
     if place.own:
         await asyncio.to_thread(_make_state_directory, args)
+    async with _opened(place, make=make or place.own, needs_results=needs_results) as target:
+        yield target
+
+
+@asynccontextmanager
+async def _opened(
+    place: Place, *, make: bool, needs_results: bool = False, asked: bool = False
+) -> AsyncIterator[Target]:
+    """Open both; ``asked`` says that the result backend is to answer, too, at the same time."""
+    limit_s, opening = OPEN_S if make else LOOK_S, f"open queue {place.url}"
     async with open_broker(place.credential) as broker:
-        queue = await _within_time(place, _open_queue(place, broker, make=make))
-        try:
-            async with _open_results(place, queue.name) as backend:
+        name = place.queue or await _in_time(opening, _only_queue(place, broker), limit_s)
+        async with _open_results(place, name) as backend:
+            if needs_results and backend is None:
+                raise no_results(name)
+            first = partial(_answered, place, backend)
+            async with AsyncExitStack() as stack:
+                queue = await _both(
+                    _in_time(opening, _open_queue(broker, name, stack, first if make else None), limit_s),
+                    _answered(place, backend if asked else None),
+                )
                 line = ServiceLine(queue) if place.root is None else FolderLine(place.root)
                 yield Target(place, line, backend, queue)
-        finally:
-            await queue.close()
+
+
+async def _both(opening: Awaitable[Queue], answered: Awaitable[None]) -> Queue:
+    """Wait for both, so that it is told of each what is wrong with it."""
+    queue, answer = await asyncio.gather(opening, answered, return_exceptions=True)
+    if isinstance(queue, Unavailable) and isinstance(answer, Unavailable):
+        raise Unavailable(f"{queue}; {answer}")
+    if isinstance(queue, BaseException):
+        raise queue
+    if isinstance(answer, BaseException):
+        raise answer
+    return queue
 
 
 def _hush_libraries() -> None:
@@ -140,19 +173,34 @@ async def open_broker(credential: Credential) -> AsyncIterator[Broker]:
         await broker.close()
 
 
-async def _within_time(place: Place, opening: Coroutine[object, object, T]) -> T:
+async def _in_time(what: str, call: Awaitable[T], limit_s: float) -> T:
     try:
-        async with asyncio.timeout(OPEN_S):
-            return await opening
+        async with asyncio.timeout(limit_s):
+            return await call
     except TimeoutError:
-        raise Unavailable(f"open queue {place.url}: no answer within {OPEN_S:.0f} s: try again") from None
+        fix = "check that it runs and can be reached"
+        raise Unavailable(f"{what}: no answer within {limit_s:.0f} s: {fix}") from None
 
 
-async def _open_queue(place: Place, broker: Broker, *, make: bool) -> Queue:
-    name = place.queue or await _only_queue(place, broker)
-    if not make and place.root is None and place.queue:
-        await _check_there(place)
-    return await broker.open(name)
+async def _answered(place: Place, backend: Results | None) -> None:
+    """Have a result backend answer that is a service of its own: what is cheap to ask."""
+    if backend is not None and (url := place.credential.rights.results):
+        await _in_time(f"read results in {url}", backend.stops(), LOOK_S)
+
+
+async def _open_queue(
+    broker: Broker, name: str, stack: AsyncExitStack, first: Callable[[], Awaitable[None]] | None
+) -> Queue:
+    """Open a queue until the stack ends; ``first`` is what has to go well before one is made, None to make none."""
+    try:
+        queue = await broker.open(name, make=False)
+    except NoSuchQueue as error:
+        if first is None:
+            raise NoSuchQueue(f"{error}; `runner submit` makes one") from None
+        await first()
+        queue = await broker.open(name)
+    stack.push_async_callback(queue.close)
+    return queue
 
 
 async def _only_queue(place: Place, broker: Broker) -> str:
@@ -163,24 +211,6 @@ async def _only_queue(place: Place, broker: Broker) -> str:
         raise_several(place.typed, place.option(found[0]), len(found))
     named = place.option("NAME")
     raise Refused(f"{place.typed}: there is no queue behind it; `runner submit` makes one: {named}")
-
-
-async def _check_there(place: Place) -> None:
-    """
-    Look for a queue among those behind its service; where that does not list them, it is believed.
-
-    Raises:
-        Refused: it is not among them.
-    """
-    service = place.with_name("")
-    async with open_broker(service.credential) as broker:
-        try:
-            async with asyncio.timeout(LIST_S):
-                found = await broker.queues()
-        except (RunnerError, TimeoutError):
-            return
-    if place.queue not in found:
-        raise Refused(f"there is no queue {place.queue} at {service.url}; `runner submit` makes one")
 
 
 @asynccontextmanager

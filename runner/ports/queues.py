@@ -179,8 +179,14 @@ class Broker(Protocol):
         """List the names of the queues behind it, sorted."""
         ...
 
-    async def open(self, name: str) -> Queue:
-        """Open one queue; made at its first use where that is allowed. A call that fails leaves nothing open."""
+    async def open(self, name: str, *, make: bool = True) -> Queue:
+        """
+        Open one queue; made at its first use where ``make`` says so and that is allowed. A call that fails leaves
+        nothing open.
+
+        Raises:
+            NoSuchQueue: it is not there, and ``make`` is false; nothing was made then.
+        """
         ...
 
     async def change(self, credential: Credential) -> None:

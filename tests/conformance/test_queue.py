@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.errors import NoSuchQueue
 from runner.job import Note, Verdict
-from tests.conformance.queue_harness import LONG_S, OTHER_BOX, QueueHarness, drained, fetched, opened
+from tests.conformance.queue_harness import LONG_S, OTHER_BOX, QUEUE, QueueHarness, drained, fetched, opened
 
 MIB = 1 << 20
 
@@ -65,6 +66,24 @@ def test_fetching_from_an_empty_queue_ends_when_its_time_is_over(queue_harness: 
     async def main() -> None:
         async with opened(queue_harness) as queue:
             assert [None, None] == [await queue.fetch(0), await queue.fetch(0.05)]
+
+    asyncio.run(main())
+
+
+def test_looking_for_a_queue_makes_none(queue_harness: QueueHarness) -> None:
+    """A mistyped one would be read by nobody for ever; one that is there is opened like any other."""
+
+    async def main() -> None:
+        for _ in range(2):
+            async with queue_harness.broker("") as broker:
+                with pytest.raises(NoSuchQueue, match=r"there is no queue .*nosuch"):
+                    await broker.open("nosuch", make=False)
+        async with opened(queue_harness) as queue:
+            submission = await queue.put(b"a", job_id="a")
+        async with queue_harness.broker("") as broker:
+            queue = await broker.open(QUEUE, make=False)
+            assert submission == (await fetched(queue, LONG_S)).submission
+            await queue.close()
 
     asyncio.run(main())
 

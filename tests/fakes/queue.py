@@ -170,7 +170,7 @@ class FakeBroker:
     async def queues(self) -> tuple[str, ...]:
         return self._behind()
 
-    async def open(self, name: str) -> object:
+    async def open(self, name: str, *, make: bool = True) -> object:
         return self._open_queue(name)
 
     async def change(self, credential: Credential) -> None:
