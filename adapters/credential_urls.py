@@ -23,14 +23,14 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+
 _PATHS = {
     "redis": re.compile(r"(/\d{0,5})?"),
     "rabbitmq": re.compile(r"(/[^/\s]*)?"),
-    "sqs": re.compile(r"(/([A-Za-z0-9_-]{1,75}(\.fifo)?)?)?"),
+    "sqs": re.compile(r"(/([A-Za-z0-9_-]{1,75}(\.fifo)?|[A-Za-z0-9_-]{0,75}\*)?)?"),
 }
 _REGION = re.compile(r"([a-z]{2,}(-[a-z0-9]+)+)?")
 _FORMS = {
     "redis": "must be redis://HOST:PORT/DB or rediss://…, as in redis://cache.lan:6379/0?queue=train",
     "rabbitmq": "must be amqp://HOST:PORT/VHOST or amqps://…, as in amqp://rabbit.lan:5672/?queue=train; "
     "a / in a vhost is written %2F",
-    "sqs": "must be sqs://REGION/ or sqs://REGION/QUEUE, as in sqs://eu-west-1/train",
+    "sqs": "must be sqs://REGION/ or sqs://REGION/QUEUE, as in sqs://eu-west-1/train; train-* are all that begin so",
 }
 _MORE = {
     "redis": "may say nothing behind its path but ?queue=NAME and prefix=NAME, which begins every key",
@@ -38,6 +38,7 @@ _MORE = {
 }
 _MARK = "holds a #, which ends a URL: write it as %23"
 _BEHIND = "holds an @ behind its host: in a user or password write / as %2F, ? as %3F and # as %23"
+_NO_LOGIN = "write access_key and secret_key into a credential file, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _WEB = "must be http://HOST:PORT or https://HOST:PORT"
 
 
@@ -114,7 +115,7 @@ def _folder_url(key: str, text: str, problem: str) -> ServiceUrl:
 
 def _sqs_url(found: SplitResult) -> ServiceUrl:
     if "@" in found.netloc:
-        raise Unusable("url names no user or key: write access_key and secret_key")
+        raise Unusable("url takes no user or key: " + _NO_LOGIN)
     if not _REGION.fullmatch(found.netloc) or not _PATHS["sqs"].fullmatch(found.path) or found.query:
         raise Unusable(f"url {_FORMS['sqs']}")
     return ServiceUrl(f"sqs://{found.netloc}/{found.path.removeprefix('/')}")

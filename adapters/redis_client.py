@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from adapters.unreached import unreached
 from runner.errors import ConfigurationError, OutOfSpace, Refused, RunnerError, Unavailable
 from runner.secret import Secret
 
@@ -196,7 +197,8 @@ class RedisClient:
         }
 
     def _tells_secret(self, error: Exception) -> bool:
-        return any(secret.reveal() and secret.reveal() in str(error) for secret in self._secrets.values())
+        password = self._secrets.get("password")
+        return password is not None and password.reveal() != "" and password.reveal() in str(error)
 
     def _explained(self, doing: str, error: Exception) -> RunnerError:
         said = "it repeated a secret" if self._tells_secret(error) else (str(error).rstrip(".") or type(error).__name__)
@@ -209,7 +211,7 @@ def explain(error: Exception, what: str, said: str) -> RunnerError:
 
     match error:
         case exceptions.AuthenticationError() | exceptions.NoPermissionError() | exceptions.AuthorizationError():
-            return ConfigurationError(f"{what}: {said}: check username and password, and what that user may do")
+            return _not_allowed(error, what, said)
         case exceptions.OutOfMemoryError():
             return OutOfSpace(f"{what}: its memory is used up: raise maxmemory, or keep less")
         case exceptions.TimeoutError() | TimeoutError():
@@ -218,12 +220,30 @@ def explain(error: Exception, what: str, said: str) -> RunnerError:
             return Unavailable(f"{what}: {said}: it cannot be written to now")
         case exceptions.MovedError() | exceptions.AskError():
             return ConfigurationError(f"{what}: another server of its cluster has this queue ({said}): name that one")
-        case exceptions.ResponseError() if said.startswith(("MISCONF", "MASTERDOWN", "BUSY ", "LOADING", "NOREPLICAS")):
-            return Unavailable(f"{what}: {said}")
         case exceptions.ResponseError() | exceptions.DataError():
-            return Refused(f"{what}: {said}")
+            return _refused(what, said)
+        case exceptions.InvalidResponse():
+            return Unavailable(f"{what}: what answers there is no Redis: check host and port")
         case _:
-            return _not_reached(f"{what}: {said}")
+            return _not_reached(f"{what}: {unreached(error) or said}")
+
+
+def _not_allowed(error: Exception, what: str, said: str) -> RunnerError:
+    from redis import exceptions
+
+    if not isinstance(error, exceptions.AuthenticationError):
+        return ConfigurationError(f"{what}: {said}: check the user name, and what that user may do")
+    if "without any password" in said:
+        return ConfigurationError(f"{what}: its default user has no password: leave it out, or name the user, too")
+    return ConfigurationError(f"{what}: it refuses the login ({said}): check username and password")
+
+
+def _refused(what: str, said: str) -> RunnerError:
+    if said.startswith(("MISCONF", "MASTERDOWN", "BUSY ", "LOADING", "NOREPLICAS")):
+        return Unavailable(f"{what}: {said}")
+    if "DB index is out of range" in said:
+        return ConfigurationError(f"{what}: it has no database of this number: name another, like /0")
+    return Refused(f"{what}: {said}")
 
 
 def _not_reached(text: str) -> RunnerError:

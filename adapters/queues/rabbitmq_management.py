@@ -14,6 +14,7 @@ from yarl import URL
 
 from adapters.queues.rabbitmq_address import Address
 from adapters.queues.rabbitmq_names import is_own
+from adapters.unreached import unreached
 from runner.errors import ConfigurationError, Unavailable
 
 LIST_S = 15.0
@@ -47,7 +48,7 @@ async def listed_queues(address: Address) -> tuple[str, ...]:
     except TimeoutError as error:
         raise Unavailable(f"list queues by {address.management}: no answer in {LIST_S:.0f} s") from error
     except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
-        raise _closed(address, str(error) or type(error).__name__) from error
+        raise _closed(address, unreached(error) or str(error) or type(error).__name__) from error
     return tuple(sorted(row.name for row in rows if _holds_jobs(row)))
 
 
@@ -78,5 +79,6 @@ def _holds_jobs(row: _Row) -> bool:
 def _closed(address: Address, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"list queues by {address.management}: {why}. Name the queue in the URL, {address}?queue=NAME, or the "
-        'management API as `management = "http://host:15672"`, and give the user the tag `management`'
+        'management API in a credential file, `management = "http://host:15672"`, and give the user the tag '
+        "`management`"
     )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from aiormq import exceptions as amqp
 
+from adapters.unreached import unreached
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 
 
@@ -66,18 +67,18 @@ def _translated(error: Exception, doing: str) -> RunnerError:
             return ConfigurationError(f"{text}: the queue is one program's own; name another")
         case amqp.ChannelPreconditionFailed():
             return Refused(text)
-        case ssl.SSLError():
-            return ConfigurationError(f"{text}: name the authority that signed the broker's certificate as ca_file")
         case _:
-            return _of_connection(error, text)
+            return _of_connection(error, doing)
 
 
-def _of_connection(error: Exception, text: str) -> RunnerError:
+def _of_connection(error: Exception, doing: str) -> RunnerError:
     """Look for what lies below: the library wraps what the system said."""
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLError):
-        return ConfigurationError(f"{text}: name the authority that signed the broker's certificate as ca_file")
-    return Unavailable(f"{text}: see whether the broker runs and can be reached")
+    if words := unreached(error):
+        return Unavailable(f"{doing}: {words}: see whether the broker runs and can be reached, and by which port")
+    if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+        fix = "name the authority that signed the broker's certificate as ca_file"
+        return ConfigurationError(f"{doing}: {_said(error)}: {fix}")
+    return Unavailable(f"{doing}: {_said(error)}: see whether the broker runs and can be reached")
 
 
 def _said(error: Exception) -> str:

@@ -134,7 +134,9 @@ class Places:
         found: list[str] = []
         asked: dict[str, Any] = {"QueueNamePrefix": prefix} if prefix else {}
         while True:
-            answer = await self._service.call("list_queues", f"queues {prefix}*", MaxResults=_PAGE, **asked)
+            answer = await self._service.call(
+                "list_queues", f"queues {prefix}*" if prefix else "queues", MaxResults=_PAGE, **asked
+            )
             for url in answer.get("QueueUrls") or ():
                 name = url.rstrip("/").rpartition("/")[2]
                 self._urls[name] = url
@@ -197,7 +199,9 @@ class Places:
         try:
             answer = await self._service.call("create_queue", f"queue {name}", QueueName=name, Attributes=wanted)
         except Refused as error:
-            raise ConfigurationError(f"queue {name} is not there, and may not be made: make it, or: {error}") from error
+            raise ConfigurationError(
+                f"there is no queue {name}, and it may not be made: make it, or: {error}"
+            ) from error
         self._urls[name] = answer["QueueUrl"]
         return self._urls[name]
 

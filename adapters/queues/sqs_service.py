@@ -67,7 +67,7 @@ class SqsService:
         except RunnerError:
             raise
         except Exception as error:
-            told = in_words(action, what, error, self._credential)
+            told = self._in_words(action, what, error)
             if isinstance(told, NoKeys):
                 self._forget(client)
             raise told from error
@@ -106,14 +106,17 @@ class SqsService:
     async def _opened(self, action: str, what: str) -> _Client:
         async with self._opening:
             if self._closed:
-                raise ConfigurationError(f"{action} {what}: the connection to SQS is closed already")
+                raise ConfigurationError(f"use {what} at {self.where}: the connection is closed already")
             if self._client is None:
                 try:
                     async with asyncio.timeout(CALL_S):
                         self._client = await self._open()
                 except Exception as error:
-                    raise in_words(action, what, error, self._credential) from error
+                    raise self._in_words(action, what, error) from error
             return self._client
+
+    def _in_words(self, action: str, what: str, error: Exception) -> RunnerError:
+        return in_words(action, what, self.where, error, self._credential)
 
     def _forget(self, client: _Client) -> None:
         """Let the next call look for keys anew: a client keeps those that it found once."""

@@ -187,7 +187,8 @@ def _queue_of(credential: Credential) -> str:
     """Return the queue that a URL names, "" where it names none."""
     parts = urlsplit(credential.url)
     if credential.kind == "sqs":
-        return parts.path.strip("/")
+        name = parts.path.strip("/")
+        return "" if name.endswith("*") else name
     return dict(parse_qsl(parts.query)).get("queue", "")
 
 

@@ -39,6 +39,7 @@ def revealed(credential: Credential) -> Mapping[str, str]:
         ("amqps://u:p%2F%23@rabbit/%2F?queue=train", "rabbitmq", "amqps://rabbit/%2F?queue=train",
          {"username": "u", "password": "p/#"}),
         ("sqs://eu-west-1/train", "sqs", "sqs://eu-west-1/train", {}),
+        ("sqs://eu-west-1/train-*", "sqs", "sqs://eu-west-1/train-*", {}),
     ],
 )  # fmt: skip
 def test_a_url_alone_is_a_credential_and_loses_its_secrets(
@@ -135,10 +136,12 @@ MISTAKES = {
     "or neither for the default chain",
     f'{SQS}access_key = "{SECRET}"\nsecret_key = "S"\nprofile = "x"': "profile names the keys already: "
     "leave access_key and secret_key out, or profile",
-    SQS + 'url = "sqs://u@eu-west-1/q"': "url names no user or key: write access_key and secret_key",
+    SQS + 'url = "sqs://u@eu-west-1/q"': "url takes no user or key: write access_key and secret_key into "
+    "a credential file, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     SQS + 'url = "sqs://eu-west-1/q"\nregion = "us-east-1"': "region is another one than that of the url: "
     "write it once",
-    SQS + 'region = "EU"': "url must be sqs://REGION/ or sqs://REGION/QUEUE, as in sqs://eu-west-1/train",
+    SQS + 'region = "EU"': "url must be sqs://REGION/ or sqs://REGION/QUEUE, as in sqs://eu-west-1/train; "
+    "train-* are all that begin so",
     SQS + 'lease = "13h"': 'lease must be "1s" to "12h"',
     REDIS + 'results = "redis://h?queue=x"': "results is the place of all its queues' results: leave ?queue= out",
     REDIS + f'results = "redis://u:{SECRET}/@h"': "results holds an @ behind its host: in a user or password write "

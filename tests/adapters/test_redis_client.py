@@ -131,3 +131,65 @@ def test_what_a_server_repeats_of_a_secret_is_not_passed_on() -> None:
         await client.close()
 
     asyncio.run(main())
+
+
+# What people get wrong
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0: nothing listens there: check that it runs"),
+        ("redis://localhost:1/0", "redis://localhost:1/0: nothing listens there: check that it runs"),
+        ("redis://no.such.host.invalid/0", "redis://no.such.host.invalid:6379/0: there is no host of this name: check"),
+    ],
+)
+def test_a_server_that_is_not_there_is_told_without_numbers(url: str, sentence: str) -> None:
+    async def main() -> None:
+        client = RedisClient(url, {}, {})
+        with pytest.raises(Unavailable) as raised:
+            await client.call("look", "PING")
+        assert str(raised.value).startswith(f"look: {sentence}")
+        await client.close()
+
+    asyncio.run(main())
+
+
+async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"AMQP\x00\x00\x09\x01")
+    await writer.drain()
+    writer.close()
+
+
+def test_another_service_is_not_taken_for_a_server_that_is_down() -> None:
+    async def main() -> None:
+        async with await asyncio.start_server(_greet, "127.0.0.1", 0) as other:
+            client = RedisClient(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}/0", {}, {})
+            with pytest.raises(Unavailable, match="what answers there is no Redis: check host and port"):
+                await client.call("look", "PING")
+            await client.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("path", "secrets", "sentence"),
+    [
+        ("/99", {}, "it has no database of this number"),
+        ("/0", {"password": "hunter2"}, "its default user has no password: leave it out"),
+        ("/0", {"username": "u", "password": "hunter2"}, "it refuses the login (invalid username-password pair"),
+    ],
+)
+def test_a_wrong_login_or_database_is_told_in_words(path: str, secrets: dict[str, str], sentence: str) -> None:
+    """A user name that is in every other word hides nothing."""
+
+    async def main() -> None:
+        given = {name: Secret(text) for name, text in secrets.items()}
+        client = RedisClient(redis_url().rsplit("/", 1)[0] + path, given, {})
+        with pytest.raises(ConfigurationError) as raised:
+            await client.call("look", "PING")
+        assert sentence in str(raised.value)
+        await client.close()
+
+    asyncio.run(main())

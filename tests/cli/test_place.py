@@ -44,6 +44,7 @@ def secrets_of(place: Place) -> dict[str, str]:
         ),
         ("sqs://eu-west-1/train", "sqs", "sqs://eu-west-1/train", "train", {}),
         ("sqs://eu-west-1/", "sqs", "sqs://eu-west-1/", "", {}),
+        ("sqs://eu-west-1/train-*", "sqs", "sqs://eu-west-1/train-*", "", {}),
     ],
 )
 def test_a_url_is_a_credential(url: str, kind: str, shown: str, queue: str, secrets: dict[str, str]) -> None:

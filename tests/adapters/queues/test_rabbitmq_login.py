@@ -129,3 +129,29 @@ def test_ssl_is_asked_for_by_the_url(host: RabbitHost) -> None:
     url = host.url().replace("amqp://", "amqps://")
     error = asyncio.run(refusal(Credential("rabbitmq", url)))
     assert isinstance(error, (ConfigurationError, Unavailable))
+
+
+@pytest.mark.parametrize("named", ["nosuch.invalid:5672", "127.0.0.1:1"])
+def test_a_broker_that_is_not_there_is_told_without_numbers(named: str) -> None:
+    async def main() -> None:
+        made = broker(Credential("rabbitmq", f"amqp://{named}/"))
+        with pytest.raises(Unavailable) as raised:
+            await made.open(QUEUE)
+        why = "nothing listens there" if named.endswith(":1") else "there is no host of this name"
+        assert f"at amqp://{named}/: {why}: see whether" in str(raised.value)
+        await made.close()
+
+    asyncio.run(main())
+
+
+def test_a_port_without_tls_is_not_taken_for_a_wrong_certificate(host: RabbitHost) -> None:
+    """Nobody looks for an authority that way."""
+
+    async def main() -> None:
+        url = f"amqps://127.0.0.1:{host.port}/"
+        made = broker(Credential("rabbitmq", url))
+        with pytest.raises(Unavailable, match="what listens there speaks no TLS"):
+            await made.open(QUEUE)
+        await made.close()
+
+    asyncio.run(main())

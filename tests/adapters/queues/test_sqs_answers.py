@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from adapters.queues.sqs import SqsBroker
+from adapters.queues.sqs_errors import in_words
 from runner.credential import Credential
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.secret import Secret
@@ -19,6 +21,7 @@ from runner.units import Duration
 from tests.adapters.queues.sqs_stand_in import stand_in
 from tests.conformance.queue_harness import BOX
 
+NOTHING = r"look for queue train at sqs://eu-west-1/ \(endpoint http://127.0.0.1:9/?\): nothing listens there: check"
 KEY, SECRET = "AKIAEXAMPLEEXAMPLE", "made/up/secret"
 DENIED = "User: arn:aws:iam::1:user/ada is not authorized to perform: sqs:getqueueurl on resource: train"
 ROOT = Path(__file__).parents[3]
@@ -94,7 +97,7 @@ def test_what_answers_something_else_is_unavailable() -> None:
                 await opened.open("train")
             await opened.close()
         opened = broker("http://127.0.0.1:9")
-        with pytest.raises(Unavailable, match="GetQueueUrl queue train: no answer"):
+        with pytest.raises(Unavailable, match=NOTHING):
             await opened.open("train")
         await opened.close()
 
@@ -145,16 +148,26 @@ def opened_elsewhere(directory: Path, url: str = "sqs://us-east-1/train", **envi
 
 def test_without_keys_the_file_or_the_box_is_to_be_mended(tmp_path: Path) -> None:
     said = opened_elsewhere(tmp_path, AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
-    assert said.startswith("NoKeys GetQueueUrl queue train: no keys were found in the credential file")
+    assert said.startswith("NoKeys look for queue train at sqs://us-east-1/: no keys were found in the credential file")
     assert "write access_key" in said
 
 
 def test_without_a_region_the_file_is_to_be_mended(tmp_path: Path) -> None:
     said = opened_elsewhere(tmp_path, "sqs:///train", AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
-    assert said.startswith("ConfigurationError GetQueueUrl queue train: no region: name it")
+    assert said.startswith("ConfigurationError look for queue train at sqs:///: no region: name it in the URL")
 
 
 def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = opened_elsewhere(tmp_path, AWS_PROFILE="nobody")
-    assert said.startswith("ConfigurationError GetQueueUrl queue train:")
+    assert said.startswith("ConfigurationError look for queue train at sqs://us-east-1/:")
     assert "nobody" in said
+    assert "AWS_PROFILE" in said
+
+
+def test_keys_of_the_environment_that_are_wrong_are_not_looked_for_in_a_file() -> None:
+    """Nor are those of a file in the environment."""
+    for own, words in ((True, "mend the credential file"), (False, "mend the keys that this machine has")):
+        answer = ClientError({"Error": {"Code": "InvalidClientTokenId", "Message": "no"}}, "GetQueueUrl")
+        credential = Credential("sqs", "sqs://eu-west-1/", secrets={"access_key": Secret(KEY)} if own else {})
+        told = in_words("get_queue_url", "queue train", "sqs://eu-west-1/", answer, credential)
+        assert str(told).startswith("look for queue train at sqs://eu-west-1/: access_key is not known there: " + words)
