@@ -17,7 +17,7 @@ import msgspec
 from runner.backend import Backend
 from runner.config import Config
 from runner.directory import Directory
-from runner.errors import RunnerError
+from runner.errors import ConfigurationError, RunnerError
 from runner.job import EndReason, Key
 from runner.messages import QuietChanged, Reported
 from runner.ports import End, LogLine, Position, Sink, World
@@ -32,6 +32,7 @@ LINGER_S = 0.025
 LOOK_AGAIN_S = 1.0
 IDLE_S = 60.0
 LATE_ENDS = 200
+REFUSED_S = 30.0
 PRUNE_EVERY_S = 3600.0
 
 
@@ -133,7 +134,9 @@ class Logs(Stage[LogsMessage]):
             self.start_soon(self._run_pump, key, name=f"pump {key}", on_error=lambda error: self._broke(key, error))
 
     def _broke(self, key: Key, error: Exception) -> _Finished:
-        logger.error("a log's fan-out failed", exc_info=error, extra={"action": "pump", "key": key})
+        known = isinstance(error, RunnerError)
+        facts = {"action": "pump", "key": key, "reason": str(error)}
+        logger.error("a log's fan-out failed", exc_info=None if known else error, extra=facts)
         pump = self._pump(key)
         if pump.reported is not None:
             pump.done_with(pump.reported)
@@ -159,7 +162,7 @@ class Logs(Stage[LogsMessage]):
             backend = await self._backend(claim)
             with backend.in_use():
                 for sink in backend.sinks.values():
-                    await self._feed(pump, claim, sink)
+                    await self._feed_until_allowed(pump, claim, sink, backend)
         self.ref.urgent(_Finished(key))
 
     async def _backend(self, claim: ClaimedJob) -> Backend:
@@ -167,6 +170,15 @@ class Logs(Stage[LogsMessage]):
         while (entry := self._directory.find(claim.queue)) is None:
             await asyncio.sleep(LOOK_AGAIN_S)
         return entry.backend
+
+    async def _feed_until_allowed(self, pump: Pump, claim: ClaimedJob, sink: Sink, backend: Backend) -> None:
+        """Begin again where a sink refuses our login or lacks a right: a person mends that, and the spool waits."""
+        while True:
+            try:
+                return await self._feed(pump, claim, sink)
+            except ConfigurationError as error:
+                backend.refused(claim.queue_name, error)
+            await asyncio.sleep(REFUSED_S)
 
     async def _feed(self, pump: Pump, claim: ClaimedJob, sink: Sink) -> None:
         key = claim.key

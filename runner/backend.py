@@ -30,6 +30,8 @@ class Backend:
         self.results: Results | None = None
         # Opened with the results, since a sink remembers what it has sent there.
         self.sinks: Mapping[str, Sink] = {}
+        # Whether it was told that it refuses us: told once, however many jobs wait for it.
+        self._refuses = False
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -58,9 +60,23 @@ class Backend:
 
     async def change(self, credential: Credential) -> None:
         """Go on with other secrets of the same service, where it is open."""
+        self._refuses = False
         if self.results is not None:
             with self.in_use():
                 await self.results.change(credential)
+
+    def refused(self, queue: str, error: RunnerError) -> None:
+        """Log that what its jobs leave waits until a person mends something; until then, or a change, only once."""
+        if not self._refuses:
+            facts = {"action": "store", "queue": queue, "reason": str(error)}
+            logger.error("the result backend of a queue refuses, and what its jobs leave waits for it", extra=facts)
+        self._refuses = True
+
+    def took(self, queue: str) -> None:
+        """Log that what waited goes on, where it was told that it waits."""
+        if self._refuses:
+            logger.info("the result backend of a queue takes what waited", extra={"action": "store", "queue": queue})
+        self._refuses = False
 
     @property
     def is_used(self) -> bool:

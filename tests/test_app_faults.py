@@ -5,6 +5,7 @@ Services that refuse, hang or fill up, and stops that a job or a kill meets in i
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -293,3 +294,33 @@ def test_a_drain_outlives_a_journal_that_cannot_be_read_at_times(grace_s: float)
         assert (message.token, message.gone, message.note.faults) == ("", None, 1)
 
     run_virtual(main())
+
+
+def test_results_that_refuse_are_told_once_and_no_log_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for a person to act on, however many jobs wait and however long; another once it is mended."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        for call in ("results.put_receipt", "sink.write", "sink.close"):
+            world.troubles[call] = raises(ConfigurationError("redis://h:6379/0: check username and password"))
+        async with alive(world):
+            for number in range(4):
+                await put(world, "shared", id=f"job-{number}", command=["run", "10", "0", "1"], resources=A_THIRD)
+            await asyncio.sleep(300)
+            (told,) = stored()
+            assert ("ERROR", "shared", None) == (told.levelname, told.queue, told.exc_info)  # type: ignore[attr-defined]
+            assert "redis://h:6379/0: check username and password" == told.reason  # type: ignore[attr-defined]
+            world.troubles.clear()
+            await until(lambda: ended(world, *(f"job-{number}" for number in range(4))), limit_s=120)
+            await asyncio.sleep(60)
+            assert ["ERROR", "INFO"] == [it.levelname for it in stored()]
+            for number in range(4):
+                (key,) = {key for key in world.results.lines if key.startswith(f"job-{number}.")}
+                assert world.results.lines[key], "its log came after all"
+        assert [] == [it.message for it in caplog.records if it.exc_info]
+
+    def stored() -> list[logging.LogRecord]:
+        return [it for it in caplog.records if getattr(it, "action", "") == "store"]
+
+    with caplog.at_level(logging.INFO):
+        run_virtual(main())

@@ -76,14 +76,19 @@ class Publishing:
         """Call a result backend until it takes it: one that refuses must be mended by a person, and the job waits."""
         on_results = functools.partial(self._directory.on_results, claim.queue, call)
         while True:
+            entry = self._directory.find(claim.queue)
             try:
-                return await self._caller.until_done(on_results, f"receipt of {claim.key}")
+                done = await self._caller.until_done(on_results, f"receipt of {claim.key}")
             except AlreadyStored:
                 raise
-            except RunnerError:
-                facts = {"action": "store", "job_id": claim.id}
-                logger.exception("a result backend refuses; the job waits", extra=facts)
+            except RunnerError as error:
+                if entry is not None:
+                    entry.backend.refused(entry.name, error)
                 await asyncio.sleep(REFUSED_S)
+                continue
+            if entry is not None:
+                entry.backend.took(entry.name)
+            return done
 
     async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
         """Write ``receipt.json`` where the first output stands."""
