@@ -84,7 +84,10 @@ class Cloud(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Cloud
+    @property
+    def _cloud(self) -> Cloud:
+        assert isinstance(self.server, Cloud)
+        return self.server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called there
         """Say nothing."""
@@ -92,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         """Begin a session of instance metadata."""
         if self._heard() and self.path == "/latest/api/token":
-            known = "x-aws-ec2-metadata-token-ttl-seconds" in self.headers and self.server.role
+            known = "x-aws-ec2-metadata-token-ttl-seconds" in self.headers and self._cloud.role
             self._answer(200 if known else 404, METADATA_TOKEN)
 
     def do_GET(self) -> None:
@@ -105,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, ROLE)
         elif self.path == METADATA + ROLE:
             told = {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z"}
-            self._answer(200, json.dumps({**told, **self.server.issue()}))
+            self._answer(200, json.dumps({**told, **self._cloud.issue()}))
         else:
             self._answer(404, "")
 
@@ -118,32 +121,32 @@ class _Handler(BaseHTTPRequestHandler):
             self._assume(parse_qs(body.decode()))
 
     def _heard(self) -> bool:
-        self.server.asked += 1
-        if self.server.silent:
-            self.server.closed.wait(QUESTION_S)
-        return not self.server.silent
+        self._cloud.asked += 1
+        if self._cloud.silent:
+            self._cloud.closed.wait(QUESTION_S)
+        return not self._cloud.silent
 
     def _assume(self, said: Mapping[str, list[str]]) -> None:
         asked = (said["Action"], said["RoleArn"])
         if asked != (["AssumeRoleWithWebIdentity"], [ROLE_ARN]):
             self._answer(403, STS_REFUSED.format(code="AccessDenied", message="no such role"), "text/xml")
-        elif self.server.identity not in {"", said["WebIdentityToken"][0]}:
+        elif self._cloud.identity not in {"", said["WebIdentityToken"][0]}:
             refused = STS_REFUSED.format(code="ExpiredTokenException", message="Token expired: 1 must be after 2")
             self._answer(400, refused, "text/xml")
         else:
-            self._answer(200, ASSUMED.format_map(self.server.issue()), "text/xml")
+            self._answer(200, ASSUMED.format_map(self._cloud.issue()), "text/xml")
 
     def _let_through(self, body: bytes) -> None:
         key = re.search(r"Credential=([^/]+)/", self.headers.get("authorization", ""))
         token = self.headers.get("x-amz-security-token")
-        if key is None or not self.server.knows(key[1]) or token != f"session-{key[1]}":
-            self.server.turned_away += 1
+        if key is None or not self._cloud.knows(key[1]) or token != f"session-{key[1]}":
+            self._cloud.turned_away += 1
             refused = {"__type": "com.amazonaws.sqs#ExpiredToken", "message": "The security token has expired"}
             self._answer(403, json.dumps(refused), "application/x-amz-json-1.0")
             return
-        self.server.used.add(key[1])
+        self._cloud.used.add(key[1])
         headers = {name: text for name, text in self.headers.items() if name.lower() not in {"host", "connection"}}
-        request = urllib.request.Request(self.server.behind + self.path, body, headers)  # noqa: S310 - of this run
+        request = urllib.request.Request(self._cloud.behind + self.path, body, headers)  # noqa: S310 - of this run
         try:
             with urllib.request.urlopen(request, timeout=QUESTION_S) as reply:  # noqa: S310 - the same
                 self._answer(reply.status, reply.read().decode(), reply.headers["content-type"])
