@@ -19,7 +19,10 @@ VERDICTS_KEPT = 1 << 16
 class Pattern(Protocol):
     """A compiled one."""
 
-    programsize: int
+    @property
+    def programsize(self) -> int:
+        """How many states it has."""
+        ...
 
     def search(self, text: bytes) -> object:
         """Return where it was found, None where it was not."""
