@@ -60,7 +60,7 @@ def _translated(error: Exception, doing: str) -> RunnerError:
         case amqp.ConnectionNotAllowed():
             return ConfigurationError(f"{text}: name another virtual host, or give the user a right to it")
         case amqp.ChannelAccessRefused():
-            return NotAllowed(f"{text}: give the user this permission")
+            return NotAllowed(f"{text}: give the user the permission to {_permission(doing, text)}")
         case amqp.ChannelNotFoundEntity():
             return QueueMissing(text)
         case amqp.ChannelLockedResource():
@@ -69,6 +69,13 @@ def _translated(error: Exception, doing: str) -> RunnerError:
             return Refused(text)
         case _:
             return _of_connection(error, doing)
+
+
+def _permission(doing: str, said: str) -> str:
+    """Name the one of RabbitMQ's three that is missing; the broker does not."""
+    if doing.startswith("make "):
+        return "configure it"
+    return "write to it" if "access to exchange" in said else "read it"
 
 
 def _of_connection(error: Exception, doing: str) -> RunnerError:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 NONE: Mapping[str, Secret] = MappingProxyType({})
 
 WRITE = "write folder:///path, redis://host:6379/0?queue=NAME, amqp://host/vhost?queue=NAME or sqs://region/NAME"
+WRITE_RESULTS = "write folder:///path or redis://host:6379/0"
 CREDENTIAL_MAX_BYTES = 1 << 20
 
 
@@ -104,7 +105,7 @@ def find_place(args: argparse.Namespace, environ: Mapping[str, str] = os.environ
 
 
 def _named(url: str, results: str, environ: Mapping[str, str]) -> Place:
-    kind, results_kind = _kind("--queue", url), _kind("--results", results) if results else "folder"
+    kind, results_kind = _kind("--queue", url), _results_kind(results) if results else "folder"
     if kind == results_kind == "folder":
         return _folder("--queue", url, Rights(results=results))
     credential = _read(f"--queue {_shown(url)}", _document(kind, url, results, environ))
@@ -128,6 +129,15 @@ def _kind(option: str, url: str) -> str:
     if not scheme:
         raise UsageError(f"{option} {_shown(url)}: a queue has a kind; {WRITE}")
     raise UsageError(f"{option} {_shown(url)}: no such kind of queue: {scheme}{nearest(scheme, KINDS)}; {WRITE}")
+
+
+def _results_kind(url: str) -> str:
+    from adapters.credential_urls import KINDS
+
+    kind = KINDS.get(url.partition(":")[0].lower(), "") if ":" in url else ""
+    if kind in {"folder", "redis"}:
+        return kind
+    raise UsageError(f"--results {_shown(url)}: results are kept in a folder or in Redis; {WRITE_RESULTS}")
 
 
 def _document(kind: str, url: str, results: str, environ: Mapping[str, str]) -> bytes:

@@ -152,3 +152,17 @@ def test_results_alone_name_no_queue() -> None:
     """They are of a queue; which one is missing."""
     with pytest.raises(UsageError, match="add --queue URL"):
         place_of(results="folder:///r")
+
+
+@pytest.mark.parametrize(
+    "results", ["/q/results", "amqp://h/", "sqs://eu-west-1/", "reddis://h/0", "amqp://me:hunter2@h/"]
+)
+def test_what_cannot_keep_results_is_told_with_what_can(results: str) -> None:
+    """Not with the kinds of queues, most of which cannot."""
+    with pytest.raises(UsageError) as raised:
+        place_of("amqp://h/?queue=train", results=results)
+    assert str(raised.value).endswith(
+        ": results are kept in a folder or in Redis; write folder:///path or redis://host:6379/0"
+    )
+    assert str(raised.value).startswith("--results ")
+    assert "hunter2" not in str(raised.value)

@@ -192,3 +192,19 @@ def rows(host: RabbitHost) -> list[dict[str, str]]:
 def close_connections(host: RabbitHost, username: str) -> None:
     """End every connection of a user, as the broker's operator can."""
     host.ask("DELETE", f"connections/username/{username}")
+
+
+@pytest.mark.parametrize(
+    ("rights", "permission"),
+    [({"configure": "^$"}, "configure it"), ({"configure": ".*", "write": "^$"}, "write to it")],
+)
+def test_the_permission_that_is_missing_is_named(host: RabbitHost, rights: dict[str, str], permission: str) -> None:
+    """The broker says only that access was refused."""
+
+    async def main() -> None:
+        made = broker(host.as_user("nobody", **rights).credential())
+        with pytest.raises(ConfigurationError, match=f"give the user the permission to {permission}"):
+            await (await made.open(QUEUE)).put(b"x", job_id="a")
+        await made.close()
+
+    asyncio.run(main())
