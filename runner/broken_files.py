@@ -17,6 +17,8 @@ from runner.source import Source
 
 logger = logging.getLogger(__name__)
 
+FINISHING = "what ran when it said something else is being finished"
+
 
 class BrokenFiles:
     """Files that cannot be used, by name; each reason is logged once per content."""
@@ -43,22 +45,31 @@ class BrokenFiles:
 
     def table(self, sources: Iterable[Source]) -> tuple[SourceRow, ...]:
         """Return the rows of ``runner sources``, by file: those in use, and the broken ones that are not."""
-        rows = {
-            source.file.file: SourceRow(
-                source.file.file,
-                source.credential.kind,
-                source.state,
-                self._why(source),
-                tuple(source.rows.values()),
-                source.warning,
-            )
-            for source in sources
-        }
+        rows: dict[str, SourceRow] = {}
+        for source in sorted(sources, key=lambda source: source.replaced):
+            name = source.file.file
+            rows[name] = _beside(rows[name]) if name in rows else self._row(source)
         for name, file in self._files.items():
             rows.setdefault(name, SourceRow(name, "", "unusable", file.reason))
         return tuple(rows[name] for name in sorted(rows))
+
+    def _row(self, source: Source) -> SourceRow:
+        return SourceRow(
+            source.file.file,
+            source.credential.kind,
+            source.state,
+            self._why(source),
+            tuple(source.rows.values()),
+            source.warning,
+        )
 
     def _why(self, source: Source) -> str:
         """Say what is wrong with a file in use: now unusable, or its service does not answer."""
         broken = self._files.get(source.file.file)
         return f"as it was before: {broken.reason}" if broken is not None else source.trouble
+
+
+def _beside(row: SourceRow) -> SourceRow:
+    """Return the row of a file that is not done with what it said before."""
+    warnings = (row.warning, "" if FINISHING in row.warning else FINISHING)
+    return msgspec.structs.replace(row, warning="; ".join(text for text in warnings if text))

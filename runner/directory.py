@@ -7,8 +7,9 @@ and logs look up. A queue that is not here is away: what belongs to it waits in 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from runner.errors import Refused, Unavailable
@@ -16,7 +17,7 @@ from runner.errors import Refused, Unavailable
 if TYPE_CHECKING:
     from runner.backend import Backend
     from runner.kernel import Ref
-    from runner.messages import CreditGiven, LeaseCheck, SendBeat, Settled, StopFetching, WithdrawAsked
+    from runner.messages import CreditGiven, LeaseCheck, SendBeat, Settled, StopFetching, TakenOver, WithdrawAsked
     from runner.ports import Results
 
 T = TypeVar("T")
@@ -24,11 +25,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """One open queue."""
+    """
+    One open queue. ``source`` is the credential file that it is read with, ``told_at`` what that says of results.
+
+    ``finishing`` returns how many jobs a poller holds that only finishes them, None while it fetches; ``closed`` is set
+    when it has closed the queue.
+    """
 
     name: str
-    poller: Ref[CreditGiven | LeaseCheck | SendBeat | Settled | StopFetching | WithdrawAsked]
+    poller: Ref[CreditGiven | LeaseCheck | SendBeat | Settled | StopFetching | TakenOver | WithdrawAsked]
     backend: Backend
+    source: str = ""
+    told_at: str = ""
+    finishing: Callable[[], int | None] = lambda: None
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def results(self) -> Results | None:

@@ -224,6 +224,10 @@ class CredentialChanged(msgspec.Struct, frozen=True):
     file: CredentialFile
 
 
+class TakenOver(msgspec.Struct, frozen=True):
+    """poller ⇢ poller: the queue that you finished is mine now, with all that you hold of it; close it. One."""
+
+
 class WithdrawAsked(msgspec.Struct, frozen=True):
     """
     control ⇢ poller: end what waits under this job id and no box holds; answers what was done, "" if nothing.
@@ -287,7 +291,12 @@ class QueueStateTold(msgspec.Struct, frozen=True):
 
 
 class QueueClosed(msgspec.Struct, frozen=True):
-    """poller ⇢ sources: it was told to stop fetching; the last claim is settled, and its log told to the end."""
+    """
+    poller ⇢ sources: it was told to stop fetching; the last claim is settled, and its log told to the end.
+
+    ``taken_over``: or another poller of this very queue has them now.
+    """
 
     source: str
     queue: str
+    taken_over: bool = False

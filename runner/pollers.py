@@ -10,11 +10,9 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-import msgspec
-
 from actors.poller import Poller
 from runner.backend import Backend
-from runner.credential import Credential, CredentialFile
+from runner.credential import Credential
 from runner.errors import RunnerError
 from runner.messages import CredentialChanged, StopFetching
 from runner.ports import Broker, Results
@@ -67,7 +65,7 @@ class QueuePollers:
 
     def start(self, poller: StandingPoller) -> None:
         """Start the poller of one queue, in the edge group: its failures are its own."""
-        name = _name(poller.file.file, poller.queue)
+        name = _name(poller.source, poller.queue)
         self._standing[name] = poller
         self._backends[name] = Backend(self._ring.world)
         self._ring.address(name)
@@ -88,14 +86,14 @@ class QueuePollers:
             sources=ring.address("sources"),
         )
 
-    def change(self, file: CredentialFile, credential: Credential, queue: str) -> None:
+    def change(self, poller: StandingPoller) -> None:
         """Let a poller go on with other rights, also where it was finishing."""
-        name = _name(file.file, queue)
+        name = _name(poller.source, poller.queue)
         if name not in self._standing:
             return  # it ended just now; a source that names its queue starts it again
-        self._standing[name] = msgspec.structs.replace(self._standing[name], file=file, credential=credential)
+        self._standing[name] = poller
         self._finishing.pop(name, None)
-        self._ring.address(name).urgent(CredentialChanged(file))
+        self._ring.address(name).urgent(CredentialChanged(poller.file))
 
     async def move(self, broker: Broker, credential: Credential) -> None:
         """

@@ -39,8 +39,9 @@ BACKING_OFF = "backing off: "
 
 
 class StandingPoller(msgspec.Struct, frozen=True):
-    """A poller as it stands: the file that it reads with, what that opened, and its queue."""
+    """A poller as it stands: whose it is, the file that it reads with, what that opened, and its queue."""
 
+    source: str
     file: CredentialFile
     credential: Credential
     broker: Broker
@@ -75,7 +76,7 @@ class Pollers(Protocol):
         """Start the poller of one queue."""
         ...
 
-    def change(self, file: CredentialFile, credential: Credential, queue: str) -> None:
+    def change(self, poller: StandingPoller) -> None:
         """Let a poller go on with other rights, also where it was finishing."""
         ...
 
@@ -107,8 +108,10 @@ class Steps(msgspec.Struct, frozen=True):
 
 @dataclass
 class Source:
-    """One credential file in use."""
+    """One content of a credential file in use: while what runs of an earlier one is finished, a file has several."""
 
+    # The file's name, with a number after it where an earlier content has that one. Messages and pollers go by it.
+    name: str
     file: CredentialFile
     credential: Credential
     broker: Broker
@@ -120,6 +123,8 @@ class Source:
     # The file is gone or points elsewhere: nothing new is fetched, and what runs is finished, or cancelled.
     finishing: bool = False
     cancelled: bool = False
+    # The file says another service now, which is another source.
+    replaced: bool = False
     # Queues that are read no more while the file stands, and in how many listings in a row each was missing.
     leaving: set[str] = field(default_factory=set)
     missing: Counter[str] = field(default_factory=Counter)
@@ -131,6 +136,14 @@ class Source:
     again: asyncio.Event = field(default_factory=asyncio.Event)
     # What was logged of this content, since it could be listed last.
     _logged: set[str] = field(default_factory=set)
+
+    @classmethod
+    def found_again(cls, poller: StandingPoller) -> Source:
+        """Return the source of a poller that outlived it: with a content unlike any, and nobody knows whose secrets."""
+        unlike_any = msgspec.structs.replace(poller.file, content="")
+        source = cls(poller.source, unlike_any, poller.credential, poller.broker)
+        source.connected = None
+        return source
 
     def __post_init__(self) -> None:
         """Begin as it was opened."""
@@ -157,7 +170,11 @@ class Source:
     def add(self, queue: str) -> StandingPoller:
         """Add a queue, whose poller is about to open it, and return that poller."""
         self.rows[queue] = QueueRow(queue, state="opening")
-        return StandingPoller(self.file, self.credential, self.broker, queue)
+        return self.poller(queue)
+
+    def poller(self, queue: str) -> StandingPoller:
+        """Return the poller of a queue as it is to be now."""
+        return StandingPoller(self.name, self.file, self.credential, self.broker, queue)
 
     def remove(self, queue: str) -> None:
         """Forget a queue whose poller is gone."""

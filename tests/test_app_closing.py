@@ -49,8 +49,7 @@ def test_a_file_that_names_another_service_closes_the_one_before() -> None:
             world.shown[1] = elsewhere(world, world.shown[1])
             await put(world, "other", id="job")
             await until(lambda: ended(world, "job"), limit_s=60)
-            await asyncio.sleep(10)
-            assert open_now(world, "broker shared") == open_now(world, "results shared") == 0
+            await until(lambda: open_now(world, "broker shared") == open_now(world, "results shared") == 0, limit_s=30)
             assert open_now(world, "broker other") == open_now(world, "results other") == 1
 
     run_virtual(main())

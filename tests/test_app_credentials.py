@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from runner.app import Runner
+from runner.broken_files import FINISHING
 from runner.control import RunningControl
 from runner.errors import ConfigurationError, Unavailable
 from tests.fakes.faults import raises
@@ -191,7 +192,7 @@ def test_what_runs_when_its_file_is_taken_away_is_finished_or_cancelled(on_remov
 
 
 def test_a_file_that_points_elsewhere_cancels_nothing() -> None:
-    """Only one that is taken away does."""
+    """Only one that is taken away does; what it says now is read beside what runs still."""
 
     async def main() -> None:
         world = FakeWorld()
@@ -201,10 +202,12 @@ def test_a_file_that_points_elsewhere_cancels_nothing() -> None:
             await until(lambda: world.containers.containers)
             say(world, "elsewhere", url="fake:other")
             await asyncio.sleep(60)
-            assert (await row(runner)).state == "finishing"
+            shared = await row(runner)
+            assert (shared.state, shared.warning) == ("in use", FINISHING)
+            await done(world, "other", "new")
+            assert not ended(world, "runs")
             await until(lambda: ended(world, "runs"))
             assert reason(world, "runs") == "succeeded"
-            await done(world, "other", "new")
 
     run_virtual(main())
 

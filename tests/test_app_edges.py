@@ -182,7 +182,7 @@ def test_of_two_files_for_one_queue_either_may_go(removed: str, runs: str) -> No
             world.shown.append(copy)
             await asyncio.sleep(15)
             state = (await queue_row(runner, "the copy")).state
-            assert state == "waiting: another credential file serves this queue already"
+            assert state == "waiting: credential file shared serves this queue already"
             if runs == "a job runs":
                 await put(world, "shared", id="long", command=["run", "100", "0", "1"], resources=A_THIRD)
                 await until(lambda: world.containers.containers)

@@ -20,7 +20,7 @@ from actors.poller.intake import Intake
 from actors.poller.leases import Held, Leases
 from actors.poller.open_queue import OpenQueue
 from actors.poller.opening import end_cut_off, open_once, rest_s, until_alone, until_open
-from actors.poller.queue_work import Nothing, QueueWork
+from actors.poller.queue_work import Fetched, QueueWork
 from runner.backend import Backend
 from runner.config import Config
 from runner.directory import Directory, QueueEntry
@@ -31,16 +31,15 @@ from runner.messages import (
     CredentialChanged,
     CreditGiven,
     CreditReturned,
-    Ended,
     LeaseCheck,
     LeaseChecked,
-    Offered,
     QueueClosed,
     QueueStateTold,
     QuietChanged,
     SendBeat,
     Settled,
     StopFetching,
+    TakenOver,
     WithdrawAsked,
 )
 from runner.ports import World
@@ -52,20 +51,13 @@ logger = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0
 
 
-class _Fetched(msgspec.Struct, frozen=True):
-    """Self: a fetch ended; without an offer where ``found`` is false."""
-
-    found: bool
-    retry_after_s: float = 0.0
-    shallow: bool = False
-
-
 class _Done(msgspec.Struct, frozen=True):
-    """Self: the queue is open, a claim is settled, or logs are told; that may have been the last thing to do."""
+    """Self: the queue was tried, a claim is settled, or logs are told; that may have been the last thing to do."""
 
 
-_Told = CreditGiven | Settled | LeaseCheck | CredentialChanged | StopFetching | WithdrawAsked | SendBeat | QuietChanged
-PollerMessage = _Told | _Fetched | _Done
+_FromSources = CredentialChanged | StopFetching
+_Told = CreditGiven | Settled | LeaseCheck | _FromSources | TakenOver | WithdrawAsked | SendBeat | QuietChanged
+PollerMessage = _Told | Fetched | _Done
 
 
 class Poller(Stage[PollerMessage]):
@@ -88,12 +80,14 @@ class Poller(Stage[PollerMessage]):
         super().__init__(config, world, faults)
         self.rights, self.source, self.queue_name = standing.credential.rights, standing.file.file, standing.queue
         self._standing, self._backend, self._directory, self._sources = standing, backend, directory, sources
-        self._inventory, _, _, self._outputs = self._stages = stages
+        self._inventory, self._outputs, self._stages = stages[0], stages[-1], stages
         # None until the queue is open, however long its broker is away.
         self._work: QueueWork | None = None
         # Set once the queue is open and what the journal holds of it is held: what arrives before waits for that.
         self._ready = asyncio.Event()
-        self._fetching = self._stopping = self._cancelling = False
+        self._fetching = self._stopping = self._cancelling = self._taken_over = False
+        # Set when the queue is closed: whoever took it over waits for that.
+        self._closed = asyncio.Event()
 
     @property
     def work(self) -> QueueWork:
@@ -116,14 +110,17 @@ class Poller(Stage[PollerMessage]):
                 if self._ready.is_set():
                     self._inventory.urgent(CreditReturned(identity, gone=True))
                 self._directory.leave(identity, self.ref)
-                await self._work.queue.close()
+                try:
+                    await self._work.queue.close()
+                finally:
+                    self._closed.set()
 
     async def receive(self, message: PollerMessage) -> None:
         """Handle one message."""
         match message:
             case CreditGiven():
                 self._use_credit(message)
-            case _Fetched():
+            case Fetched():
                 await self._fetched(message)
             case Settled():
                 self._settle_soon(message.key)
@@ -137,6 +134,9 @@ class Poller(Stage[PollerMessage]):
                 self.start_soon(self._withdraw, message, name=f"withdraw {message.job_id} {id(message)}")
             case CredentialChanged():
                 self._change_credential(message)
+            case TakenOver():
+                self._taken_over = True
+                await self._close_if_done()
             case SendBeat():
                 self._start(self._backend.beat, self.caller, message.beat, name="beat")
             case QuietChanged():
@@ -156,8 +156,10 @@ class Poller(Stage[PollerMessage]):
             opened, self._stages, tell_state=self._tell_state, stopping=lambda: self._stopping, settle=self._settle_soon
         )
         identity = work.queue.identity
-        await until_alone(self._directory, identity, self.ref, self._tell_state)
-        self._directory.enter(identity, QueueEntry(work.queue.name, self.ref, self._backend))
+        self.ref.urgent(_Done())
+        about = (self.source, self.rights.results, self._holds_still, self._closed)
+        entry = QueueEntry(work.queue.name, self.ref, self._backend, *about)
+        await until_alone(self._directory, identity, entry, self._tell_state)
         await work.take_up()
         self._ready.set()
         if self._cancelling:
@@ -174,6 +176,10 @@ class Poller(Stage[PollerMessage]):
         leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble, ends_unrenewed=stops)
         return OpenQueue(queue, self._backend.results, leases, self.caller, self.trail, self.world.now)
 
+    def _holds_still(self) -> int | None:
+        finishes = self._ready.is_set() and self._stopping and not self._fetching
+        return len(self.work.leases.held) if finishes else None
+
     def _introduce(self) -> None:
         self._tell_state("polling")
         if not self._stopping:
@@ -181,41 +187,30 @@ class Poller(Stage[PollerMessage]):
 
     def _tell_state(self, state: str, depth: int | None = None) -> None:
         warning = self._work.opened.warning if self._work is not None else ""
-        self._sources.urgent(QueueStateTold(self.source, self.queue_name, state, depth, warning))
+        self._sources.urgent(QueueStateTold(self._standing.source, self.queue_name, state, depth, warning))
 
     # Fetching
 
     def _use_credit(self, credit: CreditGiven) -> None:
-        if self._stopping or self._fetching or not self._ready.is_set():
+        if self._stopping or self._fetching or self._taken_over or not self._ready.is_set():
             return  # an earlier instance was meant: this one introduces itself, and is given its own
         self._fetching = True
         self.start_soon(self._fetch, credit, name="fetch", on_error=self._fetch_broke)
 
-    def _fetch_broke(self, error: Exception) -> _Fetched:
+    def _fetch_broke(self, error: Exception) -> Fetched:
         logger.error("fetching failed", exc_info=error, extra={"action": "fetch", "source": self.source})
-        return _Fetched(found=False, retry_after_s=5.0)
+        return Fetched(found=False, retry_after_s=5.0)
 
     async def _fetch(self, credit: CreditGiven) -> None:
         """Use one credit: an offer, or the credit back. A long poll is not cut off by anything but its own limit."""
         try:
-            message = await self.work.fetch(self._intake(), credit)
-            match message:
-                case Offered():
-                    await self._inventory.tell(message)
-                    self.ref.urgent(_Fetched(found=True))
-                case Ended():
-                    await self._outputs.tell(message)
-                    self.ref.urgent(_Fetched(found=False))
-                case Nothing():
-                    self.ref.urgent(_Fetched(found=False, shallow=message.shallow))
-                case _:
-                    assert_never(message)
+            self.ref.urgent(await self.work.fetch(self._intake(), credit))
             self._tell_state("polling")
         except RunnerError as error:
             self._in_trouble(str(error))
-            self.ref.urgent(_Fetched(found=False, retry_after_s=rest_s(error, self.world.random)))
+            self.ref.urgent(Fetched(found=False, retry_after_s=rest_s(error, self.world.random)))
 
-    async def _fetched(self, message: _Fetched) -> None:
+    async def _fetched(self, message: Fetched) -> None:
         if not self._fetching:
             return  # an earlier instance's
         self._fetching = False
@@ -233,6 +228,7 @@ class Poller(Stage[PollerMessage]):
 
     def _in_trouble(self, reason: str) -> None:
         self._tell_state(f"backing off: {reason}")
+        self.ref.urgent(_Done())  # what it could not open to finish may be finished by whoever took it over
 
     def _lost(self, key: Key, held: Held) -> None:
         self._start(self.work.lookout.lost, key, held, name=f"lost {key}")
@@ -261,7 +257,8 @@ class Poller(Stage[PollerMessage]):
             self.rights = credential.rights
             self._standing = msgspec.structs.replace(self._standing, file=message.file, credential=credential)
         stopped, self._stopping, self._cancelling = self._stopping, False, False
-        if self._ready.is_set() and (stopped or not self._fetching):
+        self.ref.urgent(_Done())
+        if not self._taken_over and self._ready.is_set() and (stopped or not self._fetching):
             self._introduce()
 
     async def _stop_fetching(self, *, cancel: bool) -> None:
@@ -275,12 +272,12 @@ class Poller(Stage[PollerMessage]):
         await self._close_if_done()
 
     async def _close_if_done(self) -> None:
-        if not self._stopping or self._fetching or await self._anything_held():
+        if not self._taken_over and (not self._stopping or self._fetching or await self._anything_held()):
             return
-        if self._backend.is_used:
+        if self._backend.is_used and not self._taken_over:
             self._start(self._close_when_unused, name="close")
         else:
-            self._sources.urgent(QueueClosed(self.source, self.queue_name))
+            self._sources.urgent(QueueClosed(self._standing.source, self.queue_name, self._taken_over))
 
     async def _close_when_unused(self) -> None:
         """A log is still told to its end; meanwhile the file may come back."""
@@ -289,8 +286,12 @@ class Poller(Stage[PollerMessage]):
 
     async def _anything_held(self) -> bool:
         """Whether claims are to be settled here; before the queue is open, only the journal can tell."""
-        ready = self._ready.is_set()
-        return bool(self.work.leases.held) if ready else await self.trail.holds(self.source, self.queue_name)
+        if self._ready.is_set():
+            return bool(self.work.leases.held)
+        if self._work is None:
+            return await self.trail.holds(self.source, self.queue_name)
+        entry = self._directory.find(self._work.queue.identity)
+        return entry is not None and entry.poller is self.ref
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
         if self._ready.is_set():

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from runner.backend import Backend
 from runner.calls import Caller
-from runner.directory import Directory
+from runner.directory import Directory, QueueEntry
 from runner.errors import RunnerError
 from runner.job import EndReason
 from runner.kernel import Ref
-from runner.messages import StopFetching, StopJob
+from runner.messages import StopJob, TakenOver
 from runner.ports import Queue
 from runner.source import StandingPoller
 from runner.trail import Trail
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 FIRST_S = 0.2
 MOST_S = 30.0
-LOOK_AGAIN_S = 5.0
+LOOK_AGAIN_S = 0.5
 REFUSED_S = 12.0
 """A service that refuses us is left alone up to five times as long; a changed file is tried at once."""
 
@@ -82,10 +82,27 @@ async def end_cut_off(
                     stage.urgent(StopJob(claim.key, claim.attempt, EndReason.LEASE_LOST, now()))
 
 
-async def until_alone(
-    directory: Directory, queue: str, poller: Ref[StopFetching], tell_state: Callable[[str], None]
-) -> None:
-    """Wait while another credential file serves this very queue: two readers here would be one too many."""
-    while (other := directory.find(queue)) is not None and other.poller is not poller:
-        tell_state("waiting: another credential file serves this queue already")
+async def until_alone(directory: Directory, queue: str, mine: QueueEntry, tell_state: Callable[[str], None]) -> None:
+    """
+    Enter a queue, once nobody else on this box reads it: two readers here would be one too many.
+
+    From one that only finishes it is taken over at once, with all that runs of it, as by the next life of a runner that
+    was killed; but not where it has results told elsewhere: whoever follows its jobs looks there for their end.
+    """
+    while (other := directory.find(queue)) is not None and other.poller is not mine.poller:
+        if other.finishing() is not None and other.told_at == mine.told_at:
+            directory.enter(queue, mine)
+            other.poller.urgent(TakenOver())
+            await other.closed.wait()
+            return
+        tell_state(_why_not_alone(mine, other))
         await asyncio.sleep(LOOK_AGAIN_S)
+    directory.enter(queue, mine)
+
+
+def _why_not_alone(mine: QueueEntry, other: QueueEntry) -> str:
+    whose = f"credential file {other.source}" if other.source != mine.source else f"what {other.source} said before"
+    jobs = other.finishing()
+    if jobs is None:
+        return f"waiting: {whose} serves this queue already"
+    return f"waiting for {jobs} running {'job' if jobs == 1 else 'jobs'} of {whose}, whose results are told elsewhere"

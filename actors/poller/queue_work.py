@@ -24,9 +24,14 @@ AHEAD_DEPTH = 2
 """One job is staged ahead only where another waits behind it, so that no idle box goes without."""
 
 
-class Nothing(msgspec.Struct, frozen=True):
-    """A fetch brought nothing to send on; ``shallow``: there was too little to stage one ahead."""
+class Fetched(msgspec.Struct, frozen=True):
+    """
+    To its poller: a fetch ended; without an offer where ``found`` is false. ``shallow``: there was too little to stage
+    one ahead.
+    """
 
+    found: bool
+    retry_after_s: float = 0.0
     shallow: bool = False
 
 
@@ -83,13 +88,17 @@ class QueueWork:
         else:
             await self._inventory.tell(Offered(claim))
 
-    async def fetch(self, intake: Intake, credit: CreditGiven) -> Offered | Ended | Nothing:
-        """Wait for one delivery and claim it; return what is to be told of it."""
+    async def fetch(self, intake: Intake, credit: CreditGiven) -> Fetched:
+        """Wait for one delivery, claim it, and tell of it."""
         if credit.ahead and await self.opened.depth() < AHEAD_DEPTH:
-            return Nothing(shallow=True)
+            return Fetched(found=False, shallow=True)
         delivery = await self.opened.fetch(credit.served)
         taken = await self._claiming.take(delivery, intake, ahead=credit.ahead) if delivery is not None else None
-        return taken or Nothing()
+        if isinstance(taken, Offered):
+            await self._inventory.tell(taken)
+        elif taken is not None:
+            await self._outputs.tell(taken)
+        return Fetched(found=isinstance(taken, Offered))
 
     async def withdraw(self, asked: WithdrawAsked, intake: Intake) -> None:
         """End what waits under an id, and answer: it leaves by outputs as every job does, with a receipt."""

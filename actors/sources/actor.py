@@ -15,6 +15,7 @@ from typing import assert_never
 
 import msgspec
 
+from actors.sources.known import KnownSources
 from actors.sources.services import Failed, Listed, Moved, Services
 from runner.broken_files import BrokenFiles
 from runner.config import Config
@@ -23,7 +24,7 @@ from runner.errors import RunnerError
 from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
 from runner.pattern import finds
 from runner.ports import World
-from runner.source import Pollers, Source, StandingPoller
+from runner.source import Pollers, Source
 from runner.stage import FaultBudget, Stage
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Sources(Stage[SourcesMessage]):
     ) -> None:
         super().__init__(config, world, faults)
         self._own, self._pollers = own, pollers
-        self._sources: dict[str, Source] = {}
+        self._sources = KnownSources()
         self._broken = BrokenFiles()
         self._wanted: dict[str, CredentialFile] = {}
         self._stopping = False
@@ -69,19 +70,15 @@ class Sources(Stage[SourcesMessage]):
         """Take over what stands, watch, and close now and then what nobody names any more."""
         self._services = Services(self.caller, self.world.random, self._pollers, self.ref)
         for poller in self._pollers.standing():
-            self._take_over(poller)
+            self._sources.take_over(poller)
+        for source in self._sources:
+            if source.replaced:
+                self._finish(source)
         for poller in self._pollers.ending():
-            self._end_soon(QueueClosed(poller.file.file, poller.queue))
+            self._end_soon(QueueClosed(poller.source, poller.queue))
         self.start_soon(self._watch, name="watch")
         self.start_soon(self._tidy, name="tidy")
         yield
-
-    def _take_over(self, poller: StandingPoller) -> None:
-        """Know a poller again that outlived its sources; it is told anew whatever its file says, or that it is gone."""
-        unlike_any = msgspec.structs.replace(poller.file, content="")
-        source = self._sources.setdefault(poller.file.file, Source(unlike_any, poller.credential, poller.broker))
-        source.add(poller.queue)
-        source.connected = None
 
     async def receive(self, message: SourcesMessage) -> None:
         """Handle one message."""
@@ -95,7 +92,7 @@ class Sources(Stage[SourcesMessage]):
             case Moved():
                 self._moved(message)
             case QueueStateTold():
-                if (source := self._sources.get(message.source)) is not None:
+                if (source := self._sources.find(message.source)) is not None:
                     source.told(message.queue, message.state, message.depth, message.warning)
             case QueueClosed():
                 self._close_poller(message)
@@ -103,10 +100,10 @@ class Sources(Stage[SourcesMessage]):
                 self._closed(message)
             case StopFetching():
                 self._stopping = True
-                for source in self._sources.values():
+                for source in self._sources:
                     self._finish(source)
             case SourcesAsked():
-                message.reply.answer(self._broken.table(self._sources.values()))
+                message.reply.answer(self._broken.table(self._sources))
             case _:
                 assert_never(message)
 
@@ -132,74 +129,88 @@ class Sources(Stage[SourcesMessage]):
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_EVERY_S)
-            await self._pollers.close_unnamed([source.broker for source in self._sources.values()])
+            await self._pollers.close_unnamed([source.broker for source in self._sources])
 
     # Files come, change and go
 
     def _scanned(self, files: tuple[CredentialFile, ...]) -> None:
-        if self._stopping:
-            return
         self._wanted = {file.file: file for file in files}
-        for name, source in self._sources.items():
-            if name not in self._wanted:
-                self._finish(source, cancel=self.config.on_removed == "cancel")
+        for source in () if self._stopping else self._sources:
+            if source.file.file not in self._wanted:
+                renamed = any(file.credential == source.credential for file in files)
+                self._finish(source, cancel=self.config.on_removed == "cancel" and not renamed)
         for file in files:
             self._apply(file)
         self._broken.keep_only(self._wanted)
 
     def _apply(self, file: CredentialFile) -> None:
-        source = self._sources.get(file.file)
+        source = self._sources.serving(file.file)
         if file.credential is None:
             # What it said before stands until it says something else, or goes: an editor may be at work.
             self._broken.report(file, file.reason)
             return
         if source is None:
-            self._open(file, file.credential)
+            if not self._stopping:
+                self._open(file, file.credential)
             return
         self._broken.mended(file.file)
-        if source.file.content != file.content or source.finishing:
+        if source.file.content != file.content or (source.finishing and not self._stopping):
             self._change(source, file, file.credential)
 
-    def _open(self, file: CredentialFile, credential: Credential) -> None:
+    def _open(self, file: CredentialFile, credential: Credential) -> Source | None:
         try:
             broker = self._pollers.open(credential)
         except RunnerError as error:
             self._broken.report(file, str(error))
-            return
+            return None
         self._broken.mended(file.file)
         if file.warning:
             logger.warning("credential file", extra={"action": "scan", "source": file.file, "reason": file.warning})
-        self._sources[file.file] = Source(file, credential, broker)
-        self._list_soon(self._sources[file.file])
+        source = self._sources.add(Source(self._sources.new_name(file.file), file, credential, broker))
+        self._list_soon(source)
+        return source
 
     def _change(self, source: Source, file: CredentialFile, credential: Credential) -> None:
         """
-        Let pollers have new rights at once, and connections new secrets; another service is another source, opened when
-        the old one is done.
+        Let pollers have new rights at once, and connections new secrets; another service is another source beside the
+        old one, which finishes. While the runner stops, that holds for what settles still.
         """
         if not source.serves_as(credential):
-            self._finish(source)
+            self._replace(source, file, credential)
             return
         source.take(file, credential)
         for queue in tuple(source.rows):
             if self._wants(source, queue):
                 source.leaving.discard(queue)
-                self._pollers.change(file, credential, queue)
+                self._pollers.change(source.poller(queue))
             else:
                 self._leave(source, queue)
+        if self._stopping:
+            self._finish(source)
         self._move_soon(source)
+
+    def _replace(self, source: Source, file: CredentialFile, credential: Credential) -> None:
+        """Open what a file says now, whose pollers take over from those that finish; until it opens, the old stands."""
+        opened = self._open(file, credential)
+        if opened is None:
+            return
+        source.replaced = True
+        self._finish(source)
+        if self._stopping:
+            for queue in source.rows:
+                self._pollers.start(opened.add(queue))
+            self._finish(opened)
 
     def _move_soon(self, source: Source) -> None:
         """Let what is open have the secrets that the file says now, then list with them; the latest win."""
-        self.cancel_task(f"move {source.file.file}")
+        self.cancel_task(f"move {source.name}")
         if source.is_connected():
             self._list_soon(source)
         else:
-            self.start_soon(self._services.move, source, name=f"move {source.file.file}")
+            self.start_soon(self._services.move, source, name=f"move {source.name}")
 
     def _moved(self, message: Moved) -> None:
-        source = self._sources.get(message.file)
-        if source is not None and not source.finishing:
+        if (source := self._sources.find(message.source)) is not None:
             source.connected = message.credential
             self._list_soon(source)
 
@@ -207,22 +218,22 @@ class Sources(Stage[SourcesMessage]):
         if source.finishing and source.cancelled >= cancel:
             return
         source.finishing, source.cancelled = True, cancel
-        self.cancel_task(f"list {source.file.file}")
+        self.cancel_task(f"list {source.name}")
         for queue in source.rows:
-            self._pollers.finish(source.file.file, queue, cancel=cancel)
+            self._pollers.finish(source.name, queue, cancel=cancel)
         if not source.rows:
-            self.ref.urgent(_Closed(source.file.file, ""))
+            self.ref.urgent(_Closed(source.name, ""))
 
     # Queues behind a file
 
     def _list_soon(self, source: Source) -> None:
         source.again.set()
-        task = f"list {source.file.file}"
-        if not self.has_task(task):
+        task = f"list {source.name}"
+        if not source.finishing and not self.has_task(task):
             self.start_soon(self._services.list_regularly, source, name=task)
 
     def _listed(self, message: Listed) -> None:
-        source = self._in_use(message.file, message.content)
+        source = self._sources.in_use(message.source, message.content)
         if source is None:
             return
         steps = source.listed(message.queues, lambda queue: self._wants(source, queue))
@@ -230,18 +241,13 @@ class Sources(Stage[SourcesMessage]):
             self._pollers.start(source.add(queue))
         for queue in steps.resume:
             source.leaving.discard(queue)
-            self._pollers.change(source.file, source.credential, queue)
+            self._pollers.change(source.poller(queue))
         for queue in steps.leave:
             self._leave(source, queue)
 
     def _failed(self, message: Failed) -> None:
-        if (source := self._in_use(message.file, message.content)) is not None:
+        if (source := self._sources.in_use(message.source, message.content)) is not None:
             source.failed(message.reason, refused=message.refused)
-
-    def _in_use(self, file: str, content: str) -> Source | None:
-        """Return the source that a task has worked for, None where it says something else meanwhile."""
-        source = self._sources.get(file)
-        return source if source is not None and not source.finishing and source.file.content == content else None
 
     def _wants(self, source: Source, queue: str) -> bool:
         return finds(self.config.queue_match, self.config.queue_mismatch, queue) and source.wants(queue)
@@ -249,14 +255,14 @@ class Sources(Stage[SourcesMessage]):
     def _leave(self, source: Source, queue: str) -> None:
         """Read a queue no more while its file stands: it is gone, or is not meant."""
         source.leaving.add(queue)
-        self._pollers.finish(source.file.file, queue)
+        self._pollers.finish(source.name, queue)
 
     def _close_poller(self, message: QueueClosed) -> None:
-        source = self._sources.get(message.source)
+        source = self._sources.find(message.source)
         if (
             source is not None
             and message.queue in source.rows
-            and (source.finishing or message.queue in source.leaving)
+            and (source.finishing or message.queue in source.leaving or message.taken_over)
         ):
             self._end_soon(message)
 
@@ -271,15 +277,15 @@ class Sources(Stage[SourcesMessage]):
 
     def _closed(self, message: _Closed) -> None:
         """Forget a source with its last poller; the file may stand there again meanwhile."""
-        source = self._sources.get(message.source)
+        source = self._sources.find(message.source)
         if source is None:
             return
         source.remove(message.queue)
         if not source.finishing:
             self._list_soon(source)
         elif not source.rows:
-            del self._sources[message.source]
-            self.cancel_task(f"move {message.source}")
-            wanted = self._wanted.get(message.source)
+            self._sources.forget(source)
+            self.cancel_task(f"move {source.name}")
+            wanted = self._wanted.get(source.file.file)
             if wanted is not None and not self._stopping:
                 self._apply(wanted)

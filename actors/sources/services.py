@@ -26,7 +26,7 @@ AWAY_MOST_S, REFUSED_MOST_S = 15.0, 60.0
 class Listed(msgspec.Struct, frozen=True):
     """Self: the queues behind a file."""
 
-    file: str
+    source: str
     content: str
     queues: tuple[str, ...] = ()
 
@@ -34,7 +34,7 @@ class Listed(msgspec.Struct, frozen=True):
 class Failed(msgspec.Struct, frozen=True):
     """Self: a service cannot be used just now, and why; ``refused``: it answered no."""
 
-    file: str
+    source: str
     content: str
     reason: str
     refused: bool
@@ -43,7 +43,7 @@ class Failed(msgspec.Struct, frozen=True):
 class Moved(msgspec.Struct, frozen=True):
     """Self: open connections have the secrets of this credential."""
 
-    file: str
+    source: str
     credential: Credential
 
 
@@ -63,8 +63,8 @@ class Services:
         try:
             await self._caller.until_done(move, f"new secrets of {file.file}")
         except RunnerError as error:
-            self._sources.urgent(Failed(file.file, file.content, str(error), refused=True))
-        self._sources.urgent(Moved(file.file, credential))
+            self._sources.urgent(Failed(source.name, file.content, str(error), refused=True))
+        self._sources.urgent(Moved(source.name, credential))
 
     async def list_regularly(self, source: Source) -> None:
         """List the queues now and then, since some appear later; where that fails, less and less often."""
@@ -90,7 +90,7 @@ class Services:
         try:
             queues = await self._caller.once(source.broker.queues, f"queues behind {file.file}")
         except RunnerError as error:
-            self._sources.urgent(Failed(file.file, file.content, str(error), refused=not error.retryable))
+            self._sources.urgent(Failed(source.name, file.content, str(error), refused=not error.retryable))
             return error
-        self._sources.urgent(Listed(file.file, file.content, queues))
+        self._sources.urgent(Listed(source.name, file.content, queues))
         return None
