@@ -185,6 +185,9 @@ class Logs(Stage[LogsMessage]):
         position = await self.caller.until_done(lambda: sink.open(key, claim.id), f"sink for {key}")
         while True:
             await self._linger(pump)
+            if self._has_moved(claim, sink):
+                pump.grew.set()  # the next pump goes on where the queue is now
+                return
             pump.grew.clear()
             reported = pump.reported
             if reported is not None and reported.reason is EndReason.LEASE_LOST:
@@ -200,6 +203,10 @@ class Logs(Stage[LogsMessage]):
                 return
             elif not await self._more(pump):
                 return
+
+    def _has_moved(self, claim: ClaimedJob, sink: Sink) -> bool:
+        entry = self._directory.find(claim.queue)
+        return entry is not None and sink not in entry.backend.sinks.values()
 
     async def _linger(self, pump: Pump) -> None:
         """Let some lines come together, unless the job ended: one trip to a sink costs as much as hundreds of lines."""

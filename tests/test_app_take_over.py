@@ -20,7 +20,7 @@ from runner.units import Duration
 from tests.fakes.faults import raises
 from tests.fakes.files import A_THIRD, LONG, done, passwords, row, say, secret
 from tests.fakes.queue import FakeQueue
-from tests.fakes.scenes import alive, ended, put, reason, until
+from tests.fakes.scenes import alive, ended, newest, put, reason, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
 from tests.virtual_time import run_virtual
 
@@ -204,6 +204,27 @@ def test_a_runner_that_drains_at_any_moment_of_it_settles_all(change: Change) ->
                 runner.address("inventory").urgent(StopCredits())
                 await drain(runner, asyncio.Event(), 1000.0)
                 check(world, "runs")
+
+    run_virtual(main())
+
+
+def test_the_log_of_a_job_that_was_taken_over_goes_on_over_the_new_connection() -> None:
+    """The old one would stand, with secrets that may be changed by now, until the job ends."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "shared", id="runs", command=["run", "300", "0", "300"], resources=A_THIRD)
+            await until(lambda: world.containers.containers)
+            rename(world)
+            await until(lambda: world.ledger.opened["results shared"] == 2, limit_s=30)
+            await until(lambda: world.ledger.open["results shared"] == 1, limit_s=30)
+            assert not ended(world, "runs")
+            await until(lambda: ended(world, "runs"))
+            receipt = newest(world, "runs")
+            assert receipt is not None
+            told = [line for line in world.results.lines[receipt.key].values() if line.stream == "stdout"]
+            assert len(told) == receipt.log.lines == 300
 
     run_virtual(main())
 

@@ -11,12 +11,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from runner.broken_files import FINISHING
 from tests.at_work import AtWork, end_orphans, until
 from tests.shared_queue import WAITS, SharedQueue, service
 
@@ -117,9 +119,12 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
         end_orphans(tmp_path)
 
 
+def rows(box: AtWork) -> list[dict[str, Any]]:
+    return list(json.loads(box.type("sources", "--json").out))
+
+
 def row(box: AtWork) -> dict[str, Any]:
-    rows = json.loads(box.type("sources", "--json").out)
-    return dict(rows[0]) if rows else {"queues": []}
+    return next(iter(rows(box)), {"queues": []})
 
 
 def has_ended(scene: Scene, job_id: str) -> bool:
@@ -163,6 +168,47 @@ def told(shown: Mapping[str, object]) -> bool:
     text = json.dumps(shown)
     assert "hunter2" not in text
     return shown["state"] == "refused" or "backing off" in text
+
+
+@pytest.mark.parametrize("kind", ["folder", "redis", "rabbitmq", "sqs"])
+def test_a_file_that_is_renamed_and_says_another_lease_is_read_while_its_job_runs_on(kind: str, tmp_path: Path) -> None:
+    """Its claim is taken over and renewed: another box that comes and waits for two leases does not get the job."""
+    variable = f"RUNNER_TEST_{kind.upper()}"
+    if kind != "folder" and variable not in os.environ:
+        pytest.skip(os.environ.get(f"{variable}_ABSENT", f"no {kind}: run `make test`"))
+    shared = SharedQueue(tmp_path, service(kind), lease_s=4.0)
+    shared.submit({"job": shared.command(WAITS)})
+    renamed = shared.certs / "renamed.toml"
+    with shared.box("first") as box:
+        until(lambda: shared.starts("job") == 1, "it runs")
+        shared.credential.rename(renamed)
+        until(lambda: "renamed.toml" in [it["file"] for it in rows(box)], "the new name is seen")
+        shared.submit({"next": shared.command("true")})
+        until(lambda: "next" in ended_ids(shared), "the file with another name is read", 10.0)
+        aside = tmp_path / "aside"
+        aside.write_text(shared.text.replace('lease = "4s"', 'lease = "5s"'))
+        aside.chmod(0o600)
+        aside.rename(renamed)
+        until(lambda: FINISHING in [it["warning"] for it in rows(box)], "the new lease is seen")
+        shared.submit({"last": shared.command("true")})
+        until(lambda: "last" in ended_ids(shared), "the file with another lease is read", 10.0)
+        until(lambda: queue_states(box, "renamed.toml") == ["polling"], "the claim is taken over", 30.0)
+        with shared.box("second") as other:
+            sleep(10.0)
+            assert other.stop() == 0
+        shared.go("first")
+        until(lambda: "job" in ended_ids(shared), "it has ended")
+        assert box.stop() == 0
+    assert [shared.starts(it) for it in ("job", "next", "last")] == [1, 1, 1]
+    assert (shared.depth(), shared.dead()) == (0, [])
+
+
+def queue_states(box: AtWork, file: str) -> list[str]:
+    return [queue["state"] for it in rows(box) if it["file"] == file for queue in it["queues"]]
+
+
+def ended_ids(shared: SharedQueue) -> set[str]:
+    return {it.id for it in shared.ended() if it.end_reason == "succeeded"}
 
 
 def test_an_aws_account_in_a_directory_of_its_own_is_served(tmp_path: Path) -> None:
