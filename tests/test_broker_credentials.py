@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -168,6 +169,26 @@ def told(shown: Mapping[str, object]) -> bool:
     text = json.dumps(shown)
     assert "hunter2" not in text
     return shown["state"] == "refused" or "backing off" in text
+
+
+def test_a_password_that_changes_while_the_runner_drains_is_used_once_the_file_says_it(scene: Scene) -> None:
+    """Else the last job's end is not stored and settled, and the drain never comes to an end."""
+    scene.users.let_in(scene.user, "first-hunter2")
+    scene.say("first-hunter2")
+    scene.shared.submit({"job": scene.shared.command(WAITS)})
+    with scene.shared.box("first") as box:
+        until(lambda: scene.shared.starts("job") == 1, "it runs")
+        box.process.send_signal(signal.SIGTERM)
+        until(lambda: row(box)["state"] == "finishing", "it drains")
+        scene.users.let_in(scene.user, "second-hunter2")
+        scene.shared.go("first")
+        until(lambda: any(it.get("level") == "error" for it in box.said), "it is refused")
+        assert box.process.poll() is None
+        scene.say("second-hunter2")
+        assert box.process.wait(60) == 0
+        assert "hunter2" not in json.dumps(box.said)
+    assert has_ended(scene, "job")
+    assert (scene.shared.starts("job"), scene.shared.depth(), scene.shared.dead()) == (1, 0, [])
 
 
 @pytest.mark.parametrize("kind", ["folder", "redis", "rabbitmq", "sqs"])
