@@ -58,7 +58,7 @@ def test_of_queues_without_end_some_are_read_and_the_others_told(
     names = [f"q{number:05}" for number in range(50_000)]
     credential = Credential("folder", f"folder://{tmp_path}", match="q")
     broker = FolderBroker(str(tmp_path), box_id="", now=time.time, lease_s=60.0, single=False)
-    source = Source(CredentialFile("shared.toml", "", credential), credential, broker)
+    source = Source("shared.toml", CredentialFile("shared.toml", "", credential), credential, broker)
     for queue in (steps := source.listed(names, source.wants)).begin:
         source.add(queue)
     assert names[:QUEUES_MAX] == list(steps.begin)
