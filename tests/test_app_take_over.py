@@ -223,7 +223,7 @@ def test_the_log_of_a_job_that_was_taken_over_goes_on_over_the_new_connection() 
             await until(lambda: ended(world, "runs"))
             receipt = newest(world, "runs")
             assert receipt is not None
-            told = [line for line in world.results.lines[receipt.key].values() if line.stream == "stdout"]
+            told = [line for line in world.results.lines[key_of(world, "runs")].values() if line.stream == "stdout"]
             assert len(told) == receipt.log.lines == 300
 
     run_virtual(main())

@@ -215,7 +215,7 @@ def test_a_file_that_is_renamed_and_says_another_lease_is_read_while_its_job_run
         until(lambda: "last" in ended_ids(shared), "the file with another lease is read", 10.0)
         until(lambda: queue_states(box, "renamed.toml") == ["polling"], "the claim is taken over", 30.0)
         with shared.box("second") as other:
-            sleep(10.0)
+            sleep(10.0)  # two leases of a real service
             assert other.stop() == 0
         shared.go("first")
         until(lambda: "job" in ended_ids(shared), "it has ended")

@@ -87,7 +87,8 @@ async def until_alone(directory: Directory, queue: str, mine: QueueEntry, tell_s
     Enter a queue, once nobody else on this box reads it: two readers here would be one too many.
 
     From one that only finishes it is taken over at once, with all that runs of it, as by the next life of a runner that
-    was killed; but not where it has results told elsewhere: whoever follows its jobs looks there for their end.
+    was killed, once it has closed the queue, which takes seconds at most; but not where it has results told elsewhere:
+    whoever follows its jobs looks there for their end.
     """
     while (other := directory.find(queue)) is not None and other.poller is not mine.poller:
         if other.finishing() is not None and other.told_at == mine.told_at:
