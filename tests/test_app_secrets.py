@@ -9,10 +9,13 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from runner.app import drain
 from runner.control import RunningControl
+from runner.credential import Credential
 from runner.errors import Refused, Unavailable
+from runner.messages import StopCredits, StopFetching
 from tests.fakes.faults import hangs, raises
-from tests.fakes.files import A_THIRD, LONG, behind, counted, done, passwords, pollers, row, say, secret
+from tests.fakes.files import A_THIRD, LONG, SOON_S, behind, check, counted, done, passwords, pollers, row, say, secret
 from tests.fakes.scenes import alive, ended, put, reason, until
 from tests.fakes.world import FakeWorld, key_of
 from tests.virtual_time import run_virtual
@@ -199,3 +202,46 @@ def test_a_queue_that_refuses_its_poller_is_left_alone_for_longer_than_one_that_
         assert fetches["refused"] <= 600 / 12 + 1 < 600 / 5 <= fetches["unavailable"]
 
     run_virtual(main())
+
+
+# While the runner stops
+
+
+@pytest.mark.parametrize("options", [{}, {"endpoint": "http://other"}])
+def test_a_file_that_is_mended_while_the_runner_drains_lets_it_settle(options: dict[str, str]) -> None:
+    """A password that was changed on the service keeps every settlement from being made."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.shown[1] = msgspec.structs.replace(world.shown[1], credential=with_secret(world, "old"))
+        for call in ("settle", "renew"):
+            world.troubles[f"queue.{call}"] = raises(Refused("wrong password"))
+        async with alive(world) as runner:
+            await put(world, "shared", id="runs", command=["run", "30", "0", "1"], resources=A_THIRD)
+            await until(lambda: world.containers.containers)
+            runner.address("sources").urgent(StopFetching())
+            runner.address("inventory").urgent(StopCredits())
+            draining = asyncio.ensure_future(drain(runner, asyncio.Event(), 600.0))
+            await asyncio.sleep(60)
+            assert not draining.done()
+            say(world, "mended", secrets=secret("new"), options=options)
+            await asyncio.sleep(SOON_S)
+            if not options:
+                assert passwords(world.changed) == ["new"]
+                assert passwords(world.results.changed) == ["new"]
+            else:
+                assert passwords([world.opened_with["shared"]]) == ["new"]
+            assert (await row(runner)).state == "finishing"
+            world.troubles.clear()
+            await put(world, "shared", id="too late")
+            await asyncio.wait_for(draining, 100)
+            check(world, "runs")
+            assert not ended(world, "too late")
+
+    run_virtual(main())
+
+
+def with_secret(world: FakeWorld, text: str) -> Credential:
+    credential = world.shown[1].credential
+    assert credential is not None
+    return msgspec.structs.replace(credential, secrets=secret(text))

@@ -11,23 +11,20 @@ import pytest
 from runner.app import Runner, build, drain
 from runner.broken_files import FINISHING
 from runner.control import RunningControl
-from runner.credential import Credential
 from runner.errors import Refused
 from runner.job import Verdict
 from runner.messages import StopCredits, StopFetching
 from runner.receipt import SourceRow
 from runner.units import Duration
 from tests.fakes.faults import raises
-from tests.fakes.files import A_THIRD, LONG, done, passwords, row, say, secret
+from tests.fakes.files import A_THIRD, LONG, SOON_S, check, done, row, say
 from tests.fakes.queue import FakeQueue
-from tests.fakes.scenes import alive, ended, newest, put, reason, until
+from tests.fakes.scenes import alive, ended, newest, put, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
 from tests.virtual_time import run_virtual
 
 AT_ONCE_S = 4.0
 """A second, and a small job from its claim to its receipt."""
-SOON_S = 8.0
-"""The next scan of the fake directory, a second, and a small job."""
 
 
 def rename(world: FakeWorld) -> None:
@@ -59,14 +56,6 @@ async def begun(world: FakeWorld, job_id: str = "runs") -> None:
 
 async def rows(runner: Runner) -> list[SourceRow]:
     return [it for it in await RunningControl(runner).sources() if it.file != "own"]
-
-
-def check(world: FakeWorld, job_id: str, end: str = "succeeded") -> None:
-    """It ran once, under claims that were never lost, and was settled once."""
-    assert reason(world, job_id) == end
-    assert world.containers.starts[f"{key_of(world, job_id)}.1"] == 1
-    assert set(world.queues["shared"].final.values()) == {1}
-    assert not world.queues["shared"].lost
 
 
 @CHANGES
@@ -306,46 +295,3 @@ def test_a_file_whose_results_go_elsewhere_waits_for_the_jobs_of_the_old_one_and
             assert (await row(runner)).warning == ""
 
     run_virtual(main())
-
-
-# While the runner stops
-
-
-@pytest.mark.parametrize("options", [{}, {"endpoint": "http://other"}])
-def test_a_file_that_is_mended_while_the_runner_drains_lets_it_settle(options: dict[str, str]) -> None:
-    """A password that was changed on the service keeps every settlement from being made."""
-
-    async def main() -> None:
-        world = FakeWorld()
-        world.shown[1] = msgspec.structs.replace(world.shown[1], credential=with_secret(world, "old"))
-        for call in ("settle", "renew"):
-            world.troubles[f"queue.{call}"] = raises(Refused("wrong password"))
-        async with alive(world) as runner:
-            await put(world, "shared", id="runs", command=["run", "30", "0", "1"], resources=A_THIRD)
-            await until(lambda: world.containers.containers)
-            runner.address("sources").urgent(StopFetching())
-            runner.address("inventory").urgent(StopCredits())
-            draining = asyncio.ensure_future(drain(runner, asyncio.Event(), 600.0))
-            await asyncio.sleep(60)
-            assert not draining.done()
-            say(world, "mended", secrets=secret("new"), options=options)
-            await asyncio.sleep(SOON_S)
-            if not options:
-                assert passwords(world.changed) == ["new"]
-                assert passwords(world.results.changed) == ["new"]
-            else:
-                assert passwords([world.opened_with["shared"]]) == ["new"]
-            assert (await row(runner)).state == "finishing"
-            world.troubles.clear()
-            await put(world, "shared", id="too late")
-            await asyncio.wait_for(draining, 100)
-            check(world, "runs")
-            assert not ended(world, "too late")
-
-    run_virtual(main())
-
-
-def with_secret(world: FakeWorld, text: str) -> Credential:
-    credential = world.shown[1].credential
-    assert credential is not None
-    return msgspec.structs.replace(credential, secrets=secret(text))

@@ -11,11 +11,13 @@ from runner.receipt import SourceRow
 from runner.secret import Secret
 from tests.fakes.faults import Trouble
 from tests.fakes.queue import FakeQueue
-from tests.fakes.scenes import ended, now, put, until
-from tests.fakes.world import FakeWorld
+from tests.fakes.scenes import ended, now, put, reason, until
+from tests.fakes.world import FakeWorld, key_of
 
 A_THIRD = {"cpus": 0.3}
 LONG = ["run", "300", "0", "1"]
+SOON_S = 8.0
+"""The next scan of the fake directory, a second, and a small job."""
 
 
 def behind(world: FakeWorld, *names: str) -> None:
@@ -49,6 +51,14 @@ async def done(world: FakeWorld, queue: str, job_id: str, limit_s: float = 60.0)
     """Let a small job go through a queue."""
     await put(world, queue, id=job_id, command=["run", "1", "0", "1"], resources=A_THIRD)
     await until(lambda: ended(world, job_id), limit_s)
+
+
+def check(world: FakeWorld, job_id: str, end: str = "succeeded") -> None:
+    """It ran once, under claims that were never lost, and was settled once."""
+    assert reason(world, job_id) == end
+    assert world.containers.starts[f"{key_of(world, job_id)}.1"] == 1
+    assert set(world.queues["shared"].final.values()) == {1}
+    assert not world.queues["shared"].lost
 
 
 def counted(trouble: Trouble, at: list[float]) -> Trouble:
