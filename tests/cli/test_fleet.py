@@ -100,7 +100,7 @@ def test_what_runs_is_seen_followed_and_stopped(shared: SharedQueue, tmp_path: P
     with shared.box("first") as box:
         said = client.type("submit", "--follow", "--upload", source, "--id", "up", "--", "python3", "train.py")
         assert (0, "42\n") == (said.status, said.out), said.err
-        client.type("submit", "--id", "slow", "--", "sh", "-c", "echo begun; sleep 600")
+        client.type("submit", "--id", "slow", "--", "sh", "-c", "echo begun; exec sleep 600")
         logs = [sys.executable, "-m", "runner", *client.words("logs", "-f", "slow")]
         with subprocess.Popen(logs, stdout=subprocess.PIPE, text=True, env=clean_environ()) as following:
             assert following.stdout is not None
