@@ -155,6 +155,7 @@ class Logs(Stage[LogsMessage]):
     async def _run_pump(self, key: Key) -> None:
         """Send one job's spool to every sink of its queue, until the end is told or nothing came for a while."""
         pump = self._pump(key)
+        await self._linger(pump)
         pump.grew.clear()
         entry = await self.trail.entry(key)
         if entry is not None:
@@ -184,7 +185,6 @@ class Logs(Stage[LogsMessage]):
         key = claim.key
         position = await self.caller.until_done(lambda: sink.open(key, claim.id), f"sink for {key}")
         while True:
-            await self._linger(pump)
             if self._has_moved(claim, sink):
                 pump.grew.set()  # the next pump goes on where the queue is now
                 return
@@ -203,6 +203,7 @@ class Logs(Stage[LogsMessage]):
                 return
             elif not await self._more(pump):
                 return
+            await self._linger(pump)
 
     def _has_moved(self, claim: ClaimedJob, sink: Sink) -> bool:
         entry = self._directory.find(claim.queue)
