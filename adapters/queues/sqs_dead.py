@@ -3,7 +3,8 @@ Dead letters: in the queue that the redrive policy names, else in ``<queue>-dead
 
 SQS can only be looked at by receiving: what is listed is hidden from other lookers meanwhile, and given back after.
 A look ends after half a minute, whatever is left. Two who look at once see a part each, and who is killed meanwhile
-leaves them hidden for a minute.
+leaves them hidden for a minute. A box that was killed between the letter and the deletion of its message writes the
+letter once more: those of one submission are one letter.
 """
 
 from __future__ import annotations
@@ -40,26 +41,30 @@ class DeadLetters:
     async def rows(self) -> tuple[DeadLetterRow, ...]:
         """List them, oldest first."""
         async with self._shown("") as letters:
-            return tuple(sorted(map(_row, letters), key=lambda row: row.at))
+            rows: dict[str, DeadLetterRow] = {}
+            for row in sorted(map(_row, letters), key=lambda row: row.at):
+                rows.setdefault(row.submission, row)
+        return tuple(rows.values())
 
     async def retry(self, submission: str) -> bool:
         """Put one as a new submission, then delete it."""
         async with self._shown(submission) as letters:
-            letter = next(iter(letters), None)
-            if letter is not None:
-                came = letter.envelope
-                fresh = Envelope(secrets.token_hex(12), job_id=came.job_id, user=came.user, group=letter.group)
-                await self._sender.copy(letter.body, fresh, letter.foreign, after_s=0.0, unique=fresh.submission)
+            copies = tuple(letters)
+            if copies:
+                first, came = copies[0], copies[0].envelope
+                fresh = Envelope(secrets.token_hex(12), job_id=came.job_id, user=came.user, group=first.group)
+                await self._sender.copy(first.body, fresh, first.foreign, after_s=0.0, unique=fresh.submission)
+            for letter in copies:
                 await self._delete(letter, letters)
-        return letter is not None
+        return bool(copies)
 
     async def drop(self, submission: str) -> bool:
         """Delete one."""
         async with self._shown(submission) as letters:
-            found = tuple(letters)
-            for letter in found:
+            copies = tuple(letters)
+            for letter in copies:
                 await self._delete(letter, letters)
-        return bool(found)
+        return bool(copies)
 
     async def prune(self, before: float) -> int:
         """Delete those rejected before an epoch second."""
@@ -93,7 +98,7 @@ class DeadLetters:
             for letter in letters:
                 ours = self._is_ours(letter) and submission in {"", letter.submission}
                 (seen if ours else others).append(letter)
-            if not letters or (submission and seen):
+            if not letters:
                 return
 
     async def _give_back(self, url: str, letters: list[Received]) -> None:

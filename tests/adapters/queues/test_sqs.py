@@ -144,6 +144,39 @@ async def redriven(account: Account, receives: int) -> None:
     await account.made("train", RedrivePolicy=json.dumps(policy))
 
 
+async def written_twice(account: Account, body: str) -> None:
+    """Send a copy of a dead letter."""
+    url = (await account.call("get_queue_url", QueueName="train-dead"))["QueueUrl"]
+    for letter in await account.bodies("train-dead"):
+        await account.call(
+            "change_message_visibility", QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"], VisibilityTimeout=0
+        )
+        if letter["Body"] == body:
+            beside = letter["MessageAttributes"]
+            await account.call("send_message", QueueUrl=url, MessageBody=body, MessageAttributes=beside)
+
+
+@pytest.mark.parametrize("how", ["retried", "dropped"])
+def test_a_dead_letter_that_was_written_twice_is_one(account: Account, how: str) -> None:
+    """As by a box that was killed before it could delete the message that it had rejected."""
+
+    async def main() -> None:
+        async with account.queue() as queue:
+            for job_id in ("other", "twice"):
+                await queue.put(job_id.encode(), job_id=job_id)
+                token = (await fetched(queue)).token
+                await queue.settle(token, Verdict.REJECT, after_s=0, note=NOTE, reason="bad")
+            await written_twice(account, "twice")
+            rows = {row.body: row for row in await queue.dead()}
+            assert 2 == len(await queue.dead())
+            do, submission = queue.retry_dead if how == "retried" else queue.drop_dead, rows[b"twice"].submission
+            assert [True, False] == [await do(submission), await do(submission)]
+            assert [b"other"] == [row.body for row in await queue.dead()]
+            assert (how == "retried") == await queue.depth()
+
+    asyncio.run(main())
+
+
 def test_dead_letters_go_where_the_redrive_policy_says(account: Account) -> None:
     async def main() -> None:
         await redriven(account, 5)
