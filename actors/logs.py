@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -26,6 +26,7 @@ from runner.records import ClaimedJob, StoreRecord
 from runner.stage import FaultBudget, Stage
 from runner.units import format_duration
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LINGER_S = 0.025
@@ -49,6 +50,10 @@ class _Finished(msgspec.Struct, frozen=True):
 
 
 LogsMessage = Reported | QuietChanged | _SpoolGrew | _Finished
+
+
+class _Moved(RunnerError):
+    """The queue of a job was taken over, with another connection to its result backend."""
 
 
 class Pump:
@@ -177,17 +182,16 @@ class Logs(Stage[LogsMessage]):
         while True:
             try:
                 return await self._feed(pump, claim, sink)
+            except _Moved:
+                return pump.grew.set()  # the next pump goes on where the queue is now
             except ConfigurationError as error:
                 backend.refused(claim.queue_name, error)
             await asyncio.sleep(REFUSED_S)
 
     async def _feed(self, pump: Pump, claim: ClaimedJob, sink: Sink) -> None:
         key = claim.key
-        position = await self.caller.until_done(lambda: sink.open(key, claim.id), f"sink for {key}")
+        position = await self._tell(claim, sink, lambda: sink.open(key, claim.id))
         while True:
-            if self._has_moved(claim, sink):
-                pump.grew.set()  # the next pump goes on where the queue is now
-                return
             pump.grew.clear()
             reported = pump.reported
             if reported is not None and reported.reason is EndReason.LEASE_LOST:
@@ -195,7 +199,7 @@ class Logs(Stage[LogsMessage]):
                 return  # its log goes on where the job does
             lines = await self.caller.until_done(lambda: self.world.spool.read(key, position), f"spool of {key}")  # noqa: B023
             if lines:
-                await self.caller.until_done(lambda: self._write(claim, sink, lines), f"sink for {key}")  # noqa: B023
+                await self._tell(claim, sink, lambda: self._write(claim, sink, lines))  # noqa: B023
                 position = Position(lines[-1].attempt, lines[-1].sequence + 1)
             elif reported is not None:
                 await self._close(reported, sink)
@@ -205,9 +209,21 @@ class Logs(Stage[LogsMessage]):
                 return
             await self._linger(pump)
 
-    def _has_moved(self, claim: ClaimedJob, sink: Sink) -> bool:
-        entry = self._directory.find(claim.queue)
-        return entry is not None and sink not in entry.backend.sinks.values()
+    async def _tell(self, claim: ClaimedJob, sink: Sink, call: Callable[[], Awaitable[T]]) -> T:
+        """
+        Call a sink until it takes it.
+
+        Raises:
+            _Moved: its queue has another one now; this one may be away for good.
+        """
+
+        async def unless_moved() -> T:
+            entry = self._directory.find(claim.queue)
+            if entry is not None and sink not in entry.backend.sinks.values():
+                raise _Moved
+            return await call()
+
+        return await self.caller.until_done(unless_moved, f"sink for {claim.key}")
 
     async def _linger(self, pump: Pump) -> None:
         """Let some lines come together, unless the job ended: one trip to a sink costs as much as hundreds of lines."""
@@ -245,11 +261,11 @@ class Logs(Stage[LogsMessage]):
             reported.exit_code,
         )
         if reported.last:
-            await self.caller.until_done(lambda: sink.close(claim.key, claim.id, End(event)), f"end of {claim.key}")
+            await self._tell(claim, sink, lambda: sink.close(claim.key, claim.id, End(event)))
         else:
             said = f"{ending_of(event)}; tried again after {format_duration(reported.after_s)}"
             retried = msgspec.structs.replace(event, end_reason=None, message=said)
-            await self.caller.until_done(lambda: sink.write(claim.key, claim.id, [retried], []), f"end of {claim.key}")
+            await self._tell(claim, sink, lambda: sink.write(claim.key, claim.id, [retried], []))
 
     # Retention
 

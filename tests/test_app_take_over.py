@@ -11,7 +11,7 @@ import pytest
 from runner.app import Runner, build, drain
 from runner.broken_files import FINISHING
 from runner.control import RunningControl
-from runner.errors import Refused
+from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.job import Verdict
 from runner.messages import StopCredits, StopFetching
 from runner.receipt import SourceRow
@@ -214,6 +214,26 @@ def test_the_log_of_a_job_that_was_taken_over_goes_on_over_the_new_connection() 
             assert receipt is not None
             told = [line for line in world.results.lines[key_of(world, "runs")].values() if line.stream == "stdout"]
             assert len(told) == receipt.log.lines == 300
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("error", [Unavailable("its address is gone"), ConfigurationError("its password is gone")])
+def test_a_log_leaves_a_connection_that_is_of_no_use_any_more(error: RunnerError) -> None:
+    """A file is changed because of just that, and then the old connection never takes a line again."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "shared", id="runs", command=["run", "300", "0", "300"], resources=A_THIRD)
+            await until(lambda: world.containers.containers)
+            for sink in world.sinks:
+                sink.broken = error
+            await asyncio.sleep(20)
+            say_endpoint(world)
+            await until(lambda: len(world.results.lines[key_of(world, "runs")]) > 100, limit_s=150)
+            await until(lambda: world.ledger.open["broker shared"] == 1, limit_s=100)
+            assert not ended(world, "runs")
 
     run_virtual(main())
 

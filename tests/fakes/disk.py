@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 
 from runner.credential import Credential
-from runner.errors import AlreadyStored, Refused
+from runner.errors import AlreadyStored, Refused, RunnerError
 from runner.job import Input, Key, Output
 from runner.ports import Blob, CollectedFile, LogLine, Position, SpoolSeal, Stat
 from runner.receipt import BoxBeat, Event, InputAccount, Receipt
@@ -284,18 +284,27 @@ class FakeSink:
 
     def __init__(self, written: FakeResults, results: FakeResults) -> None:
         self._written, self._results = written, results
+        # Set where its connection is of no use any more.
+        self.broken: RunnerError | None = None
 
     async def open(self, key: Key, job_id: str) -> Position:
+        self._check()
         have = self._written.lines[key]
         return Position(*max(have)) if have else Position()
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        self._check()
         await self._results.append(key, job_id, events, lines)
 
     async def close(self, key: Key, job_id: str, end: object) -> None:
+        self._check()
         event = getattr(end, "event")  # noqa: B009 - an End, kept opaque here
         if not any(told.state == "ended" for told in self._written.events[key]):
             await self._results.append(key, job_id, [event], [])
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
 
 
 class FakeCredentials:

@@ -74,6 +74,7 @@ class FakeWorld:
         self.behind: dict[str, list[str]] = {}
         self.changed: list[Credential] = []
         self.opened_with: dict[str, Credential] = {}
+        self.sinks: list[FakeSink] = []
         self.ledger = Ledger()
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
@@ -111,7 +112,8 @@ class FakeWorld:
 
         def open_sinks(results: Any) -> Any:
             self.ledger.opened["sinks"] += 1
-            return {"results": flaky("sink", FakeSink(self.results, results))}
+            self.sinks.append(FakeSink(self.results, results))
+            return {"results": flaky("sink", self.sinks[-1])}
 
         self.probe.locked.clear()
         self.spool._news = asyncio.Event()  # noqa: SLF001 - waiters of an earlier life are gone
