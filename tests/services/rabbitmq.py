@@ -79,6 +79,7 @@ def node_environment(directory: Path, *, node: str, distribution: int, mapper: i
         "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
         "RABBITMQ_LOG_BASE": str(directory / "log"),
         "RABBITMQ_PID_FILE": str(directory / "pid"),
+        "ERL_CRASH_DUMP": str(directory / "erl_crash.dump"),
         "RABBITMQ_DIST_PORT": str(distribution),
         "ERL_EPMD_PORT": str(mapper),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
