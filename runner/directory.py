@@ -28,8 +28,8 @@ class QueueEntry:
     """
     One open queue. ``source`` is the credential file that it is read with, ``told_at`` what that says of results.
 
-    ``finishing`` returns how many jobs a poller holds that only finishes them, None while it fetches; ``closed`` is set
-    when it has closed the queue.
+    ``stays`` tells whether its poller is to go on; ``finishing`` returns how many jobs one holds that only finishes
+    them, None while it fetches; ``closed`` is set when it has closed the queue.
     """
 
     name: str
@@ -37,6 +37,7 @@ class QueueEntry:
     backend: Backend
     source: str = ""
     told_at: str = ""
+    stays: Callable[[], bool] = lambda: True
     finishing: Callable[[], int | None] = lambda: None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,6 +63,11 @@ class Directory:
         entry = self._entries.get(queue)
         if entry is not None and entry.poller is poller:
             del self._entries[queue]
+
+    def is_read(self, queue: str) -> bool:
+        """Tell whether a queue has a poller that is to go on: it finishes also what others left."""
+        entry = self._entries.get(queue)
+        return entry is not None and entry.stays()
 
     def find(self, queue: str) -> QueueEntry | None:
         """Return a queue's entry, None where it is away."""

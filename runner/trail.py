@@ -48,10 +48,10 @@ class Trail:
         """Read every job that is not settled, for as long as it takes."""
         return await self._caller.until_done(self._world.journal.in_flight, "journal")
 
-    async def holds(self, source: str, queue_name: str) -> bool:
-        """Tell whether a job that came through this file from this queue is not settled."""
+    async def queues_of(self, source: str, queue_name: str) -> frozenset[str]:
+        """Return what queues the jobs are from that came through this file, under this name, and are not settled."""
         claims = [entry.claimed.claim for entry in await self.in_flight()]
-        return any((claim.source, claim.queue_name) == (source, queue_name) for claim in claims)
+        return frozenset(it.queue for it in claims if (it.source, it.queue_name) == (source, queue_name))
 
     async def say(self, claim: ClaimedJob, text: str) -> None:
         """Add a line of the runner's own to the job's log."""

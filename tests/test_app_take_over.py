@@ -11,14 +11,11 @@ import pytest
 from runner.app import Runner, build, drain
 from runner.broken_files import FINISHING
 from runner.control import RunningControl
-from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.job import Verdict
 from runner.messages import StopCredits, StopFetching
 from runner.receipt import SourceRow
 from runner.units import Duration
-from tests.fakes.faults import raises
-from tests.fakes.files import A_THIRD, LONG, SOON_S, check, done, row, say
-from tests.fakes.queue import FakeQueue
+from tests.fakes.files import A_THIRD, begun, check, done, row, say, say_endpoint
 from tests.fakes.scenes import alive, ended, newest, put, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
 from tests.virtual_time import run_virtual
@@ -35,10 +32,6 @@ def say_lease(world: FakeWorld) -> None:
     say(world, "lease", lease=Duration(30))
 
 
-def say_endpoint(world: FakeWorld) -> None:
-    say(world, "endpoint", options={"endpoint": "http://other"})
-
-
 def say_both_at_once(world: FakeWorld) -> None:
     rename(world)
     say_lease(world)
@@ -46,12 +39,6 @@ def say_both_at_once(world: FakeWorld) -> None:
 
 CHANGES = pytest.mark.parametrize("change", [rename, say_lease, say_endpoint, say_both_at_once])
 Change = Callable[[FakeWorld], None]
-
-
-async def begun(world: FakeWorld, job_id: str = "runs") -> None:
-    """Let a long job run."""
-    await put(world, "shared", id=job_id, command=LONG, resources=A_THIRD)
-    await until(lambda: world.containers.containers)
 
 
 async def rows(runner: Runner) -> list[SourceRow]:
@@ -218,26 +205,6 @@ def test_the_log_of_a_job_that_was_taken_over_goes_on_over_the_new_connection() 
     run_virtual(main())
 
 
-@pytest.mark.parametrize("error", [Unavailable("its address is gone"), ConfigurationError("its password is gone")])
-def test_a_log_leaves_a_connection_that_is_of_no_use_any_more(error: RunnerError) -> None:
-    """A file is changed because of just that, and then the old connection never takes a line again."""
-
-    async def main() -> None:
-        world = FakeWorld()
-        async with alive(world):
-            await put(world, "shared", id="runs", command=["run", "300", "0", "300"], resources=A_THIRD)
-            await until(lambda: world.containers.containers)
-            for sink in world.sinks:
-                sink.broken = error
-            await asyncio.sleep(20)
-            say_endpoint(world)
-            await until(lambda: len(world.results.lines[key_of(world, "runs")]) > 100, limit_s=150)
-            await until(lambda: world.ledger.open["broker shared"] == 1, limit_s=100)
-            assert not ended(world, "runs")
-
-    run_virtual(main())
-
-
 def test_names_that_go_to_and_fro_leave_one_reader() -> None:
     async def main() -> None:
         world = FakeWorld()
@@ -254,43 +221,6 @@ def test_names_that_go_to_and_fro_leave_one_reader() -> None:
             check(world, "runs")
             await until(lambda: world.ledger.open["queue shared"] == 1, limit_s=60)
             assert [it.file for it in await rows(runner)] == [world.shown[1].file]
-
-    run_virtual(main())
-
-
-def test_sources_that_crash_know_afterwards_which_content_is_the_new_one() -> None:
-    async def main() -> None:
-        world = FakeWorld()
-        world.queues["other"] = FakeQueue("other", world.now)
-        async with alive(world) as runner:
-            await begun(world)
-            say(world, "elsewhere", url="fake:other")
-            await done(world, "other", "before", limit_s=SOON_S)
-            world.troubles["credentials.scan"] = raises(OSError(5, "Input/output error"), times=1)
-            await asyncio.sleep(30)
-            shared = await row(runner)
-            assert (shared.state, [it.name for it in shared.queues], shared.warning) == ("in use", ["other"], FINISHING)
-            await done(world, "other", "after", limit_s=SOON_S)
-            await until(lambda: ended(world, "runs"))
-            check(world, "runs")
-            await until(lambda: not world.ledger.open["broker shared"], limit_s=60)
-
-    run_virtual(main())
-
-
-def test_a_file_that_cannot_be_opened_leaves_what_it_said_before() -> None:
-    """What runs is renewed and settled as before, and the queue is read."""
-
-    async def main() -> None:
-        world = FakeWorld()
-        async with alive(world):
-            await begun(world)
-            world.troubles["broker.open"] = raises(Refused("no such user"))
-            say_endpoint(world)
-            await until(lambda: ended(world, "runs"))
-            check(world, "runs")
-            world.troubles.clear()
-            await done(world, "shared", "new")
 
     run_virtual(main())
 

@@ -19,7 +19,7 @@ import msgspec
 from actors.poller.intake import Intake
 from actors.poller.leases import Held, Leases
 from actors.poller.open_queue import OpenQueue
-from actors.poller.opening import end_cut_off, open_once, rest_s, until_alone, until_open
+from actors.poller.opening import end_cut_off, has_claims, open_once, rest_s, until_alone, until_open
 from actors.poller.queue_work import Fetched, QueueWork
 from runner.backend import Backend
 from runner.config import Config
@@ -157,9 +157,9 @@ class Poller(Stage[PollerMessage]):
         )
         identity = work.queue.identity
         self.ref.urgent(_Done())
-        about = (self.source, self.rights.results, self._holds_still, self._closed)
+        about = (self.source, self.rights.results, lambda: not self._stopping, self._holds_still, self._closed)
         entry = QueueEntry(work.queue.name, self.ref, self._backend, *about)
-        await until_alone(self._directory, identity, entry, self._tell_state)
+        await until_alone(self._directory, identity, entry, self._waits)
         await work.take_up()
         self._ready.set()
         if self._cancelling:
@@ -227,8 +227,11 @@ class Poller(Stage[PollerMessage]):
     # Claims and their verdicts
 
     def _in_trouble(self, reason: str) -> None:
-        self._tell_state(f"backing off: {reason}")
-        self.ref.urgent(_Done())  # what it could not open to finish may be finished by whoever took it over
+        self._waits(f"backing off: {reason}")
+
+    def _waits(self, state: str) -> None:
+        self._tell_state(state)
+        self.ref.urgent(_Done())  # what it has not got to finish may be finished by whoever took it over
 
     def _lost(self, key: Key, held: Held) -> None:
         self._start(self.work.lookout.lost, key, held, name=f"lost {key}")
@@ -285,13 +288,10 @@ class Poller(Stage[PollerMessage]):
         self.ref.urgent(_Done())
 
     async def _anything_held(self) -> bool:
-        """Whether claims are to be settled here; before the queue is open, only the journal can tell."""
+        """Whether claims are to be settled here."""
         if self._ready.is_set():
             return bool(self.work.leases.held)
-        if self._work is None:
-            return await self.trail.holds(self.source, self.queue_name)
-        entry = self._directory.find(self._work.queue.identity)
-        return entry is not None and entry.poller is self.ref
+        return await has_claims(self._directory, self.trail, self.ref, self.source, self.queue_name)
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
         if self._ready.is_set():

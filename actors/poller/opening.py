@@ -12,7 +12,7 @@ from runner.directory import Directory, QueueEntry
 from runner.errors import RunnerError
 from runner.job import EndReason
 from runner.kernel import Ref
-from runner.messages import StopJob, TakenOver
+from runner.messages import StopFetching, StopJob, TakenOver
 from runner.ports import Queue
 from runner.source import StandingPoller
 from runner.trail import Trail
@@ -80,6 +80,19 @@ async def end_cut_off(
             if (claim.source, claim.queue_name) == (file, at.queue) and directory.find(claim.queue) is None:
                 for stage in stages:
                     stage.urgent(StopJob(claim.key, claim.attempt, EndReason.LEASE_LOST, now()))
+
+
+async def has_claims(directory: Directory, trail: Trail, poller: Ref[StopFetching], file: str, queue_name: str) -> bool:
+    """
+    Tell whether a poller that is to finish, and has not looked at its claims yet, may have some.
+
+    Before it has opened its queue only the journal can tell, by the file that they came through; those are another's
+    where a poller that is to go on has their queue.
+    """
+    if any(entry.poller is poller for entry in directory.all()):
+        return True
+    queues = await trail.queues_of(file, queue_name)
+    return not all(map(directory.is_read, queues))
 
 
 async def until_alone(directory: Directory, queue: str, mine: QueueEntry, tell_state: Callable[[str], None]) -> None:

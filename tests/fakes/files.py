@@ -35,6 +35,16 @@ def say(world: FakeWorld, content: str, **fields: object) -> None:
     world.shown[1] = msgspec.structs.replace(before, content=content, credential=credential)
 
 
+def say_endpoint(world: FakeWorld) -> None:
+    say(world, "endpoint", options={"endpoint": "http://other"})
+
+
+async def begun(world: FakeWorld, job_id: str = "runs") -> None:
+    """Let a long job run."""
+    await put(world, "shared", id=job_id, command=LONG, resources=A_THIRD)
+    await until(lambda: world.containers.containers)
+
+
 async def row(runner: Runner, file: str = "shared") -> SourceRow:
     return next(row for row in await RunningControl(runner).sources() if row.file == file)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from runner.config import Config
 from runner.credential import Credential, CredentialFile, Rights
-from runner.errors import RunnerError
+from runner.errors import RunnerError, Unavailable
 from runner.job import Job, Key
 from runner.ports import Box, Decoded, World
 from runner.units import Duration, decode_hook
@@ -70,6 +70,8 @@ class FakeWorld:
         # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
         self.troubles: dict[str, Trouble] = {}
         self.unopenable: dict[str, RunnerError] = {}
+        # Endpoints at which nothing listens.
+        self.nowhere: set[str] = set()
         # By service, the queues behind it; one of its own name where nothing is said. What brokers were told to use.
         self.behind: dict[str, list[str]] = {}
         self.changed: list[Credential] = []
@@ -88,6 +90,11 @@ class FakeWorld:
     def files(self) -> tuple[CredentialFile, ...]:
         return tuple(self.shown)
 
+    def reached(self, credential: Credential, queue: str) -> FakeQueue:
+        if credential.options.get("endpoint") in self.nowhere:
+            raise Unavailable("nothing listens there")
+        return self.queues[queue]
+
     def open(self, life: Life) -> World:
         def flaky(name: str, port: object) -> Any:
             return Flaky(name, port, life, self.troubles)
@@ -98,11 +105,8 @@ class FakeWorld:
         def open_broker(credential: Credential) -> Any:
             name = credential.url.removeprefix("fake:")
             behind = lambda: tuple(sorted(self.behind.get(name, [name])))  # noqa: E731 - one view
-            return opened(
-                "broker",
-                FakeBroker(behind, lambda it: opened("queue", self.queues[it].opened(), it), self.changed),
-                name,
-            )
+            open_queue = lambda it: opened("queue", self.reached(credential, it).opened(), it)  # noqa: E731 - one view
+            return opened("broker", FakeBroker(behind, open_queue, self.changed), name)
 
         def open_results(credential: Credential, queue: str) -> Any:
             if queue in self.unopenable:
