@@ -148,4 +148,5 @@ class QueuePollers:
 
 
 def _name(source: str, queue: str) -> str:
-    return f"poller {source} {queue}"
+    """Return a name that no other source and queue have; a queue may be called anything."""
+    return f"poller {source.replace('%', '%25').replace(' ', '%20')} {queue}"

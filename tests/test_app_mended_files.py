@@ -11,7 +11,7 @@ from runner.broken_files import FINISHING
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.messages import StopCredits, StopFetching
 from tests.fakes.faults import raises
-from tests.fakes.files import A_THIRD, SOON_S, begun, check, done, row, say, say_endpoint
+from tests.fakes.files import A_THIRD, LONG, SOON_S, begun, behind, check, done, row, say, say_endpoint
 from tests.fakes.queue import FakeQueue
 from tests.fakes.scenes import alive, ended, put, until
 from tests.fakes.world import FakeWorld, key_of
@@ -93,7 +93,7 @@ def test_a_file_that_is_mended_during_a_drain_is_used_once_the_last_fetch_is_ove
             say_endpoint(world)
             await asyncio.sleep(40)
             (entry,) = (it for it in runner.directory.all() if it.name == "shared")
-            assert entry.poller.name == "poller shared (2) shared"
+            assert entry.poller.name == "poller shared%20(2) shared"
             await drain(runner, asyncio.Event(), 1000.0)
             check(world, "runs")
 
@@ -113,5 +113,43 @@ def test_a_file_that_cannot_be_opened_leaves_what_it_said_before() -> None:
             check(world, "runs")
             world.troubles.clear()
             await done(world, "shared", "new")
+
+    run_virtual(main())
+
+
+def test_a_change_that_cannot_be_opened_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The directory is looked at every few seconds, for as long as nobody mends the file."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await begun(world)
+            world.unusable["http://other"] = ConfigurationError("ca_file: no such file")
+            say_endpoint(world)
+            await asyncio.sleep(60)
+            assert (await row(runner)).reason == "as it was before: ca_file: no such file"
+            told = [it for it in caplog.records if it.message == "a credential file cannot be used"]
+            assert len(told) == 1
+            world.unusable.clear()
+            await asyncio.sleep(SOON_S)
+            assert (await row(runner)).reason == ""
+
+    run_virtual(main())
+
+
+def test_queues_are_told_apart_whatever_they_and_their_files_are_called() -> None:
+    """Where producers make queues, a name with a space in it must not stop the others being read."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        behind(world, "shared", "(2) shared")
+        async with alive(world) as runner:
+            await put(world, "(2) shared", id="runs", command=LONG, resources=A_THIRD)
+            await until(lambda: world.containers.containers)
+            say_endpoint(world)
+            await done(world, "shared", "new", limit_s=2 * SOON_S)
+            await done(world, "(2) shared", "beside", limit_s=30)
+            assert {child.name: child.restarts for child in runner.children()}["sources"] == 0
+            await until(lambda: ended(world, "runs"))
 
     run_virtual(main())

@@ -153,9 +153,10 @@ class Sources(Stage[SourcesMessage]):
             if not self._stopping:
                 self._open(file, file.credential)
             return
-        self._broken.mended(file.file)
         if source.file.content != file.content or (source.finishing and not self._stopping):
             self._change(source, file, file.credential)
+        else:
+            self._broken.mended(file.file)
 
     def _open(self, file: CredentialFile, credential: Credential) -> Source | None:
         try:
@@ -178,6 +179,7 @@ class Sources(Stage[SourcesMessage]):
         if not source.serves_as(credential):
             self._replace(source, file, credential)
             return
+        self._broken.mended(file.file)
         source.take(file, credential)
         for queue in tuple(source.rows):
             if self._wants(source, queue):
@@ -267,7 +269,7 @@ class Sources(Stage[SourcesMessage]):
             self._end_soon(message)
 
     def _end_soon(self, message: QueueClosed) -> None:
-        task = f"close {message.source} {message.queue}"
+        task = f"close {message.source!r} {message.queue!r}"
         if not self.has_task(task):
             self.start_soon(self._end_poller, message, name=task)
 

@@ -70,8 +70,9 @@ class FakeWorld:
         # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
         self.troubles: dict[str, Trouble] = {}
         self.unopenable: dict[str, RunnerError] = {}
-        # Endpoints at which nothing listens.
+        # Endpoints at which nothing listens, and those of credentials that cannot be used.
         self.nowhere: set[str] = set()
+        self.unusable: dict[str, RunnerError] = {}
         # By service, the queues behind it; one of its own name where nothing is said. What brokers were told to use.
         self.behind: dict[str, list[str]] = {}
         self.changed: list[Credential] = []
@@ -90,6 +91,11 @@ class FakeWorld:
     def files(self) -> tuple[CredentialFile, ...]:
         return tuple(self.shown)
 
+    def usable(self, credential: Credential) -> Credential:
+        if (error := self.unusable.get(credential.options.get("endpoint", ""))) is not None:
+            raise error
+        return credential
+
     def reached(self, credential: Credential, queue: str) -> FakeQueue:
         if credential.options.get("endpoint") in self.nowhere:
             raise Unavailable("nothing listens there")
@@ -103,7 +109,7 @@ class FakeWorld:
             return flaky(name, self.ledger.enter(f"{name} {of}", port))
 
         def open_broker(credential: Credential) -> Any:
-            name = credential.url.removeprefix("fake:")
+            name = self.usable(credential).url.removeprefix("fake:")
             behind = lambda: tuple(sorted(self.behind.get(name, [name])))  # noqa: E731 - one view
             open_queue = lambda it: opened("queue", self.reached(credential, it).opened(), it)  # noqa: E731 - one view
             return opened("broker", FakeBroker(behind, open_queue, self.changed), name)
