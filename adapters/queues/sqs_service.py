@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -42,11 +43,19 @@ class _Client:
 
 
 class SqsService:
-    """SQS as one credential reaches it. Opened by the first call."""
+    """
+    SQS as one credential reaches it. Opened by the first call.
+
+    Raises:
+        ConfigurationError: its ``ca_file`` is not there.
+    """
 
     def __init__(self, credential: Credential, region: str) -> None:
         self._credential, self._region = credential, region
         self.where = f"sqs://{region}/"
+        ca_file = credential.options.get("ca_file", "")
+        if ca_file and not os.path.isfile(ca_file):
+            raise ConfigurationError(f"{self.where}: ca_file {ca_file}: no such file")
         self._opening = asyncio.Lock()
         self._client: _Client | None = None
         self._closed = False
@@ -68,7 +77,7 @@ class SqsService:
             raise
         except Exception as error:
             told = self._in_words(action, what, error)
-            if isinstance(told, NoKeys):
+            if isinstance(told, NoKeys) and "access_key" not in self._credential.secrets:
                 self._forget(client)
             raise told from error
         finally:
@@ -119,7 +128,11 @@ class SqsService:
         return in_words(action, what, self.where, error, self._credential)
 
     def _forget(self, client: _Client) -> None:
-        """Let the next call look for keys anew: a client keeps those that it found once."""
+        """
+        Let the next call look for keys anew: a client keeps those that it found once.
+
+        Not for those of the file, which stay the same: a client takes 75 ms to make, and renewals wait meanwhile.
+        """
         client.retired = True
         if self._client is client:
             self._client = None

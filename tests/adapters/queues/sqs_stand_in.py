@@ -9,16 +9,21 @@ from contextlib import asynccontextmanager
 
 
 class StandIn:
-    """``status``, ``code`` and ``message`` are the next answers; ``calls`` the actions that were asked for."""
+    """
+    ``status``, ``code`` and ``message`` are the next answers; ``calls`` the actions that were asked for, over so many
+    ``connections``.
+    """
 
     def __init__(self) -> None:
         self.status, self.code, self.message = 200, "", ""
         self.answers: dict[str, object] = {}
         self.calls: list[str] = []
+        self.connections = 0
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection's requests."""
+        self.connections += 1
         while head := await _head(reader):
             fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
             await reader.readexactly(int(fields.get("content-length", 0)))

@@ -73,6 +73,28 @@ def test_what_is_refused_is_told_in_words(
     asyncio.run(main())
 
 
+def test_keys_of_the_file_that_are_refused_cost_no_new_client_each_time() -> None:
+    """One takes long to make, on the loop on which leases of other queues are renewed."""
+
+    async def main() -> None:
+        async with stand_in() as service:
+            service.status, service.code = 403, "InvalidClientTokenId"
+            opened = broker(service.url)
+            for _ in range(3):
+                with pytest.raises(ConfigurationError):
+                    await opened.open("train")
+            assert (3, 1) == (len(service.calls), service.connections)
+            await opened.close()
+
+    asyncio.run(main())
+
+
+def test_an_authority_that_is_not_there_is_named(tmp_path: Path) -> None:
+    credential = Credential(kind="sqs", url="sqs://eu-west-1/train", options={"ca_file": f"{tmp_path}/ca.pem"})
+    with pytest.raises(ConfigurationError, match=rf"ca_file {tmp_path}/ca\.pem: no such file"):
+        SqsBroker(credential, box_id=BOX, now=time.time)
+
+
 def test_a_queue_that_is_missing_and_may_not_be_made_is_told_so() -> None:
     async def main() -> None:
         async with stand_in() as service:
