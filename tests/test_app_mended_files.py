@@ -9,6 +9,7 @@ import pytest
 from runner.app import drain
 from runner.broken_files import FINISHING
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
+from runner.job import Verdict
 from runner.messages import StopCredits, StopFetching
 from tests.fakes.faults import raises
 from tests.fakes.files import A_THIRD, LONG, SOON_S, begun, behind, check, done, row, say, say_endpoint
@@ -133,6 +134,28 @@ def test_a_change_that_cannot_be_opened_is_logged_once(caplog: pytest.LogCapture
             world.unusable.clear()
             await asyncio.sleep(SOON_S)
             assert (await row(runner)).reason == ""
+
+    run_virtual(main())
+
+
+def test_a_queue_is_taken_over_from_one_that_cannot_give_back_what_it_fetched_last() -> None:
+    """That lapses by itself."""
+
+    async def releases_nothing(_token: str, verdict: Verdict, **_about: object) -> None:
+        if verdict is Verdict.RELEASE:
+            raise Unavailable("its address is gone")
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await done(world, "shared", "earlier")
+            await begun(world)
+            await asyncio.sleep(1)
+            world.troubles["queue.settle"] = releases_nothing
+            say_endpoint(world)
+            await asyncio.sleep(6)
+            await done(world, "shared", "new", limit_s=100)
+            assert not ended(world, "runs")
 
     run_virtual(main())
 

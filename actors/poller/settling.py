@@ -10,6 +10,8 @@ import asyncio
 import logging
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from actors.poller.leases import Held
 from actors.poller.open_queue import OpenQueue
 from runner.errors import LeaseLost, RunnerError
@@ -70,8 +72,15 @@ class Settling:
             return
 
     async def put_off(self, delivery: Delivery, after_s: float, reason: str) -> None:
-        """Give a delivery back as it came."""
+        """
+        Give a delivery back as it came; it goes back by itself after a lease.
+
+        Raises:
+            RunnerError: it was refused, or the queue was away for so long.
+        """
         release = lambda: self._opened.queue.settle(  # noqa: E731 - one call, named
             delivery.token, Verdict.RELEASE, after_s=after_s, note=delivery.note, reason=reason
         )
-        await self._opened.caller.until_done(release, f"release of {delivery.submission}")
+        caller, lease_s = self._opened.caller, self._opened.queue.lease_s
+        patience = msgspec.structs.replace(caller.patience, all_s=lease_s)
+        await caller.until_done(release, f"release of {delivery.submission}", patience)
