@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from runner.app import drain
@@ -156,6 +157,27 @@ def test_a_queue_is_taken_over_from_one_that_cannot_give_back_what_it_fetched_la
             await asyncio.sleep(6)
             await done(world, "shared", "new", limit_s=100)
             assert not ended(world, "runs")
+
+    run_virtual(main())
+
+
+def test_a_file_whose_results_go_elsewhere_waits_for_logs_of_the_old_one_and_says_so() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await begun(world)
+            for sink in world.sinks:
+                sink.broken = Unavailable("it is away")
+            assert world.shown[1].credential is not None
+            rights = msgspec.structs.replace(world.shown[1].credential.rights, results="folder:///elsewhere")
+            say(world, "results", rights=rights)
+            await until(lambda: ended(world, "runs"))
+            await asyncio.sleep(20)
+            waits = "waiting for the last logs of what shared said before, whose results are told elsewhere"
+            assert [it.state for it in (await row(runner)).queues] == [waits]
+            for sink in world.sinks:
+                sink.broken = None
+            await done(world, "shared", "new", limit_s=30)
 
     run_virtual(main())
 

@@ -119,4 +119,5 @@ def _why_not_alone(mine: QueueEntry, other: QueueEntry) -> str:
     jobs = other.finishing()
     if jobs is None:
         return f"waiting: {whose} serves this queue already"
-    return f"waiting for {jobs} running {'job' if jobs == 1 else 'jobs'} of {whose}, whose results are told elsewhere"
+    what = f"{jobs} running {'job' if jobs == 1 else 'jobs'}" if jobs else "the last logs"
+    return f"waiting for {what} of {whose}, whose results are told elsewhere"
