@@ -26,7 +26,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class QueueEntry:
     """
-    One open queue. ``source`` is the credential file that it is read with, ``told_at`` what that says of results.
+    One open queue. ``source`` is the credential file that it is read with, ``told_at`` what that says of results;
+    ``ends_claims`` is as the queue says.
 
     ``stays`` tells whether its poller is to go on; ``finishing`` returns how many jobs one holds that only finishes
     them, None while it fetches; ``closed`` is set when it has closed the queue.
@@ -35,6 +36,7 @@ class QueueEntry:
     name: str
     poller: Ref[CreditGiven | LeaseCheck | SendBeat | Settled | StopFetching | TakenOver | WithdrawAsked]
     backend: Backend
+    ends_claims: bool = False
     source: str = ""
     told_at: str = ""
     stays: Callable[[], bool] = lambda: True

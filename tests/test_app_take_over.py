@@ -205,6 +205,28 @@ def test_the_log_of_a_job_that_was_taken_over_goes_on_over_the_new_connection() 
     run_virtual(main())
 
 
+@CHANGES
+def test_jobs_whose_claims_end_with_a_connection_are_waited_for(change: Change) -> None:
+    """As where a user of RabbitMQ may make no queues: the message would go to another box while its job runs."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.queues["shared"].ends_claims = True
+        async with alive(world) as runner:
+            await begun(world)
+            change(world)
+            await asyncio.sleep(40)
+            whose = "what shared said before" if world.shown[1].file == "shared" else "credential file shared"
+            waits = f"waiting for 1 running job of {whose}, whose claims end with their connection"
+            assert (await row(runner, world.shown[1].file)).queues[0].state == waits
+            await until(lambda: ended(world, "runs"))
+            await done(world, "shared", "new", limit_s=30)
+            check(world, "runs")
+            check(world, "new")
+
+    run_virtual(main())
+
+
 def test_names_that_go_to_and_fro_leave_one_reader() -> None:
     async def main() -> None:
         world = FakeWorld()

@@ -158,7 +158,7 @@ class Poller(Stage[PollerMessage]):
         identity = work.queue.identity
         self.ref.urgent(_Done())
         about = (self.source, self.rights.results, lambda: not self._stopping, self._holds_still, self._closed)
-        entry = QueueEntry(work.queue.name, self.ref, self._backend, *about)
+        entry = QueueEntry(work.queue.name, self.ref, self._backend, work.queue.ends_claims, *about)
         await until_alone(self._directory, identity, entry, self._waits)
         await work.take_up()
         self._ready.set()

@@ -101,10 +101,10 @@ async def until_alone(directory: Directory, queue: str, mine: QueueEntry, tell_s
 
     From one that only finishes it is taken over at once, with all that runs of it, as by the next life of a runner that
     was killed, once it has closed the queue, which takes seconds at most; but not where it has results told elsewhere:
-    whoever follows its jobs looks there for their end.
+    whoever follows its jobs looks there for their end; nor where claims end with it.
     """
     while (other := directory.find(queue)) is not None and other.poller is not mine.poller:
-        if other.finishing() is not None and other.told_at == mine.told_at:
+        if other.finishing() is not None and not _why_it_stays(mine, other):
             directory.enter(queue, mine)
             other.poller.urgent(TakenOver())
             await other.closed.wait()
@@ -119,5 +119,14 @@ def _why_not_alone(mine: QueueEntry, other: QueueEntry) -> str:
     jobs = other.finishing()
     if jobs is None:
         return f"waiting: {whose} serves this queue already"
+    why = _why_it_stays(mine, other)
     what = f"{jobs} running {'job' if jobs == 1 else 'jobs'}" if jobs else "the last logs"
-    return f"waiting for {what} of {whose}, whose results are told elsewhere"
+    return f"waiting for {what} of {whose}, {why}"
+
+
+def _why_it_stays(mine: QueueEntry, other: QueueEntry) -> str:
+    """Say what keeps a queue from being taken over from one that only finishes it, "" for nothing."""
+    if other.told_at != mine.told_at:
+        return "whose results are told elsewhere"
+    ends_claims = other.ends_claims or mine.ends_claims
+    return "whose claims end with their connection" if ends_claims and other.finishing() else ""

@@ -111,7 +111,7 @@ class FolderQueue:
     """One open queue directory. ``notices`` may be switched off: arrivals are then seen 25 ms late."""
 
     by_user = True
-    release_costs = False
+    release_costs = ends_claims = False
     warning = ""
 
     def __init__(

@@ -140,7 +140,7 @@ class RabbitQueue:
         self, own: OwnQueues, link: Link, *, now: Callable[[], float], lease_s: float, identity: str, warning: str
     ) -> None:
         self.name, self.identity, self.lease_s, self.warning = own.queue, identity, lease_s, warning
-        self.is_closed = False
+        self.is_closed, self.ends_claims = False, bool(warning)
         self._own, self._now = own, now
         self._fetching = Lane(link, f"fetch from queue {own.queue}", prefetch=1)
         self._claiming = Lane(link, f"renew or settle claims of queue {own.queue}")

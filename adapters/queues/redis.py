@@ -110,7 +110,7 @@ class RedisQueue:
     """One open queue; its connections are its broker's."""
 
     by_user = True
-    release_costs = False
+    release_costs = ends_claims = False
     identity = ""
     warning = ""
 

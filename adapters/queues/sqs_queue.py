@@ -35,7 +35,7 @@ _SHORT_S = 3 * 86_400
 class SqsQueue:
     """One open queue."""
 
-    by_user = False
+    by_user = ends_claims = False
 
     def __init__(self, access: Access) -> None:
         place = access.place

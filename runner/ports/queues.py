@@ -73,6 +73,8 @@ class Queue(Protocol):
     """Whether messages are held by user, so that ``served`` has a say in ``fetch``."""
     release_costs: bool
     """Whether the service counts a release as one of the deliveries after which it gives a message up."""
+    ends_claims: bool
+    """Whether its claims end as it is closed: another opening of it, on this box too, cannot take them up."""
     warning: str
     """What a person should know of how this queue is served, in one sentence; "" for nothing."""
 

@@ -35,7 +35,7 @@ class FakeQueue:
     lease_s = 60.0
     # What a test says of this service.
     by_user = False
-    release_costs = False
+    release_costs = ends_claims = False
     warning = ""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
@@ -157,6 +157,8 @@ class FakeQueue:
         await asyncio.sleep(self.closing_s)
         self.closing = False
         self.closed += 1
+        for message in self.messages.values() if self.ends_claims else ():
+            message.token = ""
 
 
 class FakeBroker:

@@ -41,6 +41,7 @@ def test_who_may_not_make_queues_is_warned_and_served(host: RabbitHost, guest: R
     async def main() -> None:
         async with foreigner(host) as other, opened(guest) as queue:
             assert "may run twice" in queue.warning
+            assert queue.ends_claims
             assert "nobody" in queue.warning
             assert "configure" in queue.warning
             await other.put(b"job")
@@ -127,6 +128,7 @@ def test_queues_that_somebody_made_beforehand_are_used(host: RabbitHost, guest: 
             await queue.settle(delivery.token, Verdict.RELEASE, after_s=0.5, note=NOTE, reason="")
         async with opened(guest) as queue:
             assert "" == queue.warning
+            assert not queue.ends_claims
             delivery = await fetched(queue, 5)
             await queue.settle(delivery.token, Verdict.RETRY, after_s=0.5, note=NOTE, reason="")
             await fetched(queue, 5)
