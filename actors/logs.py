@@ -70,7 +70,7 @@ class Pump:
         self.reported = reported
         self.ending.set()
 
-    def done_with(self, reported: Reported) -> None:
+    def done_with(self, reported: Reported | None) -> None:
         """Forget an end that was told; a later attempt's may have come meanwhile."""
         if self.reported is reported:
             self.reported = None
@@ -143,8 +143,7 @@ class Logs(Stage[LogsMessage]):
         facts = {"action": "pump", "key": key, "reason": str(error)}
         logger.error("a log's fan-out failed", exc_info=None if known else error, extra=facts)
         pump = self._pump(key)
-        if pump.reported is not None:
-            pump.done_with(pump.reported)
+        pump.done_with(pump.reported)
         return _Finished(key)
 
     def _finished(self, key: Key) -> None:
@@ -163,13 +162,17 @@ class Logs(Stage[LogsMessage]):
         await self._linger(pump)
         pump.grew.clear()
         entry = await self.trail.entry(key)
-        if entry is not None:
-            claim = entry.claimed.claim
-            backend = await self._backend(claim)
-            with backend.in_use():
-                for sink in backend.sinks.values():
-                    await self._feed_until_allowed(pump, claim, sink, backend)
+        if entry is None or not await self._feed_all(pump, entry.claimed.claim):
+            pump.done_with(pump.reported)  # nobody is told
         self.ref.urgent(_Finished(key))
+
+    async def _feed_all(self, pump: Pump, claim: ClaimedJob) -> bool:
+        """Feed what a queue has; False where that is nothing."""
+        backend = await self._backend(claim)
+        with backend.in_use():
+            for sink in backend.sinks.values():
+                await self._feed_until_allowed(pump, claim, sink, backend)
+        return bool(backend.sinks)
 
     async def _backend(self, claim: ClaimedJob) -> Backend:
         """Return the result backend of a job's queue, with its sinks; one that is away comes with its poller."""

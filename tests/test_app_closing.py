@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -269,5 +270,27 @@ def test_a_stop_mark_is_cleared_after_a_kill_too() -> None:
         world.troubles.clear()
         async with alive(world):
             await until(lambda: not world.results.marks, limit_s=60)
+
+    run_virtual(main())
+
+
+def test_the_end_of_a_job_is_no_work_where_nobody_is_told_of_it() -> None:
+    """As in RabbitMQ and SQS without ``results``: each job would keep the processor busy for ever."""
+    reads = itertools.count(1)
+
+    async def not_often(*_args: object) -> None:
+        if next(reads) > 1000:
+            raise RuntimeError("the journal is read again and again")
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.without_results.add("shared")
+        world.troubles["journal.entry"] = not_often
+        async with alive(world):
+            for number in range(3):
+                await put(world, "shared", id=f"job {number}", command=["run", "1", "0", "5"])
+            await until(lambda: len(world.queues["shared"].final) == 3, limit_s=60)
+            await asyncio.sleep(60)
+        assert next(reads) < 200
 
     run_virtual(main())

@@ -67,9 +67,11 @@ class FakeWorld:
         self.containers = FakeContainers(BOX, GPUS, self.true_now, lambda: self.clock_off_s)
         self.probe = FakeProbe(GPUS)
         self.shown = list(_two_files())
-        # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue.
+        # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue; queues
+        # that have none.
         self.troubles: dict[str, Trouble] = {}
         self.unopenable: dict[str, RunnerError] = {}
+        self.without_results: set[str] = set()
         # Endpoints at which nothing listens, and those of credentials that cannot be used.
         self.nowhere: set[str] = set()
         self.unusable: dict[str, RunnerError] = {}
@@ -96,6 +98,18 @@ class FakeWorld:
             raise error
         return credential
 
+    def results_of(self, queue: str, credential: Credential) -> FakeResults | None:
+        if queue in self.unopenable:
+            raise self.unopenable[queue]
+        self.opened_with[queue] = credential
+        return None if queue in self.without_results else self.results
+
+    def new_sinks(self, results: FakeResults | None) -> dict[str, FakeSink]:
+        new = {} if results is None else {"results": FakeSink(self.results, results)}
+        self.ledger.opened["sinks"] += len(new)
+        self.sinks += new.values()
+        return new
+
     def reached(self, credential: Credential, queue: str) -> FakeQueue:
         if credential.options.get("endpoint") in self.nowhere:
             raise Unavailable("nothing listens there")
@@ -115,15 +129,11 @@ class FakeWorld:
             return opened("broker", FakeBroker(behind, open_queue, self.changed), name)
 
         def open_results(credential: Credential, queue: str) -> Any:
-            if queue in self.unopenable:
-                raise self.unopenable[queue]
-            self.opened_with[queue] = credential
-            return opened("results", self.results, queue)
+            results = self.results_of(queue, credential)
+            return results and opened("results", results, queue)
 
         def open_sinks(results: Any) -> Any:
-            self.ledger.opened["sinks"] += 1
-            self.sinks.append(FakeSink(self.results, results))
-            return {"results": flaky("sink", self.sinks[-1])}
+            return {name: flaky("sink", sink) for name, sink in self.new_sinks(results).items()}
 
         self.probe.locked.clear()
         self.spool._news = asyncio.Event()  # noqa: SLF001 - waiters of an earlier life are gone
