@@ -12,6 +12,7 @@ from runner.app import Runner, build, drain
 from runner.broken_files import FINISHING
 from runner.control import RunningControl
 from runner.job import Verdict
+from runner.leaving import WITHDRAWN
 from runner.messages import StopCredits, StopFetching
 from runner.receipt import SourceRow
 from runner.units import Duration
@@ -119,6 +120,25 @@ def test_a_job_that_was_taken_over_can_be_cancelled(change: Change) -> None:
             await world.results.request_stop("runs")
             await until(lambda: ended(world, "runs"), limit_s=30)
             check(world, "runs", "cancelled")
+
+    run_virtual(main())
+
+
+def test_a_job_that_waits_can_be_cancelled_while_its_queue_is_taken_over() -> None:
+    """Who is asked then answers as soon as it can: the job is not unknown."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.queues["shared"].closing_s = 3.0
+        async with alive(world) as runner:
+            await begun(world)
+            rename(world)
+            await until(lambda: world.queues["shared"].closing, limit_s=30)
+            await put(world, "shared", id="waits")
+            assert await RunningControl(runner).cancel("waits") == f"waits is {WITHDRAWN}"
+            await until(lambda: ended(world, "waits", "runs"))
+            check(world, "runs")
+            assert world.containers.starts[f"{key_of(world, 'waits')}.1"] == 0
 
     run_virtual(main())
 

@@ -294,7 +294,5 @@ class Poller(Stage[PollerMessage]):
         return await has_claims(self._directory, self.trail, self.ref, self.source, self.queue_name)
 
     async def _withdraw(self, asked: WithdrawAsked) -> None:
-        if self._ready.is_set():
-            await self.work.withdraw(asked, self._intake())
-        else:
-            asked.reply.answer("")
+        await self._ready.wait()
+        await self.work.withdraw(asked, self._intake())
