@@ -77,7 +77,12 @@ class RabbitHost(msgspec.Struct, frozen=True):
     def as_user(
         self, username: str, *, configure: str, write: str = ".*", read: str = ".*", tags: str = ""
     ) -> RabbitHost:
-        """Make a user with these rights here; return the same host for them."""
+        """
+        Make a user with these rights here; return the same host for them.
+
+        Users are the whole server's: those of tests that run at once have different names.
+        """
+        username = f"{username}-{self.vhost.removeprefix('test ')}"
         self.ask("PUT", f"users/{username}", password=f"{username}-word", tags=tags)
         path = f"permissions/{self.path}/{username}"
         self.ask("PUT", path, configure=configure, write=write, read=read)

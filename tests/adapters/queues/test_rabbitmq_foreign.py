@@ -129,7 +129,7 @@ def test_a_user_a_time_to_live_and_copies_do_not_get_in_the_way(host: RabbitHost
         async with foreigner(host) as mine, foreigner(sender) as other:
             await mine.declare("copies")
             await mine.declare(x_queue_type=queue_type)
-            fields = {"user_id": short_text("ada"), "expiration": short_text("1500")}
+            fields = {"user_id": short_text(sender.username), "expiration": short_text("1500")}
             await other.put(b"job", Properties(fields, {b"CC": encode_array([long_text("copies")])}))
             async with opened(host, lease_s=30.0, queue_type=queue_type) as queue:
                 assert await mine.count("copies") == 1

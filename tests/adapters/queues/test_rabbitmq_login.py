@@ -75,8 +75,8 @@ def test_a_changed_secret_is_used_from_the_next_call_on(host: RabbitHost, *, may
             before = await fetched(queue)
             waiting = asyncio.create_task(queue.fetch(20))
             await queue.depth()
-            host.ask("PUT", "users/box", password="new-word", tags="")
-            secrets = {"username": Secret("box"), "password": Secret("new-word")}
+            host.ask("PUT", f"users/{user.username}", password="new-word", tags="")
+            secrets = {"username": Secret(user.username), "password": Secret("new-word")}
             credential = user.credential()
             await made.change(Credential("rabbitmq", credential.url, secrets=secrets, lease=credential.lease))
             await queue.renew(before.token)
@@ -101,7 +101,7 @@ def test_a_wrong_new_secret_is_told_by_the_next_call(host: RabbitHost) -> None:
         queue = await made.open(QUEUE)
         await queue.put(b"x", job_id="a")
         delivery = await fetched(queue)
-        wrong = {"username": Secret("box"), "password": Secret("wrong")}
+        wrong = {"username": Secret(user.username), "password": Secret("wrong")}
         right = user.credential()
         await made.change(Credential("rabbitmq", right.url, secrets=wrong, lease=right.lease))
         with pytest.raises(ConfigurationError, match="password"):

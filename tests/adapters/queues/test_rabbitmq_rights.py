@@ -88,7 +88,7 @@ def test_a_held_delivery_is_lost_with_its_connection(host: RabbitHost, guest: Ra
             await other.put(b"job")
             async with opened(guest) as queue, opened(guest, OTHER_BOX) as another:
                 first = await fetched(queue)
-                close_connections(host, "nobody")
+                close_connections(host, guest.username)
                 second = await fetched(another, 10)
                 assert first.submission == second.submission
                 for call in (queue.renew(first.token), acknowledge(queue, first)):
