@@ -155,7 +155,8 @@ def test_a_node_of_a_cluster_keeps_all_of_a_queue(port: int, tmp_path: Path) -> 
     """Everything of one queue has one hash tag."""
 
     async def main() -> None:
-        with server(tmp_path, port, "--cluster-enabled", "yes"):
+        # Its own choice would be 10,000 above the other port, where there may be none.
+        with server(tmp_path, port, "--cluster-enabled", "yes", "--cluster-port", str(free_port())):
             address = f"redis://127.0.0.1:{port}/0"
             async with database(address) as redis:
                 await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
