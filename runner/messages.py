@@ -291,11 +291,7 @@ class QueueStateTold(msgspec.Struct, frozen=True):
 
 
 class QueueClosed(msgspec.Struct, frozen=True):
-    """
-    poller ⇢ sources: it was told to stop fetching; the last claim is settled, and its log told to the end.
-
-    ``taken_over``: or another poller of this very queue has them now.
-    """
+    """poller ⇢ sources: told to stop; all is settled and told to the end, or another poller of the queue has it now."""
 
     source: str
     queue: str

@@ -7,8 +7,7 @@ import asyncio
 from runner.app import Runner, drain
 from runner.control import RunningControl
 from runner.job import EndReason
-from runner.messages import StopCredits, StopFetching
-from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
+from tests.fakes.scenes import alive, ended, newest, now, put, reason, stop_fetching, until
 from tests.fakes.world import FakeWorld, key_of
 from tests.virtual_time import run_virtual
 
@@ -74,8 +73,7 @@ def test_a_drain_that_stops_what_runs_gives_back_untried_what_was_only_staged() 
 
 
 async def _drained(runner: Runner, grace_s: float) -> None:
-    runner.address("sources").urgent(StopFetching())
-    runner.address("inventory").urgent(StopCredits())
+    stop_fetching(runner)
     await drain(runner, asyncio.Event(), grace_s)
 
 

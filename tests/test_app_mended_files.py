@@ -11,11 +11,10 @@ from runner.app import drain
 from runner.broken_files import FINISHING
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.job import Verdict
-from runner.messages import StopCredits, StopFetching
 from tests.fakes.faults import raises
 from tests.fakes.files import A_THIRD, LONG, SOON_S, begun, behind, check, done, row, say, say_endpoint
 from tests.fakes.queue import FakeQueue
-from tests.fakes.scenes import alive, ended, put, until
+from tests.fakes.scenes import alive, ended, put, stop_fetching, until
 from tests.fakes.world import FakeWorld, key_of
 from tests.virtual_time import run_virtual
 
@@ -90,8 +89,7 @@ def test_a_file_that_is_mended_during_a_drain_is_used_once_the_last_fetch_is_ove
             await done(world, "shared", "earlier")
             await begun(world)
             await asyncio.sleep(1)
-            runner.address("sources").urgent(StopFetching())
-            runner.address("inventory").urgent(StopCredits())
+            stop_fetching(runner)
             say_endpoint(world)
             await asyncio.sleep(40)
             (entry,) = (it for it in runner.directory.all() if it.name == "shared")

@@ -13,10 +13,9 @@ from runner.app import drain
 from runner.control import RunningControl
 from runner.credential import Credential
 from runner.errors import Refused, Unavailable
-from runner.messages import StopCredits, StopFetching
 from tests.fakes.faults import hangs, raises
 from tests.fakes.files import A_THIRD, LONG, SOON_S, behind, check, counted, done, passwords, pollers, row, say, secret
-from tests.fakes.scenes import alive, ended, put, reason, until
+from tests.fakes.scenes import alive, ended, put, reason, stop_fetching, until
 from tests.fakes.world import FakeWorld, key_of
 from tests.virtual_time import run_virtual
 
@@ -219,8 +218,7 @@ def test_a_file_that_is_mended_while_the_runner_drains_lets_it_settle(options: d
         async with alive(world) as runner:
             await put(world, "shared", id="runs", command=["run", "30", "0", "1"], resources=A_THIRD)
             await until(lambda: world.containers.containers)
-            runner.address("sources").urgent(StopFetching())
-            runner.address("inventory").urgent(StopCredits())
+            stop_fetching(runner)
             draining = asyncio.ensure_future(drain(runner, asyncio.Event(), 600.0))
             await asyncio.sleep(60)
             assert not draining.done()

@@ -13,11 +13,10 @@ from runner.broken_files import FINISHING
 from runner.control import RunningControl
 from runner.job import Verdict
 from runner.leaving import WITHDRAWN
-from runner.messages import StopCredits, StopFetching
 from runner.receipt import SourceRow
 from runner.units import Duration
 from tests.fakes.files import A_THIRD, begun, check, done, row, say, say_endpoint
-from tests.fakes.scenes import alive, ended, newest, put, until
+from tests.fakes.scenes import alive, ended, newest, put, stop_fetching, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
 from tests.virtual_time import run_virtual
 
@@ -196,8 +195,7 @@ def test_a_runner_that_drains_at_any_moment_of_it_settles_all(change: Change) ->
                 await put(world, "shared", id="second", command=["run", "6", "0", "1"], resources=A_THIRD)
                 change(world)
                 await asyncio.sleep(tenths / 10)
-                runner.address("sources").urgent(StopFetching())
-                runner.address("inventory").urgent(StopCredits())
+                stop_fetching(runner)
                 await drain(runner, asyncio.Event(), 1000.0)
                 check(world, "runs")
 

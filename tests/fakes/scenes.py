@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from runner.app import Runner, build
 from runner.config import Config
+from runner.messages import StopCredits, StopFetching
 from runner.receipt import Receipt
 from tests.fakes.world import FakeWorld, configuration, job_bytes, key_of, new_life
 
@@ -31,6 +32,12 @@ async def alive(world: FakeWorld, config: Config | None = None, *, killed: bool 
     world.ledger.check()
     if not running.cancelled():
         running.result()
+
+
+def stop_fetching(runner: Runner) -> None:
+    """Let nothing new come, as where a runner is told to stop."""
+    runner.address("sources").urgent(StopFetching())
+    runner.address("inventory").urgent(StopCredits())
 
 
 async def until(condition: Callable[[], object], limit_s: float = 5000.0) -> None:
