@@ -9,7 +9,7 @@ import msgspec
 from runner.credential import QueueRights
 from runner.units import Duration
 
-LATER_KEYS = ("stores", "secrets", "network", "capabilities", "mounts", "allow_endpoints")
+LATER_KEYS = ("stores", "secrets", "secrets_in_env", "push", "allow_endpoints")
 """Rights that nothing grants yet. A file that names one is refused: who wrote it counts on it."""
 
 

@@ -16,6 +16,7 @@ from adapters.shape import nearest
 from adapters.unusable import Unusable
 from runner.credential import Credential, QueueRights, Rights
 from runner.pattern import problem
+from runner.policy import CAPABILITY, NETWORK
 from runner.secret import Secret
 
 DIALECTS = ("native",)
@@ -128,6 +129,7 @@ def _check_rights(file: AnyFile) -> None:
     _check_served(file)
     if not all(_is_path(path) for path in file.paths):
         raise Unusable('paths must be absolute and without .., as in paths = ["/data"]')
+    _check_loosening(file)
     _check_dialect(file.dialect)
     if not 0 < file.weight <= WEIGHT_MAX:
         raise Unusable("weight must be more than 0 and at most 1000000")
@@ -137,6 +139,17 @@ def _check_rights(file: AnyFile) -> None:
     if file.user_max_running is not None and file.user_max_running < 1:
         raise Unusable("user_max_running must be 1 or more")
     _check_patterns({"match": file.match, "mismatch": file.mismatch})
+
+
+def _check_loosening(file: AnyFile) -> None:
+    if not all(_is_path(path) and path != "/" for path in file.mounts):
+        raise Unusable('mounts must be absolute and without .., as in mounts = ["/data"]')
+    if file.seccomp and not _is_path(file.seccomp):
+        raise Unusable('seccomp must be absolute and without .., as in seccomp = "/etc/runner/perf.json"')
+    if not all(CAPABILITY.fullmatch(name) for name in file.capabilities):
+        raise Unusable('capabilities must be written as in capabilities = ["CAP_PERFMON"]')
+    if not all(NETWORK.fullmatch(name) for name in (*file.network, file.build_network)):
+        raise Unusable('network must be 1 to 20 small letters, digits or dashes, as in network = ["internet"]')
 
 
 def _check_served(file: AnyFile) -> None:

@@ -62,6 +62,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_image: Annotated[str, _key("image of a job that names none, where its queue has no process runtime")] = ""
     docker_host: Annotated[str, _key("the Docker engine")] = "unix:///var/run/docker.sock"
     job_uids: Annotated[str, _key("first uid and how many, for process jobs of a runner that is root")] = "210000:4096"
+    job_pids: Annotated[int, _positive("processes and threads of one container")] = 4096
+    network: Annotated[tuple[str, ...], _key("networks that jobs of every queue may ask for")] = ()
+    capabilities: Annotated[tuple[str, ...], _key("capabilities that jobs of every queue may ask for")] = ()
+    mounts: Annotated[tuple[str, ...], _key("directories that jobs of every queue may ask to read")] = ()
+    seccomp: Annotated[str, _key("seccomp profile of every container: a file; the engine's own")] = ""
+    oci_runtime: Annotated[str, _key("runtime of every container, by its name in the engine; the engine's own")] = ""
+    gpu_handover: Annotated[
+        Literal["auto", "nvidia", "cdi"], _key("how containers get GPUs: by NVIDIA's hook, or by CDI")
+    ] = "auto"
+    refuse_vulnerable: Annotated[bool, _key("run no GPU job in containers while `runner doctor` knows an open CVE")] = (
+        False
+    )
+    images_free: Annotated[Size, _key("images that are not used give way below so much free disk")] = Size(10 << 30)
+    pull_timeout: Annotated[Duration, _key("limit on pulling, building or pushing one image")] = Duration(3600)
+    log_max: Annotated[Size, _key("output of one attempt; 0: as much as its disk")] = Size(0)
     gpu_locks: Annotated[str, _key("directory of one lock file a GPU, shared by all runners of a machine")] = (
         "/run/lock/runner-gpus"
     )
@@ -78,6 +93,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     on_stop: Annotated[Literal["drain", "leave"], _key("what SIGTERM means")] = "drain"
     drain_grace: Annotated[Duration, _key("a drain waits so long for what runs")] = Duration(600)
+    preempt_grace: Annotated[
+        Duration,
+        _key("after a drain's grace, and on notice of the box's end: a quarter to stop jobs, the rest to upload"),
+    ] = Duration(120)
+    limit_tasks: Annotated[int, _count("drain after so many jobs; 0: never")] = 0
+    limit_idle_duration: Annotated[Duration, _key("drain after so long without a job; 0: never")] = Duration(0)
     on_removed: Annotated[
         Literal["finish", "cancel"], _key("what becomes of running jobs whose credential file is taken away")
     ] = "finish"
@@ -145,7 +166,11 @@ def _origin(
 def _convert(origin: Origin) -> object:
     kind = FIELDS[origin.name].type
     from_text = isinstance(origin.value, str) and not origin.source.endswith(".toml")
-    plain = _plain(origin.value, from_text=from_text)
+    plain = (
+        _listed(origin.value)
+        if from_text and kind.__origin__ == tuple[str, ...]
+        else _plain(origin.value, from_text=from_text)
+    )
     try:
         value = msgspec.convert(plain, kind, strict=not from_text, dec_hook=decode_hook)
     except (msgspec.ValidationError, ValueError) as error:
@@ -179,7 +204,12 @@ def _problem(origin: Origin, error: Exception) -> str:
     """Say what to write instead, where msgspec names types only."""
     kind = FIELDS[origin.name].type.__origin__
     least = next((meta.ge for meta in FIELDS[origin.name].type.__metadata__ if meta.ge is not None), 0)
-    wanted = {int: f"a whole number from {least} up", bool: "true or false", str: "text in quotes"}.get(kind)
+    wanted = {
+        int: f"a whole number from {least} up",
+        bool: "true or false",
+        str: "text in quotes",
+        tuple[str, ...]: "texts, with commas between",
+    }.get(kind)
     if choices := getattr(kind, "__args__", ()):
         wanted = " or ".join(repr(choice) for choice in choices)
     return f"{origin.value!r} will not do: write {wanted}" if wanted else str(error)
@@ -190,6 +220,11 @@ def _plain(value: object, *, from_text: bool) -> object:
     if from_text and cast("str", value).strip().isdigit():
         return int(cast("str", value))
     return value
+
+
+def _listed(value: object) -> list[str]:
+    """Let variables and options say lists with commas between."""
+    return [part.strip() for part in cast("str", value).split(",") if part.strip()]
 
 
 def load_file(path: Path | None) -> tuple[dict[str, object], str]:

@@ -22,6 +22,11 @@ class QueueRights(msgspec.Struct, frozen=True):
     ``paths`` are directories that ``folder://`` URLs may name; ``stores`` are URL prefixes; ``sole_reader`` marks a
     queue that no other box reads. ``cut_off`` says what becomes of jobs whose claim cannot be renewed for a whole
     lease: they run on, or are stopped, since another box may begin them.
+
+    What its jobs may ask for by name: ``secrets``, ``network``, ``capabilities``, ``mounts`` (directories of the box,
+    read-only), ``images`` (patterns; none: any), ``push`` (prefixes of image names). What all of its jobs get:
+    ``root`` (uid 0 inside the container, where the engine gives that another user), ``seccomp`` (a profile's path),
+    ``oci_runtime``, ``secrets_in_env``, ``pull``; ``build_network`` is what its image builds may reach.
     """
 
     runtime: Literal["container", "process"] = "container"
@@ -38,6 +43,14 @@ class QueueRights(msgspec.Struct, frozen=True):
     user_max_running: int | None = None
     cut_off: Literal["run on", "stop"] = "run on"
     sole_reader: bool = False
+    root: bool = False
+    seccomp: str = ""
+    oci_runtime: str = ""
+    secrets_in_env: bool = False
+    images: tuple[str, ...] = ()
+    pull: Literal["missing", "always", "never"] = "missing"
+    push: tuple[str, ...] = ()
+    build_network: str = "none"
 
 
 class Rights(QueueRights, frozen=True):

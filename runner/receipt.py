@@ -111,6 +111,8 @@ class Receipt(JobRow, frozen=True):
     grant: GrantAccount = GrantAccount()
     isolation: Isolation = Isolation()
     usage: Usage = Usage()
+    steps: tuple[int, ...] = ()
+    """The exit code of each step that ended, in order; empty for a job of one command."""
     inputs: tuple[InputAccount, ...] = ()
     outputs: tuple[OutputAccount, ...] = ()
     log: LogAccount = LogAccount()

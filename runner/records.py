@@ -97,6 +97,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ended_at: float | None = None
     usage: Usage = Usage()
     isolation: Isolation = Isolation()
+    steps: tuple[int, ...] = ()
 
 
 class ClaimRecord(msgspec.Struct, frozen=True):

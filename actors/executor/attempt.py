@@ -68,6 +68,12 @@ class Attempt:
             shm=shm if job.resources.shm is None else int(job.resources.shm),
             paths=claim.rights.paths,
             deadline_at=starting_at + self.limit_s,
+            network=job.network,
+            capabilities=job.capabilities,
+            mounts=job.mounts,
+            root=claim.rights.root,
+            seccomp=claim.rights.seccomp,
+            oci_runtime=claim.rights.oci_runtime,
         )
 
     def why_not_begun(self, error: RunnerError) -> tuple[EndReason, str]:

@@ -42,6 +42,7 @@ from runner.messages import (
     TakenOver,
     WithdrawAsked,
 )
+from runner.policy import widened
 from runner.ports import World
 from runner.source import StandingPoller
 from runner.stage import FaultBudget, Stage
@@ -222,7 +223,13 @@ class Poller(Stage[PollerMessage]):
     def _intake(self) -> Intake:
         queue, dialect = self.work.queue, self.world.dialects[self.rights.dialect]
         names = (self.source, queue.identity, self.queue_name)
-        return Intake(dialect, self.rights, *names, self.config.default_image, release_costs=queue.release_costs)
+        return Intake(
+            dialect,
+            widened(self.rights, self.config),
+            *names,
+            self.config.default_image,
+            release_costs=queue.release_costs,
+        )
 
     # Claims and their verdicts
 

@@ -8,6 +8,7 @@ import msgspec
 
 from runner.credential import Rights
 from runner.job import EndReason, Job, Verdict, make_key
+from runner.policy import problem_with
 from runner.ports import Decoded, Delivery, Dialect
 from runner.records import ClaimedJob, JournalEntry
 
@@ -43,10 +44,13 @@ class Intake:
             claimed_at=now,
             rights=self.rights,
             runtime=self._runtime(job),
-            problem=decoded.problem,
+            problem=decoded.problem or self._forbidden(job),
             user="" if delivery.anonymous else job.user,
             release_costs=self.release_costs,
         )
+
+    def _forbidden(self, job: Job) -> str:
+        return problem_with(job, self.rights, runtime=self._runtime(job), source=self.source)
 
     def _runtime(self, job: Job) -> str:
         return "process" if self.rights.runtime == "process" and not job.image else "container"

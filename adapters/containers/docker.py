@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from adapters.containers.docker_box import BoxContainers
-from adapters.containers.docker_deadline import forget, write_deadline
+from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
 from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, to_its_end
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
@@ -130,6 +130,10 @@ class DockerContainers:
             await _in_thread(forget, self._settings.directory, name)
         if name in self._peaks:
             self._peaks.pop(name).close()
+
+    async def tell_deadline(self, name: str, at: float) -> None:
+        if NAME.fullmatch(name):
+            await _in_thread(change_deadline, self._settings.directory, name, at)
 
     async def list_ours(self) -> tuple[str, ...]:
         return tuple(sorted(name.lstrip("/") for listed in await self._box.list() for name in listed.names))

@@ -21,6 +21,12 @@ def write_deadline(directory: str, name: str, deadline_at: float | None) -> str:
     return own
 
 
+def change_deadline(directory: str, name: str, deadline_at: float) -> None:
+    """Write another deadline for a container that is there; nothing for one that is forgotten."""
+    if os.path.isdir(os.path.join(directory, name)):
+        write_deadline(directory, name, deadline_at)
+
+
 def forget(directory: str, name: str) -> None:
     """Delete the container's own directory; idempotent."""
     shutil.rmtree(os.path.join(directory, name), ignore_errors=True)

@@ -161,6 +161,9 @@ class ProcessContainers:
             await asyncio.sleep(_EMPTYING_PAUSE_S)
         self._exits.forget(name)
 
+    async def tell_deadline(self, name: str, at: float) -> None:
+        await self._threads.run(self._control(name).tell_deadline, at)
+
     async def list_ours(self) -> tuple[str, ...]:
         return tuple(sorted(name for name in names_in(self._root) if self._is_ours(name)))
 

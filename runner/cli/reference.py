@@ -49,7 +49,7 @@ STATUSES = (
 )
 COMMON = {"--help", "--state-dir", "--debug"}
 CONFIGURED = {*FIELDS, "config"}
-UNITS = {"DURATION", "SIZE", "N", "DIR"}
+UNITS = {"DURATION", "SIZE", "N", "DIR", "NAME,…"}
 
 
 def runner_toml() -> str:
@@ -68,6 +68,8 @@ def _toml(value: object) -> str:
             return json.dumps(written(value)) if value else "0"
         case bool() | int() | float():
             return written(value)
+        case tuple():
+            return json.dumps(value)
         case _:
             return json.dumps(str(value), ensure_ascii=False)
 

@@ -84,6 +84,8 @@ def metavar(name: str) -> str:
         return kind.__name__.upper()
     if name.endswith("_dir"):
         return "DIR"
+    if kind == tuple[str, ...]:
+        return "NAME,…"
     return "N" if kind is int else "TEXT"
 
 
@@ -96,6 +98,8 @@ def written(value: object) -> str:
             return _in_units(int(value), SIZE_UNITS)
         case Duration():
             return _in_units(int(value), DURATION_UNITS) if value.is_integer() else f"{float(value):g}s"
+        case tuple():
+            return ",".join(map(str, value))
         case _:
             return str(value)
 

@@ -18,6 +18,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
 
     ``name`` is unique on the box and made of key and attempt. ``env`` is complete but for what the runtime itself must
     add (PATH, HOME, TMPDIR). ``deadline_at`` stands in the file that RUNNER_DEADLINE_FILE names; None: no limit.
+
+    ``steps`` stand instead of ``command``: run in order in one container; ``keep_going`` past one that fails.
+    ``network``, ``capabilities``, ``mounts`` and what follows are what the queue's policy lets through, checked before.
+    ``secrets`` are names, looked up at the start. ``log_max`` are bytes that the runtime's own log must hold.
     """
 
     name: str
@@ -31,6 +35,17 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     shm: int = 0
     paths: tuple[str, ...] = ()
     deadline_at: float | None = None
+    steps: tuple[tuple[str, ...], ...] = ()
+    keep_going: bool = False
+    network: str = "none"
+    capabilities: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    root: bool = False
+    seccomp: str = ""
+    oci_runtime: str = ""
+    secrets: tuple[str, ...] = ()
+    secrets_in_env: bool = False
+    log_max: int = 0
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -56,6 +71,8 @@ class Exit(msgspec.Struct, frozen=True):
     not_started: bool = False
     message: str = ""
     usage: Usage = Usage()
+    steps: tuple[int, ...] = ()
+    """The exit code of each step that ended, in order."""
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -105,6 +122,12 @@ class Containers(Protocol):
 
     async def remove(self, name: str) -> None:
         """Delete what the runtime keeps, also leftover processes and raw output. Idempotent."""
+        ...
+
+    async def tell_deadline(self, name: str, at: float) -> None:
+        """
+        Write another end into the file that the job's RUNNER_DEADLINE_FILE names; no error once the job is removed.
+        """
         ...
 
     async def list_ours(self) -> tuple[str, ...]:

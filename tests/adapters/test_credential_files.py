@@ -83,9 +83,15 @@ UNUSABLE = {
     FOLDER + "user_max_running = 0": "user_max_running must be 1 or more",
     **{
         f'{FOLDER}{key} = ["{SECRET}"]': f"{key}: not served yet, so no job would get it: take it out of the file"
-        for key in ("stores", "secrets", "network", "capabilities", "mounts", "allow_endpoints")
+        for key in ("stores", "secrets", "push", "allow_endpoints")
     },
-    FOLDER + 'mounts = ["/data"]\nsecrets = ["A"]\nnetwork = []': "secrets, mounts: not served yet, "
+    FOLDER + f'network = ["{SECRET}"]': "network must be 1 to 20 small letters, digits or dashes, "
+    'as in network = ["internet"]',
+    FOLDER + f'capabilities = ["{SECRET}"]': 'capabilities must be written as in capabilities = ["CAP_PERFMON"]',
+    FOLDER + f'mounts = ["{SECRET}"]': 'mounts must be absolute and without .., as in mounts = ["/data"]',
+    FOLDER
+    + 'seccomp = "perf.json"': 'seccomp must be absolute and without .., as in seccomp = "/etc/runner/perf.json"',
+    FOLDER + 'push = ["/data"]\nsecrets = ["A"]\nstores = []': "secrets, push: not served yet, "
     "so no job would get them: take them out of the file",
     FOLDER + 'dialect = "studioml"': "dialect studioml is not served yet",
     FOLDER + 'dialect = "nativ"': "dialect: no such dialect; did you mean native?",
@@ -95,7 +101,8 @@ UNUSABLE = {
     FOLDER + 'mismatch = "(?=a)"': "mismatch is no regular expression of RE2's syntax: "
     'write one like mismatch = "^train"',
     FOLDER + f'password = "{SECRET}"': "password: no such key; known are runtime, paths, stores, secrets, network, "
-    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, lease, "
+    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, root, "
+    "seccomp, oci_runtime, secrets_in_env, images, pull, push, build_network, lease, "
     "timeout, match, mismatch, kind, url",
     'kind = "folder"\nurl = "folder://q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
     'kind = "folder"\nurl = "/q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",

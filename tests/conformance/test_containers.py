@@ -142,6 +142,21 @@ def test_the_deadline_stands_in_its_file(harness: Harness, deadline_at: float | 
     asyncio.run(main())
 
 
+def test_an_end_that_comes_earlier_is_told_to_a_job_that_runs(harness: Harness) -> None:
+    async def main() -> None:
+        async with harness.open() as containers:
+            wait = 'echo ready; until grep -q 1893456001.500 "$RUNNER_DEADLINE_FILE"; do sleep 0.01; done; echo told'
+            await containers.start(harness.spec("job", "sh", "-c", wait, deadline_at=1893456900.25))
+            await until_it_says(containers, "job", b"ready")
+            await containers.tell_deadline("job", 1893456001.5)
+            assert (await end(containers, "job")).code == 0
+            await containers.remove("job")
+            await containers.tell_deadline("job", 1893456002.5)
+            assert await containers.list_ours() == ()
+
+    asyncio.run(main())
+
+
 def test_home_and_temporary_directory_can_be_written_and_stdin_is_empty(harness: Harness) -> None:
     async def main() -> None:
         async with harness.open() as containers:

@@ -41,6 +41,7 @@ class FakeContainers:
         self.most_at_once = 0
         self.stopping_s, self.code_when_stopped = 0.0, 143
         self.coarse_s = 0.0
+        self.deadlines: dict[str, float] = {}
 
     async def start(self, spec: ContainerSpec) -> Running:
         if spec.name not in self.containers:
@@ -109,6 +110,9 @@ class FakeContainers:
         one = self.containers.pop(name, None)
         if one is not None and one.ends_at > self._now():
             one.code, one.ends_at = KILLED, self._now()
+
+    async def tell_deadline(self, name: str, at: float) -> None:
+        self.deadlines[name] = at
 
     async def list_ours(self) -> tuple[str, ...]:
         return tuple(sorted(self.containers))
