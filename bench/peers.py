@@ -79,7 +79,7 @@ class StartLoop:
         def work(name: str) -> Work:
             return lambda slot: self.job(name, slot)
 
-        return await two_at_once([work(name) for name in names])
+        return await at_once([work(name) for name in names])
 
     async def job(self, name: str, slot: int, command: tuple[str, ...] = COMMAND) -> None:
         """Run one job from its workspace to the removal of all that it left, with the grant of a slot."""
@@ -125,11 +125,11 @@ async def bare_block(count: int) -> Block:
         process = await asyncio.create_subprocess_exec(*COMMAND)
         assert await process.wait() == 0
 
-    return await two_at_once([run] * count)
+    return await at_once([run] * count)
 
 
-async def two_at_once(jobs: Sequence[Work]) -> Block:
-    """Do all jobs in two slots, and measure each."""
+async def at_once(jobs: Sequence[Work], slots: int = AT_ONCE) -> Block:
+    """Do all jobs in so many slots, and measure each."""
     waiting, spans = iter(jobs), list[Span]()
 
     async def slot(number: int) -> None:
@@ -140,6 +140,6 @@ async def two_at_once(jobs: Sequence[Work]) -> Block:
 
     used_s = time.process_time()
     async with asyncio.TaskGroup() as group:
-        for number in range(AT_ONCE):
+        for number in range(slots):
             group.create_task(slot(number))
     return Block(tuple(spans), time.process_time() - used_s)

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 
@@ -64,8 +65,8 @@ def kept(world: World, results: Results | None) -> Kept:
 class WholeRing:
     """A runner that runs; jobs go round it only inside of ``block``."""
 
-    def __init__(self, what: Kept, waiting: FolderQueue, held: str, queue: str) -> None:
-        self._kept, self._waiting, self._held, self._queue = what, waiting, held, queue
+    def __init__(self, what: Kept, waiting: FolderQueue, held: str, queue: str, job: Mapping[str, object]) -> None:
+        self._kept, self._waiting, self._held, self._queue, self._job = what, waiting, held, queue, job
         # An acknowledged message disappears from here; one that is renewed gets another name.
         self._settled = Deletions(os.path.join(queue, "claimed"))
         self._released = 0
@@ -117,7 +118,7 @@ class WholeRing:
     async def _put(self, ids: Sequence[str]) -> dict[str, str]:
         """Write messages where nobody reads them; return their names by id."""
         for job_id in ids:
-            await self._waiting.put(msgspec.json.encode({"id": job_id, "command": COMMAND}), job_id=job_id)
+            await self._waiting.put(msgspec.json.encode({"id": job_id, **self._job}), job_id=job_id)
         messages = map(read_message, os.listdir(self._held))
         return {message.job: message.name for message in messages if message}
 
@@ -134,8 +135,10 @@ def _span(entry: JournalEntry, released_at: Mapping[str, float]) -> Span:
 
 
 @asynccontextmanager
-async def open_ring(config: Config, held: str) -> AsyncIterator[WholeRing]:
-    """Run the runner; its jobs wait in the directory ``held``."""
+async def open_ring(
+    config: Config, held: str, job: Mapping[str, object] = MappingProxyType({"command": COMMAND})
+) -> AsyncIterator[WholeRing]:
+    """Run the runner; its jobs, which are all ``job`` with ids of their own, wait in the directory ``held``."""
     async with open_world(config) as world, asyncio.TaskGroup() as group:
         runner = build(config, world)
         running = group.create_task(runner.run())
@@ -143,7 +146,7 @@ async def open_ring(config: Config, held: str) -> AsyncIterator[WholeRing]:
         waiting = await broker.open("held")
         results = await _results_of(runner)
         ring = WholeRing(
-            kept(world, results), waiting, os.path.join(held, "ready"), os.path.join(config.state_dir, "queue")
+            kept(world, results), waiting, os.path.join(held, "ready"), os.path.join(config.state_dir, "queue"), job
         )
         try:
             yield ring
