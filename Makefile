@@ -39,8 +39,8 @@ test-pythons: ## the unit tests under each newer Python that runs here (PYTHONS=
 	    else echo "$$python does not run here: not tested"; fi; \
 	done
 
-chaos: venv-dev ## kill runners at every stage, ROUNDS=200 times over each kind of queue, and account for every job
-	@$(BIN)/python -m tests.services redis rabbitmq localstack -- $(BIN)/python -m tests.chaos --rounds $(ROUNDS)
+chaos: venv-dev ## kill runners at every stage, ROUNDS=200 times over each kind of queue and with containers, and account for every job
+	@$(BIN)/python -m tests.services redis rabbitmq localstack docker -- $(BIN)/python -m tests.chaos --rounds $(ROUNDS)
 
 lint: venv-dev ## ruff, mypy, pyright and the import contracts
 	@$(BIN)/python -m tests.suite --groups lint --no-services

@@ -8,6 +8,7 @@ The exit code is 1 where any was. A round that went wrong is told with its seed,
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -18,22 +19,26 @@ from pathlib import Path
 
 import msgspec
 
+from tests.chaos.cast import Engines, Processes
 from tests.chaos.rounds import LEASE_S, Account, play
 from tests.shared_queue import SharedQueue, service
 
 SERVICES = ("folder", "redis", "rabbitmq", "sqs")
+CONTAINERS = "containers"
+"""A folder again, whose jobs run in containers."""
+PLAYED = (*SERVICES, CONTAINERS)
 
 
 def main() -> int:
     """Play, account, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill runners, account for the jobs.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each service")
-    parser.add_argument("--services", nargs="+", choices=SERVICES, default=SERVICES)
+    parser.add_argument("--services", nargs="+", choices=PLAYED, default=PLAYED)
     parser.add_argument("--at-once", type=int, default=6, help="rounds that are played at the same time")
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
     options = parser.parse_args()
     try:
-        lines = {name: service(name) for name in options.services}
+        lines = {name: lines_of(name) for name in options.services}
     except KeyError as missing:
         parser.error(f"{missing.args[0]} is not set: run it beside tests.services, as `make chaos` does")
     began = time.monotonic()
@@ -49,7 +54,7 @@ def rounds(lines: Mapping[str, str], seeds: range, *, at_once: int) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="rt-chaos-", dir="/tmp") as directory, ThreadPoolExecutor(at_once) as pool:
         Path(directory).chmod(0o755)
         played = {
-            pool.submit(_play, lines[name], Path(directory) / f"{name}-{seed}", seed): name
+            pool.submit(_play, name, lines[name], Path(directory) / f"{name}-{seed}", seed): name
             for seed in seeds
             for name in lines
         }
@@ -64,10 +69,23 @@ def rounds(lines: Mapping[str, str], seeds: range, *, at_once: int) -> dict[str,
     return accounts
 
 
-def _play(lines: str, directory: Path, seed: int) -> Account:
+def lines_of(name: str) -> str:
+    """
+    Return the lines of a credential file.
+
+    Raises:
+        KeyError: there is no such service, or no engine, here.
+    """
+    if name == CONTAINERS:
+        os.environ["RUNNER_TEST_DOCKER"]
+    return service("folder" if name == CONTAINERS else name)
+
+
+def _play(name: str, lines: str, directory: Path, seed: int) -> Account:
     directory.mkdir()
+    shared = SharedQueue(directory, lines, lease_s=LEASE_S)
     try:
-        return play(SharedQueue(directory, lines, lease_s=LEASE_S), seed)
+        return play(Engines(shared) if name == CONTAINERS else Processes(shared), seed)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from runner.ports import Queue, QueuedMessage, Results
 from runner.receipt import Receipt
-from tests.at_work import AtWork, end_orphans, until
+from tests.at_work import AtWork, until
+from tests.chaos.cast import EXPECTED, Runtime
 from tests.shared_queue import SharedQueue
 
 STAGES = ("claimed", "placed", "granted", "staged", "starting", "exited", "uploaded", "stored", "settled")
@@ -30,24 +30,6 @@ LIFE_MOST_S = 4.0
 END_MOST_S = 120.0
 LOOK_S = 0.001
 HIDDEN_MOST_S = 70.0
-MARK = 'touch "$(mktemp "{marks}/$RUNNER_JOB_ID.$RUNNER_ATTEMPT.XXXXXX")"; '
-
-
-class Expected(NamedTuple):
-    """How a job must end: why, after how many attempts, as how many dead letters."""
-
-    reason: str
-    attempts: int = 1
-    dead: int = 0
-
-
-EXPECTED = {
-    "quick": Expected("succeeded"),
-    "lasts": Expected("succeeded"),
-    "stores": Expected("succeeded"),
-    "fails": Expected("failed", attempts=2),
-    "broken": Expected("rejected", dead=1),
-}
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -66,14 +48,14 @@ class Account(msgspec.Struct, frozen=True):
         return not (self.lost or self.doubled or self.double_settled or self.wrong)
 
 
-def play(shared: SharedQueue, seed: int) -> Account:
+def play(runtime: Runtime, seed: int) -> Account:
     """Play one round on a queue that nobody else uses."""
-    seeded, kills = random.Random(seed), list[str]()
+    shared, seeded, kills = runtime.shared, random.Random(seed), list[str]()
     try:
-        _submit(shared)
+        runtime.submit()
         for _ in range(seeded.randint(1, 3)):
-            kills.append(_life(shared, seeded))
-        with shared.box("box") as last:
+            kills.append(_life(runtime, seeded))
+        with shared.box("box", *runtime.options) as last:
             names = set(EXPECTED)
             until(lambda: names <= {receipt.id for receipt in shared.ended()}, f"seed {seed}: all end", END_MOST_S)
             until(lambda: _in_flight(shared.directory / "box") == 0, f"seed {seed}: all are settled", END_MOST_S)
@@ -83,24 +65,17 @@ def play(shared: SharedQueue, seed: int) -> Account:
         lost = tuple(sorted(set(EXPECTED) - ended))
         return Account(seed, tuple(kills), lost=lost, wrong=(str(error),))
     finally:
-        end_orphans(shared.directory)
-    return _account(shared, seed, tuple(kills))
+        starts = runtime.starts()
+        runtime.clear()
+    return _account(shared, seed, tuple(kills), starts)
 
 
-def _submit(shared: SharedQueue) -> None:
-    mark = MARK.format(marks=shared.marks)
-    shared.submit({"quick": ["sh", "-c", mark + "true"], "lasts": ["sh", "-c", mark + "sleep 1"]})
-    outputs = [{"path": "made", "url": f"folder://{shared.marks}/out/"}]
-    shared.submit({"stores": ["sh", "-c", mark + "echo kept > made"]}, outputs=outputs)
-    shared.submit({"fails": ["sh", "-c", mark + "exit 3"]}, retries=1)
-    shared.submit({"broken": ["true"]}, retries="many")
-
-
-def _life(shared: SharedQueue, seeded: random.Random) -> str:
+def _life(runtime: Runtime, seeded: random.Random) -> str:
     """Let a runner live until its kill, and say when that was."""
+    shared = runtime.shared
     stage = seeded.choice((*STAGES, "at random"))
     count, pause_s = seeded.randint(1, len(EXPECTED)), seeded.uniform(0.0, 2.0)
-    with shared.box("box") as it:
+    with shared.box("box", *runtime.options) as it:
         if stage == "at random":
             threading.Event().wait(pause_s)
         else:
@@ -130,10 +105,9 @@ def _in_flight(state: Path) -> int:
         return int(journal.execute("SELECT count(*) FROM entry WHERE in_flight").fetchone()[0])
 
 
-def _account(shared: SharedQueue, seed: int, kills: tuple[str, ...]) -> Account:
+def _account(shared: SharedQueue, seed: int, kills: tuple[str, ...], starts: Counter[str]) -> Account:
     dead, left = _dead_and_left(shared)
     ended = {receipt.id: receipt for receipt in shared.ended()}
-    starts = Counter(path.name.rpartition(".")[0] for path in shared.marks.glob("*.*.*"))
     settled_twice = [f"{name}: {dead[name]} dead letters" for name, how in EXPECTED.items() if dead[name] != how.dead]
     return Account(
         seed,
@@ -150,6 +124,8 @@ def _wrong(shared: SharedQueue, ended: dict[str, Receipt], starts: Counter[str])
         expected = EXPECTED[name]
         if (receipt.end_reason, receipt.attempt) != (expected.reason, expected.attempts):
             yield f"{name}: {receipt.end_reason} in attempt {receipt.attempt}"
+        if (receipt.log.bytes, receipt.log.sha256 if receipt.log.bytes else "") != expected.log or receipt.log.gaps:
+            yield f"{name}: its log is another: {receipt.log}"
         attempts = range(1, expected.attempts + 1) if expected.reason != "rejected" else ()
         yield from (f"{name}: attempt {it} never started" for it in attempts if not starts[f"{name}.{it}"])
     if (shared.marks / "out" / "stores" / "made").read_text() != "kept\n":
