@@ -7,8 +7,10 @@ The composition root: who exists, who knows whom, and how the whole stops. Drain
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from actors.cache import Cache
 from actors.executor import Executor
@@ -22,12 +24,15 @@ from runner.control import RunningControl
 from runner.credential import Credential, CredentialFile, Rights
 from runner.errors import RunnerError
 from runner.job import EndReason
-from runner.kernel import Escalated, Restart
-from runner.messages import StopCredits, StopFetching, StopJob
+from runner.kernel import ActorStopped, Escalated, Restart
+from runner.messages import StopAnnounced, StopCredits, StopFetching, StopJob
 from runner.pollers import QueuePollers
 from runner.ports import Control, World
+from runner.records import JournalEntry
 from runner.recovery import Recovery
 from runner.ring import EDGE, Ring
+
+logger = logging.getLogger(__name__)
 
 CORE = Restart(attempts=0, within_s=600.0)
 HURRY_S = 5.0
@@ -107,7 +112,7 @@ async def serve(config: Config, world: World, *, on_ready: Callable[[Control], A
     control = RunningControl(runner)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: control.stop(leave=config.on_stop == "leave", grace_s=None))
+        loop.add_signal_handler(number, control.signalled)
     try:
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(_stop_when_asked(runner, control))]
@@ -149,25 +154,55 @@ async def _drain_until_left(runner: Runner, control: RunningControl, grace_s: fl
         await asyncio.wait((draining, leaving), return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
         leaving.cancel()
+    if control.left.is_set():
+        await _announce(runner, None)
 
 
 async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
-    """Wait for what runs up to the grace, stop the rest, and wait until the journal holds nothing unsettled."""
-    if await _settled(runner, hurry, grace_s):
+    """
+    Wait for what runs up to the grace, stop the rest, and wait until the journal holds nothing unsettled.
+
+    The rest has ``preempt_grace``, then the runner ends all the same; what the journal still holds is the next life's.
+    """
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + grace_s
+    _stop_all(runner, [entry for entry in await runner.trail.in_flight() if _only_waits(entry)])
+    if grace_s > 0:
+        await _announce(runner, runner.world.now() + grace_s)
+    if await _settled(runner, hurry, ends):
         return
-    for entry in await runner.trail.in_flight():
+    _stop_all(runner, await runner.trail.in_flight())
+    hurry.clear()
+    if not await _settled(runner, hurry, loop.time() + max(HURRY_S, float(runner.config.preempt_grace))):
+        for entry in await runner.trail.in_flight():
+            facts = {"action": "drain", "job_id": entry.claimed.claim.id, "state": entry.state}
+            logger.warning("a job is left for the next start, which goes on with it", extra=facts)
+
+
+def _only_waits(entry: JournalEntry) -> bool:
+    """Tell a job that is staged ahead: another box begins it sooner than this one, where it would be cut short."""
+    return entry.placed is not None and entry.granted is None and entry.exited is None and entry.stored is None
+
+
+def _stop_all(runner: Runner, entries: Iterable[JournalEntry]) -> None:
+    for entry in entries:
         attempt, now = entry.claimed.claim.attempt, runner.world.now()
         stop = StopJob(entry.key, attempt, EndReason.PREEMPTED, now, "the runner was stopped")
         for stage in runner.stages:
             stage.urgent(stop)
-    hurry.clear()
-    await _settled(runner, hurry, max(grace_s, HURRY_S * 12))
 
 
-async def _settled(runner: Runner, hurry: asyncio.Event, within_s: float) -> bool:
-    """Whether nothing unsettled was left within the time, or before somebody hurried."""
+async def _announce(runner: Runner, at: float | None) -> None:
+    """Let what runs know when it is stopped; a runtime that does not answer holds nobody up."""
+    try:
+        await runner.address("executor").ask(functools.partial(StopAnnounced, at), timeout_s=HURRY_S)
+    except (TimeoutError, ActorStopped):
+        logger.warning("not all jobs know when they are stopped", extra={"action": "drain"})
+
+
+async def _settled(runner: Runner, hurry: asyncio.Event, ends: float) -> bool:
+    """Whether nothing unsettled was left by then, in loop seconds, or before somebody hurried."""
     loop = asyncio.get_running_loop()
-    ends = loop.time() + within_s
     while await runner.trail.in_flight():
         left = min(0.2, ends - loop.time())
         if left <= 0 or hurry.is_set():

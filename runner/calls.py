@@ -30,6 +30,13 @@ class Patience(msgspec.Struct, frozen=True):
     first_s: float = 0.1
     most_s: float = 15.0
 
+    def until(self, ends: float | None) -> Patience:
+        """Return as much of it as is left until then, in loop seconds; None: all."""
+        if ends is None:
+            return self
+        left_s = max(0.0, ends - asyncio.get_running_loop().time())
+        return msgspec.structs.replace(self, try_s=min(self.try_s, left_s), all_s=min(self.all_s, left_s))
+
 
 COURTESY = Patience(try_s=300.0, all_s=600.0)
 """For what a job's end does not depend on."""

@@ -35,6 +35,7 @@ class RunningControl:
     def __init__(self, ring: Ring) -> None:
         """Begin with no stop under way."""
         self._ring = ring
+        self._signalled = False
         self.stopping: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
         self.hurry, self.left = asyncio.Event(), asyncio.Event()
 
@@ -150,6 +151,17 @@ class RunningControl:
             return
         grace = float(self._ring.config.drain_grace) if grace_s is None else grace_s
         self.stopping.set_result((leave, grace))
+
+    def signalled(self) -> None:
+        """
+        Begin what ``on_stop`` says, and hurry at the next. The first hurries no drain that was begun by other means.
+
+        For whoever began that, as what runs before a container is stopped, is followed by a signal at once.
+        """
+        first, self._signalled = not self._signalled, True
+        leave = self._ring.config.on_stop == "leave"
+        if leave or not first or not self.stopping.done():
+            self.stop(leave=leave, grace_s=None)
 
 
 def _ended(entry: JournalEntry) -> bool:

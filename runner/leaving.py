@@ -12,6 +12,10 @@ from runner.ports import SpoolSeal
 from runner.receipt import GrantAccount, ImageAccount, LogAccount, OutputAccount, Receipt, RunnerAccount
 from runner.records import ClaimedJob, Grant, Outcome, StagedJob
 
+STOP_SHARE, STORE_SHARE = 1 / 4, 7 / 8
+"""Of ``preempt_grace``: by then a job that is preempted is gone, and what could be stored of it is stored; in what is
+left its message is given back."""
+
 REASON_MAX_CHARACTERS = 500
 """A note travels with its message, where services give it little room."""
 
@@ -37,6 +41,8 @@ class Leaving(msgspec.Struct, frozen=True):
     release_after_s: float | None = None
     refused_here: bool = False
     over_cap: bool = False
+    store_by: float | None = None
+    """Loop seconds: what is not stored by then is given up, for the runner must end; None: there is time."""
 
     def failing(self, reason: EndReason, message: str) -> Leaving:
         """Return the same job with another end."""

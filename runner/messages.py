@@ -24,9 +24,7 @@ from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
 class Offered(msgspec.Struct, frozen=True):
     """
     poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit. Told again by a poller
-    that crashed over it.
-
-    ``ahead``: it was fetched to be staged while others run.
+    that crashed over it. ``ahead``: it was fetched to be staged while others run.
     """
 
     claim: ClaimedJob
@@ -72,9 +70,8 @@ class StopCredits(msgspec.Struct, frozen=True):
 
 class ProbeReported(msgspec.Struct, frozen=True):
     """
-    The probe's own task ⇢ inventory: what the devices look like now.
-
-    ``known`` is false where the driver did not answer: nothing is handed out then, and nothing refused for want of it.
+    The probe's own task ⇢ inventory: what the devices look like now. ``known`` is false where the driver did not
+    answer: nothing is handed out then, and nothing refused for want of it.
     """
 
     table: GpuTable
@@ -108,10 +105,9 @@ class QuietChanged(msgspec.Struct, frozen=True):
 
 class JobAdopted(msgspec.Struct, frozen=True):
     """
-    app ⇢ inventory, cache, executor, outputs: at start, a journaled job re-enters at its own stage.
+    app ⇢ inventory, cache, executor, outputs: at start, a journaled job re-enters at its own stage. Before any credit.
 
-    inventory restores its grant, the stage that the entry stands at goes on with it; the others ignore it. Sent before
-    any credit.
+    inventory restores its grant, the stage that the entry stands at goes on with it; the others ignore it.
     """
 
     entry: JournalEntry
@@ -135,6 +131,13 @@ class Granted(msgspec.Struct, frozen=True):
 
     claim: ClaimedJob
     grant: Grant
+
+
+class StopAnnounced(msgspec.Struct, frozen=True):
+    """app ⇢ executor: what runs then (epoch s) is stopped; None: not any more. Answered once the jobs know."""
+
+    at: float | None
+    reply: Reply[None]
 
 
 class Staged(msgspec.Struct, frozen=True):
@@ -229,9 +232,7 @@ class TakenOver(msgspec.Struct, frozen=True):
 
 
 class WithdrawAsked(msgspec.Struct, frozen=True):
-    """
-    control ⇢ poller: end what waits under this job id and no box holds; answers what was done, "" if nothing.
-    """
+    """control ⇢ poller: end what waits under this job id and no box holds; answers what was done, "" if nothing."""
 
     job_id: str
     reply: Reply[str]
@@ -240,7 +241,6 @@ class WithdrawAsked(msgspec.Struct, frozen=True):
 class StopFetching(msgspec.Struct, frozen=True):
     """
     sources, app ⇢ poller, sources: fetch no more; what runs is settled still. Idempotent.
-
     ``cancel`` ends what runs, too, as if its user had asked for it.
     """
 
@@ -279,7 +279,6 @@ class SourcesAsked(msgspec.Struct, frozen=True):
 class QueueStateTold(msgspec.Struct, frozen=True):
     """
     poller ⇢ sources: how its queue is (``polling``, ``backing off: reason``), and its depth where known. Latest wins.
-
     ``warning``: what a person should know of how the queue is served.
     """
 

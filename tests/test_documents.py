@@ -46,6 +46,7 @@ MADE_LATER = {RUNNER, "bench/results"}
 
 
 NAMED_ELSEWHERE = {
+    "RUNNER_DEADLINE_FILE",
     "RUNNER_QUEUE_USERNAME",
     "RUNNER_QUEUE_PASSWORD",
     "RUNNER_QUEUE",
@@ -258,6 +259,10 @@ def test_keys_of_credential_files_that_are_not_served_are_told() -> None:
     assert set(LATER_KEYS) <= set(README.spans())
 
 
+CLOSING_S = 30
+"""What actors, queues and stores may take to be closed."""
+
+
 @pytest.mark.parametrize("name", ["runner.service", "kubernetes.yaml"])
 def test_what_is_deployed_sets_keys_that_exist_to_values_that_fit(name: str) -> None:
     """The rest of it is not tried, and says so."""
@@ -266,8 +271,8 @@ def test_what_is_deployed_sets_keys_that_exist_to_values_that_fit(name: str) -> 
     config, _ = resolve({}, dict(pairs), {}, "")
     assert {pair for pair, _ in pairs} <= {f"RUNNER_{key.upper()}" for key in FIELDS}
     assert (config != Config(), "NOT TRIED" in text) == (True, True)
-    waits_s = {"21min": 1260, "660": 660}[re.findall(r"(?:TimeoutStopSec=|GracePeriodSeconds: )(\w+)", text)[0]]
-    assert waits_s > 2 * config.drain_grace
+    waits_s = {"13min": 780, "450": 450}[re.findall(r"(?:TimeoutStopSec=|GracePeriodSeconds: )(\w+)", text)[0]]
+    assert waits_s >= config.drain_grace + config.preempt_grace + CLOSING_S, "the runner is killed before it has ended"
 
 
 # Changes

@@ -18,7 +18,19 @@ from runner.config import Config
 from runner.errors import BadInput, OutOfSpace, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
-from runner.messages import Ended, Exited, Granted, JobAdopted, QuietChanged, Released, Staged, Started, StopJob
+from runner.leaving import STOP_SHARE
+from runner.messages import (
+    Ended,
+    Exited,
+    Granted,
+    JobAdopted,
+    QuietChanged,
+    Released,
+    Staged,
+    Started,
+    StopAnnounced,
+    StopJob,
+)
 from runner.ports import World
 from runner.records import ClaimedJob, ExitRecord, Grant, Outcome, StagedJob
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
@@ -31,7 +43,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
     error: Exception
 
 
-ExecutorMessage = Granted | Staged | StopJob | JobAdopted | QuietChanged | _JobFailed
+ExecutorMessage = Granted | Staged | StopJob | StopAnnounced | JobAdopted | QuietChanged | _JobFailed
 
 
 @dataclass
@@ -61,6 +73,8 @@ class Executor(Stage[ExecutorMessage]):
         self._inventory, self._outputs = inventory, outputs
         self._halves: dict[Key, Halves] = {}
         self._running: dict[Key, Attempt] = {}
+        # Epoch seconds when the runner stops what runs; None: it does not.
+        self._stops_at: float | None = None
 
     async def receive(self, message: ExecutorMessage) -> None:
         """Handle one message."""
@@ -71,6 +85,8 @@ class Executor(Stage[ExecutorMessage]):
                 await self.blaming(message.claim.key, self._staged(message.claim, message.staged))
             case StopJob():
                 await self.blaming(message.key, self._stop(message))
+            case StopAnnounced():
+                self._announce(message)
             case JobAdopted():
                 await self.blaming(message.entry.key, self._adopt(message))
             case _JobFailed():
@@ -133,12 +149,27 @@ class Executor(Stage[ExecutorMessage]):
                 return
         self.mark(stop)
 
+    def _announce(self, announced: StopAnnounced) -> None:
+        """Tell all that run, and all that will, when they are stopped."""
+        self._stops_at = announced.at
+        for attempt in self._running.values():
+            attempt.stops_at = announced.at
+        self.start_soon(self._tell_all, announced, name=f"announce {id(announced)}")
+
+    async def _tell_all(self, announced: StopAnnounced) -> None:
+        async with asyncio.TaskGroup() as group:
+            for attempt in self._running.values():
+                if (execution := self._execution(attempt)) is not None:
+                    group.create_task(execution.tell_deadline())
+        announced.reply.answer(None)
+
     # One attempt
 
     def _begin(self, claim: ClaimedJob, staged: StagedJob, grant: Grant) -> None:
         loop = asyncio.get_running_loop()
-        limit_s = limit_of(claim, self.config)
-        attempt = Attempt(claim, staged, grant, limit_s, stop=loop.create_future(), heard_at=loop.time())
+        limits_s = limit_of(claim, self.config), STOP_SHARE * self.config.preempt_grace
+        attempt = Attempt(claim, staged, grant, *limits_s, stop=loop.create_future(), heard_at=loop.time())
+        attempt.stops_at = self._stops_at
         self._running[claim.key] = attempt
         stop = self.marked(claim)  # one that overtook the news of a job to adopt
         if stop is not None:

@@ -32,12 +32,19 @@ class Attempt:
     grant: Grant
     # Seconds of wall time from its start.
     limit_s: float
+    # Seconds from SIGTERM to SIGKILL at most where it is preempted.
+    preempted_in_s: float
     # Set once, by whoever ends it first: its limits, its user, the runner.
     stop: asyncio.Future[tuple[EndReason, str]]
     # Loop seconds of the last output, for ``silent_for``.
     heard_at: float
     isolation: Isolation = field(default_factory=Isolation)
     started_at: float | None = None
+    # Epoch seconds: when its own time is over, None before it is started; when the runner stops what runs, where it
+    # will; what the job itself was told of both, where this life told it.
+    ends_at: float | None = None
+    stops_at: float | None = None
+    told_at: float | None = None
     # When it started by ``World.up_s``; None where only its wall time is known.
     began_up_s: float | None = None
     # Epoch seconds when the runtime was told to stop it: what ends after that ends because of it, whatever its code.
@@ -48,13 +55,25 @@ class Attempt:
         """The container's name, unique on the box."""
         return f"{self.claim.key}.{self.claim.attempt}"
 
+    @property
+    def deadline_at(self) -> float | None:
+        """When it ends at the latest, in epoch seconds: by its own limit, or with the runner."""
+        return min((at for at in (self.ends_at, self.stops_at) if at is not None), default=None)
+
+    @property
+    def stop_grace_s(self) -> float:
+        """Seconds from SIGTERM to SIGKILL; whoever is preempted must leave time to store what it left."""
+        own_s = float(self.claim.job.stop_grace)
+        preempted = self.stop.done() and self.stop.result()[0] is EndReason.PREEMPTED
+        return min(own_s, self.preempted_in_s) if preempted else own_s
+
     def end(self, reason: EndReason, message: str) -> None:
         """Ask for the end; the first reason stands."""
         if not self.stop.done():
             self.stop.set_result((reason, message))
 
-    def spec(self, starting_at: float, shm: int) -> ContainerSpec:
-        """Say what to start; ``starting_at`` is when the journal first said so, also in an earlier life."""
+    def spec(self, shm: int) -> ContainerSpec:
+        """Say what to start; ``shm`` bytes unless the job says."""
         claim, job = self.claim, self.claim.job
         return ContainerSpec(
             name=self.name,
@@ -67,7 +86,7 @@ class Attempt:
             image=self.staged.image,
             shm=shm if job.resources.shm is None else int(job.resources.shm),
             paths=claim.rights.paths,
-            deadline_at=starting_at + self.limit_s,
+            deadline_at=self.deadline_at,
             network=job.network,
             capabilities=job.capabilities,
             mounts=job.mounts,

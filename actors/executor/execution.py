@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -53,7 +54,8 @@ class Execution:
         before = entry.starting if entry is not None else None
         if before is None:
             await self._trail.record(claim.key, StartRecord(attempt.name, now, up_s))
-        spec = attempt.spec(now if before is None else before.at, shm)
+        attempt.ends_at = (now if before is None else before.at) + attempt.limit_s
+        spec = attempt.spec(shm)
         # What an earlier life began may run, and is found first, so that it is stopped with its grace.
         begin = self._begin if before is None else self._runtime.start
         running = await self._try(lambda: begin(spec), f"start of {attempt.name}")
@@ -62,7 +64,27 @@ class Execution:
             await self._trail.tell_state(claim, "running", f"on {box.hostname or box.id}")
         attempt.isolation, attempt.started_at = running.isolation, running.started_at
         attempt.began_up_s = self._world.up_s() if before is None else before.up_s
+        attempt.told_at = spec.deadline_at if before is None else None
+        await self.tell_deadline()
         return running
+
+    async def tell_deadline(self) -> None:
+        """Tell the job when it ends, where it knows otherwise; one that an earlier life started may have been told."""
+        attempt, at, told_at = self._attempt, self._attempt.deadline_at, self._attempt.told_at
+        if at is None or at == told_at or attempt.stop.done():
+            return
+        attempt.told_at = at
+        tell = lambda: self._runtime.tell_deadline(attempt.name, at)  # noqa: E731 - one call, named
+        try:
+            await self._caller.once(tell, f"deadline of {attempt.name}")
+        except RunnerError as error:
+            facts = {"action": "tell_deadline", "job_id": attempt.claim.id, "reason": str(error)}
+            logger.warning("a job does not know when it ends", extra=facts)
+        if at == attempt.stops_at:
+            moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+            await self._trail.say(attempt.claim, f"the runner drains: this job is stopped at {moment} if it still runs")
+        elif told_at is not None:
+            await self._trail.say(attempt.claim, "the runner does not drain any more: only the job's own limits count")
 
     async def _begin(self, spec: ContainerSpec) -> Running:
         if self._attempt.stop.done():
@@ -105,7 +127,7 @@ class Execution:
             attempt.stopping_at = self._world.now()
             await self._note(StopRecord(reason, message, attempt.stopping_at))
         await self._trail.say(claim, f"stopping: {message}")
-        grace_s = float(claim.job.stop_grace)
+        grace_s = attempt.stop_grace_s
         patience = Patience(try_s=grace_s + self._caller.patience.try_s)
         stop = lambda: self._runtime.stop(attempt.name, grace_s)  # noqa: E731 - one call, named
         await self._caller.until_done(stop, f"stop of {attempt.name} ({reason})", patience)

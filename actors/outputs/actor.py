@@ -7,6 +7,7 @@ journal.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from runner.config import Config
 from runner.directory import Directory
 from runner.job import EndReason
 from runner.kernel import Ref
-from runner.leaving import GIVEN_BACK, Leaving, decision_of, lost_receipt, receipt_of, release_of
+from runner.leaving import GIVEN_BACK, STORE_SHARE, Leaving, decision_of, lost_receipt, receipt_of, release_of
 from runner.messages import (
     Ended,
     Exited,
@@ -153,19 +154,30 @@ class Outputs(Stage[OutputsMessage]):
         if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._fence.is_held(claim):
             await self._lost(leaving)
             return
-        leaving, outputs = await self._uploads.store(leaving)
+        leaving, outputs = await self._uploads.store(await self._in_time(leaving))
         log = await self._publishing.log(leaving)
         if not await self._fence.is_held(claim):
             await self._lost(leaving)
             return
         receipt, decision = receipt_of(leaving, outputs, log, box=self.world.box.id, now=self.world.now())
-        stands = await self._publishing.receipt(claim, receipt)
+        stands = await self._publishing.receipt(leaving, receipt)
         if stands is None:
             await self._lost(leaving)
             return
         if stands != receipt:
             receipt, decision = stands, decision_of(stands, claim)
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
+
+    async def _in_time(self, leaving: Leaving) -> Leaving:
+        """Bound what is stored of a job that is preempted, so that its message is given back before the runner ends."""
+        entry = await self.trail.entry(leaving.claim.key)
+        if leaving.outcome.reason is not EndReason.PREEMPTED or entry is None or entry.stopping is None:
+            return leaving
+        all_s = STORE_SHARE * self.config.preempt_grace
+        left_s = min(all_s, all_s + entry.stopping.at - self.world.now())
+        # One that an earlier life stopped has as long again.
+        clock = asyncio.get_running_loop().time()
+        return msgspec.structs.replace(leaving, store_by=clock + (left_s if left_s > 0 else all_s))
 
     async def _stored(self, leaving: Leaving, stored: StoreRecord) -> None:
         """

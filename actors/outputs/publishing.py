@@ -44,27 +44,31 @@ class Publishing:
             await self._trail.say(claim, f"{leaving.outcome.reason.value}: {leaving.outcome.message}")
         seal_it = lambda: self._world.spool.seal(claim.key, claim.attempt)  # noqa: E731 - one call, named
         seal = await self._caller.until_done(seal_it, f"spool of {claim.key}")
-        return log_account(seal, await self._put_log(claim, seal.archive))
+        return log_account(seal, await self._put_log(leaving, seal.archive))
 
-    async def _put_log(self, claim: ClaimedJob, archive: str) -> str:
+    async def _put_log(self, leaving: Leaving, archive: str) -> str:
+        claim = leaving.claim
+
         async def put(results: Results) -> str:
             return await results.put_log(claim.key, claim.attempt, archive)
 
         on_results = functools.partial(self._directory.on_results, claim.queue, put)
+        patience = COURTESY.until(leaving.store_by)
         try:
-            return await self._caller.until_done(on_results, f"log of {claim.key}", COURTESY) or ""
+            return await self._caller.until_done(on_results, f"log of {claim.key}", patience) or ""
         except RunnerError as error:
             facts = {"action": "store", "job_id": claim.id, "reason": str(error)}
             logger.error("a log archive was not stored", extra=facts)
             return ""
 
-    async def receipt(self, claim: ClaimedJob, receipt: Receipt) -> Receipt | None:
+    async def receipt(self, leaving: Leaving, receipt: Receipt) -> Receipt | None:
         """
         Put the receipt, once, and return the one that stands; None where a later attempt has left this one behind.
 
         One that stood already is ours from an earlier life, or of a box that died before it settled: it counts.
         """
-        await self._put_beside_outputs(claim, receipt)
+        claim = leaving.claim
+        await self._put_beside_outputs(leaving, receipt)
         try:
             await self._insist(claim, lambda results: results.put_receipt(receipt))
         except AlreadyStored:
@@ -90,8 +94,9 @@ class Publishing:
                 entry.backend.took(entry.name)
             return done
 
-    async def _put_beside_outputs(self, claim: ClaimedJob, receipt: Receipt) -> None:
+    async def _put_beside_outputs(self, leaving: Leaving, receipt: Receipt) -> None:
         """Write ``receipt.json`` where the first output stands."""
+        claim, patience = leaving.claim, COURTESY.until(leaving.store_by)
         first = next((output for output in claim.job.outputs if output.url and not output.key), None)
         urls = {output.url for output in receipt.outputs if output.url}
         if first is None or not urls:
@@ -102,7 +107,7 @@ class Publishing:
         store = self._world.open_store(url, claim.rights)
         try:
             text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
-            await self._caller.until_done(lambda: store.put_bytes(text, url), f"receipt of {claim.key}", COURTESY)
+            await self._caller.until_done(lambda: store.put_bytes(text, url), f"receipt of {claim.key}", patience)
         except RunnerError as error:
             facts = {"action": "store", "job_id": claim.id, "reason": str(error)}
             logger.warning("no receipt beside the outputs", extra=facts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from runner.calls import Caller, Patience
@@ -15,7 +17,11 @@ from runner.trail import Trail
 
 
 class Uploads:
-    """Stores the outputs of jobs, once each; ``patience`` is that of one output."""
+    """
+    Stores the outputs of jobs, once each; ``patience`` is that of one output.
+
+    Where a job leaves in a hurry, what is not stored in time is missing, and told; the others are stored all the same.
+    """
 
     def __init__(self, world: World, caller: Caller, trail: Trail, patience: Patience) -> None:
         """Keep what to store with."""
@@ -41,23 +47,48 @@ class Uploads:
         return leaving, accounts
 
     async def _upload_all(self, leaving: Leaving, staged: StagedJob) -> tuple[OutputAccount, ...]:
-        accounts: list[OutputAccount] = []
-        taken: dict[str, str] = {}
         succeeded = leaving.outcome.reason is EndReason.SUCCEEDED
-        for output in leaving.claim.job.outputs:
-            if output.when == "always" or succeeded:
-                accounts.extend(await self._upload(leaving.claim, staged, output, taken))
-        return tuple(accounts)
+        wanted = [output for output in leaving.claim.job.outputs if output.when == "always" or succeeded]
+        taken: dict[str, str] = {}
+        if leaving.store_by is None:
+            return tuple(
+                [one for output in wanted for one in await self._upload_output(leaving, staged, output, taken)]
+            )
+        # All at once: a store that does not answer must not take the time of the others.
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._upload_output(leaving, staged, output, taken)) for output in wanted]
+        return tuple(one for task in tasks for one in task.result())
 
-    async def _upload(
-        self, claim: ClaimedJob, staged: StagedJob, output: Output, taken: dict[str, str]
+    async def _upload_output(
+        self, leaving: Leaving, staged: StagedJob, output: Output, taken: dict[str, str]
     ) -> list[OutputAccount]:
-        collect = lambda: self._world.workspaces.collect(staged.workspace, output, claim.id)  # noqa: E731 - one call, named
-        found = await self._caller.until_done(collect, f"output {output.path}", self._patience)
-        checked = [msgspec.structs.replace(file, problem=_problem(claim, output, file, taken)) for file in found]
-        return [await self._upload_file(claim, output, file) for file in checked]
+        found = await self._collect(leaving, staged, output)
+        checked = [
+            msgspec.structs.replace(file, problem=_problem(leaving.claim, output, file, taken)) for file in found
+        ]
+        return [await self._upload(leaving, output, file) for file in checked]
 
-    async def _upload_file(self, claim: ClaimedJob, output: Output, file: CollectedFile) -> OutputAccount:
+    async def _collect(self, leaving: Leaving, staged: StagedJob, output: Output) -> tuple[CollectedFile, ...]:
+        collect = lambda: self._world.workspaces.collect(staged.workspace, output, leaving.claim.id)  # noqa: E731 - one call, named
+        try:
+            patience = self._patience.until(leaving.store_by)
+            return await self._caller.until_done(collect, f"output {output.path}", patience)
+        except RunnerError as error:
+            if leaving.store_by is None:
+                raise
+            return (CollectedFile(output.path, "", "", problem=_too_late(error)),)
+
+    async def _upload(self, leaving: Leaving, output: Output, file: CollectedFile) -> OutputAccount:
+        try:
+            return await self._upload_file(leaving, output, file)
+        except RunnerError as error:
+            if leaving.store_by is None:
+                raise
+            late = msgspec.structs.replace(file, problem=_too_late(error))
+            return await self._upload_file(leaving, output, late)
+
+    async def _upload_file(self, leaving: Leaving, output: Output, file: CollectedFile) -> OutputAccount:
+        claim = leaving.claim
         if file.problem:
             await self._trail.say(claim, f"output {file.path}: {file.problem}")
             return OutputAccount(file.path, problem=file.problem)
@@ -66,10 +97,15 @@ class Uploads:
         url = url_of(output, claim.id, file.name)
         store = self._world.open_store(url, claim.rights)
         try:
-            await self._caller.until_done(lambda: store.put(file.local, url), f"output {file.path}", self._patience)
+            patience = self._patience.until(leaving.store_by)
+            await self._caller.until_done(lambda: store.put(file.local, url), f"output {file.path}", patience)
         finally:
             await store.close()
         return OutputAccount(file.path, url=url, digest=file.digest, bytes=file.bytes)
+
+
+def _too_late(error: RunnerError) -> str:
+    return f"not stored before the runner had to end: {error}"
 
 
 def _problem(claim: ClaimedJob, output: Output, file: CollectedFile, taken: dict[str, str]) -> str:
