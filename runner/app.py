@@ -27,15 +27,18 @@ from runner.job import EndReason
 from runner.kernel import ActorStopped, Escalated, Restart
 from runner.messages import StopAnnounced, StopCredits, StopFetching, StopJob
 from runner.pollers import QueuePollers
-from runner.ports import Control, World
+from runner.ports import Control, ServiceManager, World
 from runner.records import JournalEntry
 from runner.recovery import Recovery
 from runner.ring import EDGE, Ring
+from runner.vigil import keep_watch
 
 logger = logging.getLogger(__name__)
 
 CORE = Restart(attempts=0, within_s=600.0)
 HURRY_S = 5.0
+CLOSING_S = 30.0
+"""What actors, queues and stores may take at most to be closed."""
 
 
 class Runner(Ring):
@@ -101,9 +104,12 @@ def _own_queue(config: Config) -> CredentialFile:
     return CredentialFile("(own queue)", url, Credential("folder", url, rights, lease=config.lease))
 
 
-async def serve(config: Config, world: World, *, on_ready: Callable[[Control], Awaitable[None]] | None = None) -> int:
+async def serve(
+    config: Config, world: World, *, on_ready: Callable[[Control], Awaitable[None]], manager: ServiceManager
+) -> int:
     """
-    Run until stopped; the exit code is 0. ``on_ready`` is called once, when queues are about to be read.
+    Run until stopped; the exit code is 0. ``on_ready`` is called once, when queues are about to be read, and
+    ``manager`` told after that; then it hears signs of life, and that the runner stops.
 
     Raises:
         Escalated: a core actor failed; start the process again, adoption makes that cheap.
@@ -115,9 +121,8 @@ async def serve(config: Config, world: World, *, on_ready: Callable[[Control], A
         loop.add_signal_handler(number, control.signalled)
     try:
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(_stop_when_asked(runner, control))]
-            if on_ready is not None:
-                beside.append(group.create_task(_tell_ready(runner, on_ready, control)))
+            stopping = _stop_when_asked(runner, control, manager)
+            beside = [group.create_task(it) for it in (stopping, _serve(runner, on_ready, control, manager))]
             await runner.run()
             for task in beside:
                 task.cancel()
@@ -132,13 +137,20 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _tell_ready(runner: Runner, on_ready: Callable[[Control], Awaitable[None]], control: Control) -> None:
+async def _serve(
+    runner: Runner, on_ready: Callable[[Control], Awaitable[None]], control: Control, manager: ServiceManager
+) -> None:
     await runner.begun.wait()
     await on_ready(control)
+    manager.tell(ready=1, status="serving")
+    await keep_watch(runner, manager)
 
 
-async def _stop_when_asked(runner: Runner, control: RunningControl) -> None:
+async def _stop_when_asked(runner: Runner, control: RunningControl, manager: ServiceManager) -> None:
     leave, grace_s = await control.stopping
+    needs_s = CLOSING_S + (0.0 if leave else grace_s + runner.config.preempt_grace)
+    status = "leaving: what runs goes on" if leave else "draining: what runs is waited for"
+    manager.tell(stopping=1, status=status, extend_timeout_usec=int(needs_s * 1e6))
     runner.address("sources").urgent(StopFetching())
     runner.address("inventory").urgent(StopCredits())
     if not leave:

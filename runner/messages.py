@@ -46,7 +46,6 @@ class Released(msgspec.Struct, frozen=True):
 class CreditReturned(msgspec.Struct, frozen=True):
     """
     poller ⇢ inventory: found nothing, or begins.
-
     A new poller introduces itself by returning the credit that it never had; ``gone`` says that it fetches no more.
     ``retry_after_s`` asks to be left alone for so long; ``shallow`` says that nothing is there to be staged ahead.
     """
@@ -95,6 +94,12 @@ class StopJob(msgspec.Struct, frozen=True):
     at: float
     """Epoch seconds; a claim made later is another one, even of the same attempt, and is not meant."""
     message: str = ""
+
+
+class PulseAsked(msgspec.Struct, frozen=True):
+    """app ⇢ inventory, cache, executor, outputs: answered at once; else the service manager ends the runner."""
+
+    reply: Reply[None]
 
 
 class QuietChanged(msgspec.Struct, frozen=True):
@@ -194,7 +199,6 @@ class LeaseChecked(msgspec.Struct, frozen=True):
 class CreditGiven(msgspec.Struct, frozen=True):
     """
     inventory ⇢ poller: may fetch one; ``ahead``: only where the queue is deeper than that one job. One a queue.
-
     ``served`` is how far each user of the queue is ahead of the one served least, in seconds of the box; who is not
     named is not ahead, and infinity stands for one who has as much running here as the queue allows. At most 10,000.
     """
@@ -253,7 +257,6 @@ class StopFetching(msgspec.Struct, frozen=True):
 class Reported(msgspec.Struct, frozen=True):
     """
     outputs, logs ⇢ logs: receipt stored: send what is left and, where it is the last attempt, the end. One an attempt.
-
     ``at`` is when that stood in the journal, so that who is told again is told the same; ``after_s`` later there is
     another attempt, where it is not the last.
     """

@@ -19,6 +19,7 @@ from adapters import registry
 from adapters.containers.confinement import Confinement
 from adapters.containers.uids import Uids
 from adapters.credential_keys import LATER_KEYS
+from runner.app import CLOSING_S
 from runner.cli.commands import COMMANDS
 from runner.cli.reference import EVERYTHING
 from runner.config import FIELDS, Config, resolve
@@ -257,10 +258,6 @@ def check_dependencies(heading: str, wanted: list[str], lock: str) -> None:
 
 def test_keys_of_credential_files_that_are_not_served_are_told() -> None:
     assert set(LATER_KEYS) <= set(README.spans())
-
-
-CLOSING_S = 30
-"""What actors, queues and stores may take to be closed."""
 
 
 @pytest.mark.parametrize("name", ["runner.service", "kubernetes.yaml"])

@@ -19,7 +19,7 @@ from runner.directory import Directory
 from runner.errors import OutOfSpace, Refused, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
-from runner.messages import Ended, JobAdopted, Placed, QuietChanged, Staged, StopJob
+from runner.messages import Ended, JobAdopted, Placed, PulseAsked, QuietChanged, Staged, StopJob
 from runner.ports import World
 from runner.records import ClaimedJob, StagedJob, StageRecord
 from runner.stage import FaultBudget, Stage, stopped_reason
@@ -37,7 +37,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
     error: Exception
 
 
-CacheMessage = Placed | StopJob | JobAdopted | QuietChanged | _JobFailed
+CacheMessage = Placed | StopJob | JobAdopted | PulseAsked | QuietChanged | _JobFailed
 
 
 class Cache(Stage[CacheMessage]):
@@ -83,6 +83,8 @@ class Cache(Stage[CacheMessage]):
                 self._staging.pop(message.claim.key, None)
                 text = await self.failed(message.claim, message.error)
                 await self._outputs.tell(Ended(message.claim, EndReason.RUNNER_FAULT, text))
+            case PulseAsked():
+                message.reply.answer(None)
             case QuietChanged():
                 pass
             case _:

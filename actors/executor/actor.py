@@ -24,6 +24,7 @@ from runner.messages import (
     Exited,
     Granted,
     JobAdopted,
+    PulseAsked,
     QuietChanged,
     Released,
     Staged,
@@ -43,7 +44,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
     error: Exception
 
 
-ExecutorMessage = Granted | Staged | StopJob | StopAnnounced | JobAdopted | QuietChanged | _JobFailed
+ExecutorMessage = Granted | Staged | StopJob | StopAnnounced | JobAdopted | PulseAsked | QuietChanged | _JobFailed
 
 
 @dataclass
@@ -91,6 +92,8 @@ class Executor(Stage[ExecutorMessage]):
                 await self.blaming(message.entry.key, self._adopt(message))
             case _JobFailed():
                 await self._give_up(message.claim, message.error)
+            case PulseAsked():
+                message.reply.answer(None)
             case QuietChanged():
                 pass
             case _:

@@ -35,6 +35,7 @@ from runner.messages import (
     Offered,
     Placed,
     ProbeReported,
+    PulseAsked,
     Released,
     StopCredits,
     StopJob,
@@ -61,6 +62,7 @@ InventoryMessage = (
     | GpusAsked
     | ProbeReported
     | StopCredits
+    | PulseAsked
     | Turn
     | _JobFailed
 )
@@ -125,6 +127,8 @@ class Inventory(Stage[InventoryMessage]):
                 message.reply.answer(self._capacity.gpu_table(self._floor.holders()))
             case StopCredits():
                 await self._drain()
+            case PulseAsked():
+                message.reply.answer(None)
             case _JobFailed():
                 reason = await self.failed(message.claim, message.error)
                 await self._end(message.claim, EndReason.RUNNER_FAULT, reason)

@@ -30,6 +30,7 @@ from runner.messages import (
     Exited,
     JobAdopted,
     LeaseChecked,
+    PulseAsked,
     QuietChanged,
     Released,
     Reported,
@@ -53,7 +54,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
     error: Exception
 
 
-OutputsMessage = Started | Exited | Ended | LeaseChecked | StopJob | JobAdopted | QuietChanged | _JobFailed
+OutputsMessage = Started | Exited | Ended | LeaseChecked | StopJob | JobAdopted | PulseAsked | QuietChanged | _JobFailed
 
 
 class Outputs(Stage[OutputsMessage]):
@@ -98,6 +99,8 @@ class Outputs(Stage[OutputsMessage]):
                 await self.blaming(message.entry.key, self._adopt(message.entry))
             case _JobFailed():
                 await self._failed(message)
+            case PulseAsked():
+                message.reply.answer(None)
             case Started() | StopJob() | QuietChanged():
                 pass
             case _:

@@ -30,6 +30,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status is 0 when drained."""
     import asyncio
+    import faulthandler
     import os
 
     import uvloop
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     config, _ = load(args)
     set_up(config.log_level)
+    faulthandler.enable()  # a watchdog ends the process by a signal: the log says where it stood
     if not make_undumpable():
         logger.warning("other processes of this user can read the runner's memory", extra={"action": "start"})
     _allow_open_files()
@@ -66,15 +68,18 @@ async def _serve(config: Config, *, umask: int) -> int:
 
     from adapters.http.control import open_control
     from adapters.registry import open_world
+    from adapters.systemd import Systemd
     from runner.app import serve
     from runner.cli.paths import control_socket
     from runner.ports import Control
 
+    manager = Systemd()
     async with open_world(config, umask=umask) as world, AsyncExitStack() as opened:
+        opened.callback(manager.close)
 
         async def on_ready(control: Control) -> None:
             socket = control_socket(Path(config.state_dir))
             await opened.enter_async_context(open_control(socket, control, world.journal, world.spool))
             logger.info("serving", extra={"action": "ready", "state_dir": config.state_dir, "box": world.box.id})
 
-        return await serve(config, world, on_ready=on_ready)
+        return await serve(config, world, on_ready=on_ready, manager=manager)

@@ -6,7 +6,7 @@ retries, jitter, time limits and metrics are written once, in the actor that cal
 await; an adapter then leaves the service as if the call had happened, or not happened, never in between.
 """
 
-from runner.ports.box import Box, Control, Credentials, Journal, Spool, SpoolSeal
+from runner.ports.box import Box, Control, Credentials, Journal, ServiceManager, Spool, SpoolSeal
 from runner.ports.containers import Chunk, Containers, ContainerSpec, Exit, GpuProbe, Images, Running
 from runner.ports.dialects import Decoded, Dialect
 from runner.ports.queues import NOBODY, Broker, DeadLetterRow, Delivery, Queue, QueuedMessage
@@ -41,6 +41,7 @@ __all__ = [
     "QueuedMessage",
     "Results",
     "Running",
+    "ServiceManager",
     "Sink",
     "Spool",
     "SpoolSeal",

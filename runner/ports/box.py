@@ -156,6 +156,20 @@ class Control(Protocol):
         ...
 
 
+class ServiceManager(Protocol):
+    """
+    Who started the process and watches over it.
+
+    ``watchdog_s``: without a sign of life for so long it ends the process; None: it waits for none.
+    """
+
+    watchdog_s: float | None
+
+    def tell(self, **facts: object) -> None:
+        """Say how the service stands: ``ready=1``, ``watchdog=1``, ``stopping=1``, ``status=...``; never waits."""
+        ...
+
+
 class Box(msgspec.Struct, frozen=True):
     """A machine as the runner may use it: id (a UUID), core numbers, bytes of memory and disk for jobs."""
 

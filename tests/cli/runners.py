@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +31,12 @@ class RunningRunner:
 
 
 @contextmanager
-def running(state: Path, *options: object) -> Iterator[RunningRunner]:
+def running(state: Path, *options: object, environ: Mapping[str, str] | None = None) -> Iterator[RunningRunner]:
     """Start a runner and wait until it serves; killed at the end if it still runs."""
     command = [sys.executable, "-m", "runner", "run", "--state-dir", str(state), "--gpus", "simulated:2"]
     command += ["--gpu-locks", str(state / "gpu-locks"), *map(str, options)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_environ()) as process:
+    variables = {**clean_environ(), **(environ or {})}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as process:
         try:
             _wait_until_ready(process)
             yield RunningRunner(process, state)
