@@ -121,8 +121,8 @@ async def serve(
         loop.add_signal_handler(number, control.signalled)
     try:
         async with asyncio.TaskGroup() as group:
-            stopping = _stop_when_asked(runner, control, manager)
-            beside = [group.create_task(it) for it in (stopping, _serve(runner, on_ready, control, manager))]
+            stopping, serving = _stop_when_asked(runner, control, manager), _serve(runner, on_ready, control, manager)
+            beside = [group.create_task(it) for it in (stopping, serving, _stop_by_itself(runner, control))]
             await runner.run()
             for task in beside:
                 task.cancel()
@@ -144,6 +144,13 @@ async def _serve(
     await on_ready(control)
     manager.tell(ready=1, status="serving")
     await keep_watch(runner, manager)
+
+
+async def _stop_by_itself(runner: Runner, control: RunningControl) -> None:
+    await runner.begun.wait()
+    reason = await runner.allowance.until_over(runner.trail.in_flight)
+    logger.info("the runner ends by itself", extra={"action": "drain", "reason": reason})
+    control.stop(leave=False, grace_s=None)
 
 
 async def _stop_when_asked(runner: Runner, control: RunningControl, manager: ServiceManager) -> None:

@@ -23,7 +23,7 @@ from runner.pattern import problem
 from runner.units import Duration, Size, decode_hook
 
 BARE_NAMES = frozenset({"certs_dir", "cpu_only", "max_cores", "max_mem", "max_disk", "queue_match", "queue_mismatch",
-                        "cache_dir", "cache_size"})  # fmt: skip
+                        "cache_dir", "cache_size", "limit_tasks", "limit_idle_duration"})  # fmt: skip
 """Read without the prefix too, since deployments of the systems that this one replaces set them."""
 
 
@@ -97,8 +97,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         _key("after a drain's grace, and on notice of the box's end: a quarter to stop jobs, the rest to upload"),
     ] = Duration(120)
-    limit_tasks: Annotated[int, _count("drain after so many jobs; 0: never")] = 0
-    limit_idle_duration: Annotated[Duration, _key("drain after so long without a job; 0: never")] = Duration(0)
+    limit_tasks: Annotated[int, _count("take so many jobs, and end when they have ended; 0: any number")] = 0
+    limit_idle_duration: Annotated[
+        Duration, _key("drain after so long without a job, whether queues are empty or away; 0: never")
+    ] = Duration(0)
     on_removed: Annotated[
         Literal["finish", "cancel"], _key("what becomes of running jobs whose credential file is taken away")
     ] = "finish"

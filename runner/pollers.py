@@ -82,6 +82,7 @@ class QueuePollers:
             standing=standing,
             backend=self._backends[name],
             directory=ring.directory,
+            allowance=ring.allowance,
             stages=ring.stages,
             sources=ring.address("sources"),
         )

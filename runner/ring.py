@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from runner.allowance import Allowance
 from runner.calls import Caller, Patience
 from runner.config import Config
 from runner.directory import Directory
@@ -28,6 +29,7 @@ class Ring(Supervisor):
         self.config, self.world = config, world
         self.directory, self.faults = Directory(), FaultBudget(world.now)
         self.stages: tuple[Ref[object], ...] = tuple(self.address(name) for name in STAGES)
+        self.allowance = Allowance(config.limit_tasks, float(config.limit_idle_duration))
         self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
         self.trail = Trail(world, self.caller)
 

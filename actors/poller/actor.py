@@ -21,6 +21,7 @@ from actors.poller.leases import Held, Leases
 from actors.poller.open_queue import OpenQueue
 from actors.poller.opening import end_cut_off, has_claims, open_once, rest_s, until_alone, until_open
 from actors.poller.queue_work import Fetched, QueueWork
+from runner.allowance import Allowance
 from runner.backend import Backend
 from runner.config import Config
 from runner.directory import Directory, QueueEntry
@@ -75,13 +76,14 @@ class Poller(Stage[PollerMessage]):
         standing: StandingPoller,
         backend: Backend,
         directory: Directory,
+        allowance: Allowance,
         stages: tuple[Ref[object], ...],
         sources: Ref[object],
     ) -> None:
         super().__init__(config, world, faults)
         self.rights, self.source, self.queue_name = standing.credential.rights, standing.file.file, standing.queue
         self._standing, self._backend, self._directory, self._sources = standing, backend, directory, sources
-        self._inventory, self._outputs, self._stages = stages[0], stages[-1], stages
+        self._inventory, self._outputs, self._stages, self._allowance = stages[0], stages[-1], stages, allowance
         # None until the queue is open, however long its broker is away.
         self._work: QueueWork | None = None
         # Set once the queue is open and what the journal holds of it is held: what arrives before waits for that.
@@ -175,11 +177,11 @@ class Poller(Stage[PollerMessage]):
         queue = await open_once(self._standing, self._backend, self.caller)
         stops = lambda: self.rights.cut_off == "stop"  # noqa: E731 - rights may change
         leases = Leases(queue, self.caller, lost=self._lost, trouble=self._in_trouble, ends_unrenewed=stops)
-        return OpenQueue(queue, self._backend.results, leases, self.caller, self.trail, self.world.now)
+        about = self.caller, self.trail, self.world.now, self._allowance
+        return OpenQueue(queue, self._backend.results, leases, *about)
 
     def _holds_still(self) -> int | None:
-        finishes = self._ready.is_set() and self._stopping and not self._fetching
-        return len(self.work.leases.held) if finishes else None
+        return len(self.work.leases.held) if self._ready.is_set() and self._stopping and not self._fetching else None
 
     def _introduce(self) -> None:
         self._tell_state("polling")
@@ -221,15 +223,9 @@ class Poller(Stage[PollerMessage]):
         await self._close_if_done()
 
     def _intake(self) -> Intake:
-        queue, dialect = self.work.queue, self.world.dialects[self.rights.dialect]
-        names = (self.source, queue.identity, self.queue_name)
-        return Intake(
-            dialect,
-            widened(self.rights, self.config),
-            *names,
-            self.config.default_image,
-            release_costs=queue.release_costs,
-        )
+        queue, rights = self.work.queue, widened(self.rights, self.config)
+        names, dialect = (self.source, queue.identity, self.queue_name), self.world.dialects[rights.dialect]
+        return Intake(dialect, rights, *names, self.config.default_image, release_costs=queue.release_costs)
 
     # Claims and their verdicts
 

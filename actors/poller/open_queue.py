@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from actors.poller.leases import Leases
+from runner.allowance import Allowance
 from runner.calls import Caller
 from runner.config import Config
 from runner.errors import RunnerError
@@ -20,7 +21,7 @@ from runner.records import ClaimedJob
 from runner.trail import Trail
 
 LONG_POLL_S = 20.0
-PASSING_OVER_S = 1.0
+BRIEFLY_S = 1.0
 
 
 @dataclass(eq=False)
@@ -33,15 +34,17 @@ class OpenQueue:
     caller: Caller
     trail: Trail
     now: Callable[[], float]
+    allowance: Allowance
     trouble: str = ""
 
-    async def fetch(self, served: Mapping[str, float]) -> Delivery | None:
+    async def fetch(self, served: Mapping[str, float], *, brief: bool = False) -> Delivery | None:
         """
         Wait for one delivery; a long poll is not cut off by anything but its own limit.
 
-        Where a user is passed over, that is short: their turn may come at any moment.
+        Where a user is passed over, that is short: their turn may come at any moment; ``brief``: as is another queue's.
         """
-        wait_s = PASSING_OVER_S if self.queue.by_user and math.inf in served.values() else LONG_POLL_S
+        brief |= self.queue.by_user and math.inf in served.values()
+        wait_s = BRIEFLY_S if brief else LONG_POLL_S
         limit_s = wait_s + self.caller.patience.try_s
         return await self.caller.once(lambda: self.queue.fetch(wait_s, served), "fetch", try_s=limit_s)
 

@@ -14,8 +14,9 @@ from actors.poller.leases import Held
 from actors.poller.lookout import Lookout
 from actors.poller.open_queue import OpenQueue
 from actors.poller.settling import Settling
+from runner.allowance import FULL_S
 from runner.errors import RunnerError
-from runner.job import Key
+from runner.job import Key, Verdict
 from runner.kernel import Ref
 from runner.leaving import WITHDRAWN
 from runner.messages import CreditGiven, Ended, Offered, WithdrawAsked
@@ -56,7 +57,7 @@ class QueueWork:
         self.opened, self.queue, self.leases = opened, opened.queue, opened.leases
         self.lookout = Lookout(opened, stages, tell_state)
         self._settle_soon, self._inventory, self._outputs = settle, stages[0], stages[-1]
-        self._settling = Settling(opened)
+        self._settling, self._allowance = Settling(opened), opened.allowance
         self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)
 
     async def take_up(self) -> None:
@@ -89,11 +90,21 @@ class QueueWork:
             await self._inventory.tell(Offered(claim))
 
     async def fetch(self, intake: Intake, credit: CreditGiven) -> Fetched:
-        """Wait for one delivery, claim it, and tell of it."""
+        """Wait for one delivery, claim it, and tell of it, where the runner may take one more."""
+        if not self._allowance.begin_fetch(self.queue.identity):
+            return Fetched(found=False, retry_after_s=FULL_S)
+        try:
+            return await self._fetch(intake, credit)
+        finally:
+            self._allowance.end_fetch()
+
+    async def _fetch(self, intake: Intake, credit: CreditGiven) -> Fetched:
         if credit.ahead and await self.opened.depth() < AHEAD_DEPTH:
             return Fetched(found=False, shallow=True)
-        delivery = await self.opened.fetch(credit.served)
+        delivery = await self.opened.fetch(credit.served, brief=self._allowance.is_scarce)
         taken = await self._claiming.take(delivery, intake, ahead=credit.ahead) if delivery is not None else None
+        if taken is not None:
+            self._allowance.took(taken.claim)
         if isinstance(taken, Offered):
             await self._inventory.tell(taken)
         elif taken is not None:
@@ -116,5 +127,8 @@ class QueueWork:
         settled = await self._settling.settle(key)
         if settled is None:
             return False
-        self.lookout.forget(settled.claimed.claim.id)
+        claim, decision = settled.claimed.claim, settled.stored.decision if settled.stored is not None else None
+        self.lookout.forget(claim.id)
+        if decision is None or decision.verdict is Verdict.RELEASE:
+            self._allowance.gave_back(claim)
         return True

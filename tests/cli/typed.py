@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 from runner.cli.program import run_command
+from runner.config import BARE_NAMES
 
 LIMIT_S = 60
 
@@ -49,5 +50,5 @@ def started(*words: object, environ: Mapping[str, str] | None = None, stdin: str
 
 def clean_environ() -> dict[str, str]:
     """Return this process's environment without what configures a runner."""
-    bare = {"CERTS_DIR", "CPU_ONLY", "MAX_CORES", "MAX_MEM", "MAX_DISK", "QUEUE_MATCH", "QUEUE_MISMATCH"}
+    bare = {name.upper() for name in BARE_NAMES}
     return {k: v for k, v in os.environ.items() if not k.startswith("RUNNER_") and k not in bare} | {"COLUMNS": "80"}
