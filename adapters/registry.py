@@ -185,7 +185,14 @@ def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, C
 
         own = range(first + count - DOCKER_UIDS, first + count) if os.geteuid() == 0 else range(65532, 65533)
         directory = os.path.join(state.path, "docker")
-        settings = DockerSettings(box=box_id, directory=directory, uids=tuple(own))
+        settings = DockerSettings(
+            box=box_id,
+            directory=directory,
+            uids=tuple(own),
+            pids=config.job_pids,
+            closed=tuple(filter(None, (state.path, config.certs_dir))),
+            gpu_handover=config.gpu_handover,
+        )
         runtimes["container"] = DockerContainers(config.docker_host, settings, time.time)
     return runtimes
 

@@ -13,17 +13,18 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from adapters.containers.docker_box import BoxContainers
+from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
-from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, to_its_end
+from adapters.containers.docker_engine import Engine, EngineRefusal, to_its_end
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
-from adapters.containers.docker_spec import NAME, DockerSettings, request
+from adapters.containers.docker_spec import NAME, DockerSettings
 from adapters.containers.docker_state import LABEL_UID, Inspected, exit_of, running_of
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.ownership import hand_over
@@ -35,7 +36,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 HTTP_NOT_MODIFIED = 304
-HTTP_BAD_PARAMETER = 400
 LOOK_EVERY_S = 5.0
 _INIT_FAILED = "[FATAL tini"
 _INIT_CODES = (126, 127)
@@ -55,6 +55,7 @@ class DockerContainers:
     def __init__(self, url: str, settings: DockerSettings, now: Callable[[], float]) -> None:
         self._engine = Engine(url, settings.answer_s)
         self._box = BoxContainers(self._engine, settings.box)
+        self._creation = Creation(self._engine, self._box, settings)
         self._programs = Programs(self._engine)
         self._settings = settings
         self._now = now
@@ -64,8 +65,6 @@ class DockerContainers:
         self._peaks: dict[str, PeakMemory] = {}
         # One start at a time of each name, so that nothing is started twice.
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # Held from the choice of a uid until a container has it.
-        self._choosing = asyncio.Lock()
 
     async def start(self, spec: ContainerSpec) -> Running:
         if not NAME.fullmatch(spec.name):
@@ -159,11 +158,11 @@ class DockerContainers:
     async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
         directory = await _in_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
         if created is None:
-            await self._create(spec, directory)
+            await self._creation.create(spec, directory, spec.network)
             created = await self._present(spec.name)
-        uid = _uid_of(created)
-        if uid != os.geteuid():
-            await _in_thread(hand_over, spec.workspace, uid)
+        owner = _owner_of(created)
+        if owner != os.geteuid():
+            await _in_thread(hand_over, spec.workspace, owner)
         try:
             await self._start_attached(spec, created)
         except (BadInput, EngineRefusal, OutOfSpace):
@@ -179,33 +178,6 @@ class DockerContainers:
             raise Unavailable(f"container {name} was removed by somebody else as it started")
         return found
 
-    async def _create(self, spec: ContainerSpec, directory: str) -> None:
-        async with self._choosing:
-            uid = await self._free_uid()
-            body = request(spec, self._settings, uid=uid, deadline_directory=directory)
-            # Broken off, it could leave a container that cannot be found yet.
-            await to_its_end(self._create_sealed(spec, body))
-
-    async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> None:
-        try:
-            async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
-                await docker.containers.create(body, name=spec.name)
-        except EngineRefusal as refusal:
-            raise _whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
-
-    async def _free_uid(self) -> int:
-        """Choose a uid for the next job; a runner that is not root has only its own."""
-        if os.geteuid() != 0:
-            return os.geteuid()
-        uids = self._settings.uids
-        if len(uids) == 1:
-            return uids[0]
-        taken = {listed.labels.get(LABEL_UID) for listed in await self._box.list()}
-        free = next((uid for uid in uids if str(uid) not in taken), None)
-        if free is None:
-            raise Unavailable(f"all {len(uids)} uids for jobs are taken; let some end, or configure more")
-        return free
-
     async def _start_attached(self, spec: ContainerSpec, created: Inspected) -> None:
         """Start with the output already flowing to us."""
         if spec.command:
@@ -217,7 +189,7 @@ class DockerContainers:
         except BaseException as error:
             await attachment.close()
             if isinstance(error, EngineRefusal):
-                raise _whose_fault(error, (HTTP_BAD_PARAMETER,)) from error
+                raise whose_fault(error, (HTTP_BAD_PARAMETER,)) from error
             raise
         if is_first:
             self._unread[spec.name] = attachment
@@ -259,9 +231,5 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
 
 
-def _uid_of(created: Inspected) -> int:
+def _owner_of(created: Inspected) -> int:
     return int(created.labels.get(LABEL_UID, os.geteuid()))
-
-
-def _whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | EngineRefusal:
-    return BadInput(str(refusal)) if refusal.status in of_the_job else refusal

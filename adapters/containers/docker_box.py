@@ -32,8 +32,8 @@ class BoxContainers:
     def __init__(self, engine: Engine, box: str) -> None:
         self._engine = engine
         self._box = box
-        # Asked once; None until then.
-        self._missing: tuple[str, ...] | None = None
+        # What the engine told of itself last; None until it was asked.
+        self._described: Engineered | None = None
 
     async def look(self, name: str) -> Inspected | None:
         """Describe a container of this box; None: there is none."""
@@ -77,11 +77,15 @@ class BoxContainers:
 
     async def what_is_missing(self) -> tuple[str, ...]:
         """Name what the engine cannot isolate or limit, sorted."""
-        if self._missing is None:
-            async with self._engine.call("describe itself") as docker:
-                described = await docker.system.info()
-            self._missing = decoded(described, Engineered, self._engine.url).missing
-        return self._missing
+        return (await self.described()).missing
+
+    async def described(self, *, afresh: bool = False) -> Engineered:
+        """Return what the engine tells of itself; asked once, but where it must be the newest."""
+        if self._described is None or afresh:
+            # Without a version: an older one would leave out what newer engines have.
+            async with self._engine.call("describe itself") as docker, self._engine.ask(docker, "info") as answer:
+                self._described = decoded(await answer.json(content_type=None), Engineered, self._engine.url)
+        return self._described
 
     async def delete(self, container_id: str) -> None:
         """Kill and delete, with what it wrote outside of its mounts; returns when it is gone. Idempotent."""

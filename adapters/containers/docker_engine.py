@@ -8,7 +8,7 @@ never loads it. After an engine restart the next call connects again by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -62,6 +62,8 @@ class Engine:
         self._docker: Any = None
         # None until the engine was asked which versions it speaks.
         self._version: str | None = None
+        # The newest that it speaks, where we speak an older one.
+        self.newest = API_OLDEST
 
     @asynccontextmanager
     async def call(self, what: str, limit_s: float | None = None) -> AsyncIterator[Any]:
@@ -112,6 +114,7 @@ class Engine:
             raise RuntimeMissing(
                 f"Docker at {self.url} speaks API {spoken.newest}; install Engine 20.10 or newer (API 1.41)"
             )
+        self.newest = newest
         chosen = max(API_OLDEST, oldest)
         docker.api_version = f"v{chosen[0]}.{chosen[1]}"
         return str(docker.api_version)
@@ -124,9 +127,25 @@ class Engine:
         Raises:
             EngineRefusal: the engine answered with an error.
         """
+        async with self._sent(docker, method, f"{docker.api_version}/{path}", query) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def ask(self, docker: Any, path: str) -> AsyncIterator[Any]:
+        """
+        Get something in the newest version that the engine speaks.
+
+        Raises:
+            EngineRefusal: the engine answered with an error.
+        """
+        async with self._sent(docker, "GET", path, {}) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _sent(self, docker: Any, method: str, path: str, query: Mapping[str, str | int]) -> AsyncIterator[Any]:
         import aiohttp
 
-        url = f"{docker.docker_host}/{docker.api_version}/{path}"
+        url = f"{docker.docker_host}/{path}"
         async with docker.session.request(method, url, params=query, timeout=aiohttp.ClientTimeout()) as answer:
             if not answer.ok:
                 raise EngineRefusal(answer.status, _words(await answer.read(), answer.reason), f"{method} {path}")

@@ -2,7 +2,7 @@
 What is asked of the Docker engine for one attempt: sealed, limited, labelled. Pure: a spec in, the engine's JSON out.
 
 The profile is that of the Kubernetes "restricted" pod: a user of its own without capabilities or new privileges, a
-read-only root, no network. What a job may loosen is not decided here.
+read-only root, no network. What a job may loosen is not decided here, and what has to be looked up for it was before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import Any
 
 import msgspec
 
-from adapters.containers.docker_state import LABEL_ATTEMPT, LABEL_BOX, LABEL_GPUS, LABEL_KEY, LABEL_UID
+from adapters.containers.docker_gpus import CDI, device_requests
+from adapters.containers.docker_state import (
+    LABEL_ATTEMPT,
+    LABEL_BOX,
+    LABEL_GPUS,
+    LABEL_KEY,
+    LABEL_NETWORK,
+    LABEL_UID,
+)
 from runner.ports import ContainerSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+")
@@ -23,6 +31,12 @@ TMP = "/tmp"  # noqa: S108 - a directory of the container's own
 DEADLINE_DIRECTORY = "/run/runner"
 DEADLINE_FILE = "deadline"
 DEFAULT_SHM_BYTES = 64 << 20
+DEFAULT_TMP_BYTES = 1 << 30
+"""Of a job without a memory limit; with one, it is the limit of its temporary files too."""
+BYTES_PER_FILE = 4096
+"""An empty file in memory takes about a kilobyte of the kernel's."""
+MESSAGE_BYTES = 819_200
+HOST_NAME_LETTERS = 63
 # A line of one byte takes 29 in the engine's log (measured on 20.10), so that even a log of empty lines never rotates.
 LOG_FRAMING = 32
 
@@ -34,10 +48,13 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         box: the box's id; containers without it are never touched.
         directory: where the adapter keeps a small directory per container, for as long as the container is there.
-        uids: uids for jobs, used as gids too; with one, all jobs share it, with more each running job has its own.
+        uids: uids for jobs, used as gids too; with one, all jobs share it, with more each running job has its own. An
+            engine that remaps users gets others instead, one for each of these.
         log_budget_bytes: what one attempt may write; the engine's own log never rotates below that.
         pids: processes and threads of one container.
         open_files: file descriptors of one process; 0: as many as the engine gives, and it may not give more.
+        closed: paths that no mount may show to a job, beside the engine's socket: the runner's own.
+        gpu_handover: how containers get GPUs: ``nvidia`` (NVIDIA's hook), ``cdi``, or ``auto``: what the engine can.
         answer_s: how long the engine may take to answer an ordinary call.
     """
 
@@ -46,31 +63,64 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     uids: tuple[int, ...] = (65532,)
     log_budget_bytes: int = 1 << 30
     pids: int = 4096
-    open_files: int = 0
+    open_files: int = 16_384
+    closed: tuple[str, ...] = ()
+    gpu_handover: str = "auto"
     answer_s: float = 30.0
 
 
-def request(spec: ContainerSpec, settings: DockerSettings, *, uid: int, deadline_directory: str) -> dict[str, Any]:
+class Arranged(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What was looked up or made on the box for one container.
+
+    Args:
+        uid: the job's uid and gid as the container sees them.
+        owner: the same as the box sees them: another one where the engine remaps users.
+        deadline_directory: the container's own directory, with the deadline file in it.
+        volumes: directories for which the image declares volumes: writable, unless something stands there.
+        seccomp: text of the system call filter; empty: the engine's own.
+        network: the engine's name of the job's network.
+        gpu_way: how it gets its GPUs, ``nvidia`` or ``cdi``.
+    """
+
+    uid: int
+    owner: int
+    deadline_directory: str
+    volumes: tuple[str, ...] = ()
+    seccomp: str = ""
+    network: str = "none"
+    gpu_way: str = "nvidia"
+
+
+def request(spec: ContainerSpec, settings: DockerSettings, arranged: Arranged) -> dict[str, Any]:
     """Return the body of the engine's create call."""
     real = [gpu.uuid for gpu in spec.grant.here.gpus if not gpu.simulated]
     return {
         "Image": spec.image,
         **_program(spec.command),
-        "User": f"{uid}:{uid}",
+        "User": f"{arranged.uid}:{arranged.uid}",
+        "Hostname": host_name(spec.key),
+        "Domainname": "",
         "WorkingDir": WORK,
-        "Env": [f"{name}={value}" for name, value in _environment(spec, real).items()],
-        "Labels": _labels(spec, settings, uid),
+        "Env": [f"{name}={value}" for name, value in _environment(spec, real, arranged.gpu_way).items()],
+        "Labels": _labels(spec, settings, arranged.owner),
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
-        "NetworkDisabled": True,
+        "NetworkDisabled": arranged.network == "none",
         "HostConfig": {
             **_limits(spec, settings),
-            **_sealing(),
-            **_files(spec, deadline_directory),
+            **_sealing(spec, arranged),
+            **_files(spec, arranged),
             "LogConfig": _log(settings.log_budget_bytes),
-            "DeviceRequests": _devices(real),
+            "DeviceRequests": device_requests(real, arranged.gpu_way),
         },
     }
+
+
+def host_name(key: str) -> str:
+    """Make a name for a machine of the job's id, with which its key begins."""
+    job_id = key.rpartition(".")[0] or key
+    return re.sub(r"[^a-z0-9]+", "-", job_id.lower())[:HOST_NAME_LETTERS].strip("-") or "job"
 
 
 def _program(command: tuple[str, ...]) -> dict[str, Any]:
@@ -78,7 +128,7 @@ def _program(command: tuple[str, ...]) -> dict[str, Any]:
     return {"Entrypoint": [command[0]], "Cmd": list(command[1:])} if command else {}
 
 
-def _environment(spec: ContainerSpec, real: list[str]) -> dict[str, str]:
+def _environment(spec: ContainerSpec, real: list[str], gpu_way: str) -> dict[str, str]:
     here = {
         "HOME": WORK,
         "TMPDIR": TMP,
@@ -90,18 +140,19 @@ def _environment(spec: ContainerSpec, real: list[str]) -> dict[str, str]:
     simulated = [gpu.uuid for gpu in spec.grant.here.gpus if gpu.simulated]
     if simulated:
         here["CUDA_VISIBLE_DEVICES"] = ",".join(simulated)
-    if not real:
-        # CUDA images ask for all cards by themselves, and get them where the engine's default runtime is NVIDIA's.
-        here["NVIDIA_VISIBLE_DEVICES"] = "void"
+    # CUDA images ask for all cards by themselves, and get them where the engine's default runtime is NVIDIA's.
+    here["NVIDIA_VISIBLE_DEVICES"] = ",".join(real) if real and gpu_way != CDI else "void"
+    here["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility"
     return here
 
 
-def _labels(spec: ContainerSpec, settings: DockerSettings, uid: int) -> dict[str, str]:
+def _labels(spec: ContainerSpec, settings: DockerSettings, owner: int) -> dict[str, str]:
     return {
         LABEL_BOX: settings.box,
         LABEL_KEY: spec.key,
         LABEL_ATTEMPT: str(spec.attempt),
-        LABEL_UID: str(uid),
+        LABEL_UID: str(owner),
+        LABEL_NETWORK: spec.network,
         LABEL_GPUS: ",".join(gpu.uuid for gpu in spec.grant.here.gpus),
     }
 
@@ -115,7 +166,7 @@ def _limits(spec: ContainerSpec, settings: DockerSettings) -> dict[str, Any]:
         "CpusetCpus": ",".join(map(str, place.cores)),
         "PidsLimit": settings.pids,
         "ShmSize": spec.shm or DEFAULT_SHM_BYTES,
-        "Ulimits": [_ulimit("core", 0), *([_ulimit("nofile", settings.open_files)] if settings.open_files else [])],
+        "Ulimits": [_ulimit(name, limit) for name, limit in _ulimits(place.disk, settings.open_files).items()],
         # The kernel ends a job before the runner, and the runner's lease does not starve behind its jobs.
         "OomScoreAdj": 500,
         "CpuShares": 512,
@@ -126,29 +177,50 @@ def _ulimit(name: str, limit: int) -> dict[str, Any]:
     return {"Name": name, "Soft": limit, "Hard": limit}
 
 
-def _sealing() -> dict[str, Any]:
+def _ulimits(disk: int, open_files: int) -> dict[str, int]:
+    """Say what the engine would leave to its own limits; none is above what root has everywhere."""
+    limits = {"core": 0, "msgqueue": MESSAGE_BYTES}
+    if disk:
+        limits["fsize"] = disk
+    if open_files:
+        limits["nofile"] = open_files
+    return limits
+
+
+def _sealing(spec: ContainerSpec, arranged: Arranged) -> dict[str, Any]:
     return {
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        "CapAdd": list(spec.capabilities),
+        "SecurityOpt": ["no-new-privileges", *([f"seccomp={arranged.seccomp}"] if arranged.seccomp else [])],
         "ReadonlyRootfs": True,
-        "NetworkMode": "none",
+        "NetworkMode": arranged.network,
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "Init": True,
         "RestartPolicy": {"Name": "no"},
+        **({"Runtime": spec.oci_runtime} if spec.oci_runtime else {}),
     }
 
 
-def _files(spec: ContainerSpec, deadline_directory: str) -> dict[str, Any]:
-    size = f",size={spec.grant.here.memory}" if spec.grant.here.memory else ""
+def _files(spec: ContainerSpec, arranged: Arranged) -> dict[str, Any]:
     return {
         "Mounts": [
             {"Type": "bind", "Source": spec.workspace, "Target": WORK},
-            {"Type": "bind", "Source": deadline_directory, "Target": DEADLINE_DIRECTORY, "ReadOnly": True},
+            {"Type": "bind", "Source": arranged.deadline_directory, "Target": DEADLINE_DIRECTORY, "ReadOnly": True},
+            *map(_read_only, spec.mounts),
         ],
-        # Programs that unpack themselves run from there, hence exec; its bytes count as the job's memory.
-        "Tmpfs": {TMP: f"rw,exec,nosuid,nodev,mode=1777{size}"},
+        "Tmpfs": dict.fromkeys((TMP, *arranged.volumes), _in_memory(spec.grant.here.memory or DEFAULT_TMP_BYTES)),
     }
+
+
+def _read_only(path: str) -> dict[str, Any]:
+    # What is mounted below it would stay writable, so it is left out.
+    return {"Type": "bind", "Source": path, "Target": path, "ReadOnly": True, "BindOptions": {"NonRecursive": True}}
+
+
+def _in_memory(size: int) -> str:
+    """Programs that unpack themselves run from there, hence exec; its bytes count as the job's memory."""
+    return f"rw,exec,nosuid,nodev,mode=1777,size={size},nr_inodes={max(1, size // BYTES_PER_FILE)}"
 
 
 def _log(budget_bytes: int) -> dict[str, Any]:
@@ -156,9 +228,3 @@ def _log(budget_bytes: int) -> dict[str, Any]:
     # The engine's own default could be to drop lines when it is busy.
     kept = {"max-size": size, "max-file": "1", "compress": "false", "mode": "blocking"}
     return {"Type": "local", "Config": kept}
-
-
-def _devices(uuids: list[str]) -> list[dict[str, Any]]:
-    if not uuids:
-        return []
-    return [{"Driver": "nvidia", "DeviceIDs": uuids, "Capabilities": [["gpu", "compute", "utility"]]}]

@@ -15,6 +15,7 @@ LABEL_KEY = "gpu-runner.key"
 LABEL_ATTEMPT = "gpu-runner.attempt"
 LABEL_UID = "gpu-runner.uid"
 LABEL_GPUS = "gpu-runner.gpus"
+LABEL_NETWORK = "gpu-runner.network"
 _NEVER = "0001-"
 
 
@@ -77,6 +78,13 @@ class Inspected(msgspec.Struct, frozen=True):
         return epoch_seconds(self.state.finished_at)
 
 
+class Device(msgspec.Struct, frozen=True):
+    """A device that the engine found described, by its name: ``nvidia.com/gpu=GPU-…``."""
+
+    id: str = msgspec.field(name="ID", default="")
+    source: str = msgspec.field(name="Source", default="")
+
+
 class Engineered(msgspec.Struct, frozen=True):
     """What an engine can enforce."""
 
@@ -85,6 +93,10 @@ class Engineered(msgspec.Struct, frozen=True):
     pids: bool = msgspec.field(name="PidsLimit", default=False)
     cpus: bool = msgspec.field(name="CpuCfsQuota", default=False)
     security: list[str] = msgspec.field(name="SecurityOptions", default_factory=list)
+    runtimes: dict[str, Any] = msgspec.field(name="Runtimes", default_factory=dict)
+    root: str = msgspec.field(name="DockerRootDir", default="")
+    cdi_directories: list[str] | None = msgspec.field(name="CDISpecDirs", default=None)
+    devices: list[Device] | None = msgspec.field(name="DiscoveredDevices", default=None)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -99,6 +111,11 @@ class Engineered(msgspec.Struct, frozen=True):
         return tuple(sorted(name for name, enforced in can.items() if not enforced))
 
     @property
+    def remaps_users(self) -> bool:
+        """Whether uid 0 inside of its containers is somebody else outside."""
+        return "name=userns" in self.security
+
+    @property
     def _has_seccomp(self) -> bool:
         return any(option.startswith("name=seccomp") and "unconfined" not in option for option in self.security)
 
@@ -110,12 +127,13 @@ def running_of(name: str, found: Inspected, missing: tuple[str, ...], own_uid: i
     A job that has the runner's own uid is not kept apart by it.
     """
     user = found.config.user.partition(":")[0]
+    owner = found.labels.get(LABEL_UID, user)
     isolation = Isolation(
         runtime="docker",
         user=user,
-        network=found.host.network,
+        network=found.labels.get(LABEL_NETWORK, found.host.network),
         gpu="advisory" if found.labels.get(LABEL_GPUS) and not found.host.device_requests else "enforced",
-        missing=tuple(sorted((*missing, "user"))) if user == str(own_uid) else missing,
+        missing=tuple(sorted((*missing, "user"))) if owner == str(own_uid) else missing,
     )
     return Running(name, epoch_seconds(found.state.started_at), isolation)
 

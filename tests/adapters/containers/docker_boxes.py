@@ -18,7 +18,7 @@ import msgspec
 from adapters.containers.docker import DockerContainers
 from adapters.containers.docker_deadline import write_deadline
 from adapters.containers.docker_engine import Engine
-from adapters.containers.docker_spec import DockerSettings, request
+from adapters.containers.docker_spec import Arranged, DockerSettings, request
 from adapters.containers.docker_state import LABEL_BOX
 from adapters.containers.ownership import hand_over
 from runner.job import Key
@@ -86,7 +86,8 @@ class DockerBox:
     async def create_only(self, spec: ContainerSpec) -> None:
         """Do what a runner did that was killed between creating and starting."""
         directory = write_deadline(self.settings.directory, spec.name, spec.deadline_at)
-        body = request(spec, self.settings, uid=self.settings.uids[0], deadline_directory=directory)
+        uid = self.settings.uids[0]
+        body = request(spec, self.settings, Arranged(uid=uid, owner=uid, deadline_directory=directory))
         await self.create_raw(spec.name, body)
         if os.geteuid() == 0:
             hand_over(spec.workspace, self.settings.uids[0])

@@ -1,0 +1,112 @@
+"""
+A container made for one attempt, ready to start: its user chosen, and what the engine must be told looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from typing import Any
+
+import msgspec
+
+from adapters.containers.docker_box import BoxContainers
+from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, to_its_end
+from adapters.containers.docker_gpus import NVIDIA, way_of
+from adapters.containers.docker_loosening import check_mounts, check_runtime, read_profile
+from adapters.containers.docker_spec import DEADLINE_DIRECTORY, TMP, WORK, Arranged, DockerSettings, request
+from adapters.containers.docker_state import LABEL_UID, Engineered
+from adapters.containers.docker_users import JobUser, choose
+from runner.errors import BadInput
+from runner.ports import ContainerSpec
+
+HTTP_BAD_PARAMETER = 400
+_UNIX = "unix://"
+
+
+class _ImageConfig(msgspec.Struct, frozen=True):
+    volumes: dict[str, Any] | None = msgspec.field(name="Volumes", default=None)
+
+
+class _Image(msgspec.Struct, frozen=True):
+    config: _ImageConfig | None = msgspec.field(name="Config", default=None)
+
+
+class Creation:
+    """Makes containers on one engine; any number of calls at once."""
+
+    def __init__(self, engine: Engine, box: BoxContainers, settings: DockerSettings) -> None:
+        self._engine = engine
+        self._box = box
+        self._settings = settings
+        # Held from the choice of a uid until a container has it.
+        self._choosing = asyncio.Lock()
+
+    async def create(self, spec: ContainerSpec, directory: str, network: str) -> None:
+        """
+        Make the container, with ``directory`` as its own and ``network`` as the engine calls it; it is not started.
+
+        Raises:
+            BadInput: its image is not there, or the engine finds its command or limits wrong, or a mount is missing.
+            RuntimeMissing: the box cannot do what its policy allows.
+            Unavailable: all uids are taken, or the engine did not do it.
+        """
+        is_special = bool(spec.root or spec.oci_runtime or spec.grant.here.gpus)
+        engine = await self._box.described(afresh=is_special)
+        check_runtime(spec.oci_runtime, engine.runtimes)
+        await asyncio.to_thread(check_mounts, spec.mounts, self._closed(), WORK)
+        found = Arranged(
+            uid=0,
+            owner=0,
+            deadline_directory=directory,
+            volumes=await self._volumes(spec),
+            seccomp=await asyncio.to_thread(read_profile, spec.seccomp),
+            network=network,
+            gpu_way=self._gpu_way(spec, engine),
+        )
+        async with self._choosing:
+            user = await self._user(spec, engine)
+            body = request(spec, self._settings, msgspec.structs.replace(found, uid=user.uid, owner=user.owner))
+            # Broken off, it could leave a container that cannot be found yet.
+            await to_its_end(self._create_sealed(spec, body))
+
+    def _closed(self) -> tuple[str, ...]:
+        url = self._engine.url
+        socket = (url.removeprefix(_UNIX),) if url.startswith(_UNIX) else ()
+        return (*socket, self._settings.directory, *self._settings.closed)
+
+    def _gpu_way(self, spec: ContainerSpec, engine: Engineered) -> str:
+        real = [gpu.uuid for gpu in spec.grant.here.gpus if not gpu.simulated]
+        return way_of(self._settings.gpu_handover, real, engine, self._engine.newest) if real else NVIDIA
+
+    async def _volumes(self, spec: ContainerSpec) -> tuple[str, ...]:
+        """Name what the image declares as volumes: directories of the box's disk, unless something stands there."""
+        try:
+            async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
+                described = await docker.images.inspect(spec.image)
+        except EngineRefusal as refusal:
+            raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
+        config = decoded(described, _Image, self._engine.url).config
+        declared = {posixpath.normpath(path) for path in (config.volumes if config else None) or ()}
+        for path in declared:
+            if path.startswith((f"{WORK}/", f"{DEADLINE_DIRECTORY}/")):
+                raise BadInput(f"image {spec.image} declares the volume {path}, where the job's own files stand")
+        return tuple(sorted(declared - {WORK, TMP, DEADLINE_DIRECTORY}))
+
+    async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> None:
+        try:
+            async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
+                await docker.containers.create(body, name=spec.name)
+        except EngineRefusal as refusal:
+            raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
+
+    async def _user(self, spec: ContainerSpec, engine: Engineered) -> JobUser:
+        listed = await self._box.list() if len(self._settings.uids) > 1 else []
+        taken = {one.labels.get(LABEL_UID, "") for one in listed}
+        return choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+
+
+def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | EngineRefusal:
+    """Tell a job that cannot be run from an engine that did not run it, by the status it gave."""
+    return BadInput(str(refusal)) if refusal.status in of_the_job else refusal
