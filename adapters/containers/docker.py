@@ -22,13 +22,14 @@ from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
 from adapters.containers.docker_engine import Engine, EngineRefusal, to_its_end
+from adapters.containers.docker_network import Networks
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_spec import NAME, DockerSettings
 from adapters.containers.docker_state import LABEL_UID, Inspected, exit_of, running_of
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.ownership import hand_over
-from runner.errors import BadInput, OutOfSpace, Unavailable
+from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
 
@@ -56,6 +57,7 @@ class DockerContainers:
         self._engine = Engine(url, settings.answer_s)
         self._box = BoxContainers(self._engine, settings.box)
         self._creation = Creation(self._engine, self._box, settings)
+        self._networks = Networks(self._engine, settings.box)
         self._programs = Programs(self._engine)
         self._settings = settings
         self._now = now
@@ -158,14 +160,15 @@ class DockerContainers:
     async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
         directory = await _in_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
         if created is None:
-            await self._creation.create(spec, directory, spec.network)
+            await self._creation.create(spec, directory, self._networks.name_of(spec.network))
             created = await self._present(spec.name)
         owner = _owner_of(created)
         if owner != os.geteuid():
             await _in_thread(hand_over, spec.workspace, owner)
         try:
+            await self._networks.prepare(spec.network)
             await self._start_attached(spec, created)
-        except (BadInput, EngineRefusal, OutOfSpace):
+        except (BadInput, EngineRefusal, OutOfSpace, RuntimeMissing):
             await self._box.delete(created.id)
             raise
         found = await self._present(spec.name)

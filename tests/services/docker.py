@@ -7,9 +7,10 @@ what it was asked for to the file named by `RUNNER_TEST_GPU_HOOK_LOG`.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.services import rootfs
 from tests.services.daemon import Daemon, running
@@ -27,6 +28,7 @@ PRIVATE_FLAGS = (
     "--ip-masq=false",
     "--userland-proxy=false",
 )
+IMAGES = MappingProxyType({BUSYBOX_IMAGE: rootfs.write_busybox, PYTHON_IMAGE: rootfs.write_host_python})
 # The one place outside its own directory that the engine's containerd writes to.
 PLUGINS = Path("/opt/containerd")
 GPU_HOOK = "nvidia-container-runtime-hook"
@@ -35,24 +37,37 @@ GPU_HOOK = "nvidia-container-runtime-hook"
 @contextmanager
 def start(directory: Path) -> Iterator[Mapping[str, str]]:
     """Start an engine that keeps everything in `directory`, with both test images in it."""
+    with engine_in(directory, PRIVATE_FLAGS, IMAGES) as socket:
+        yield {
+            "RUNNER_TEST_DOCKER": f"unix://{socket}",
+            "RUNNER_TEST_IMAGE_BUSYBOX": BUSYBOX_IMAGE,
+            "RUNNER_TEST_IMAGE_PYTHON": PYTHON_IMAGE,
+            "RUNNER_TEST_GPU_HOOK_LOG": str(directory / "gpu-hook.log"),
+        }
+
+
+@contextmanager
+def engine_in(
+    directory: Path, flags: Sequence[str], images: Mapping[str, Callable[[Path], None]], inside: Sequence[str] = ()
+) -> Iterator[Path]:
+    """
+    Start an engine with these flags and images (name and what writes its files), and yield its socket.
+
+    `inside` is what it is run through, in the mount namespace that it has of its own.
+    """
     socket = directory / "docker.sock"
     plugins_stood = PLUGINS.exists()
     engine = Engine(socket)
     daemon = Daemon(
-        command=_command(directory, socket),
+        command=_command(directory, socket, flags, inside),
         environment=_environment(directory),
         log=directory / "dockerd.log",
         ready=engine.answers,
     )
     try:
         with running(daemon):
-            _import_images(engine, directory)
-            yield {
-                "RUNNER_TEST_DOCKER": f"unix://{socket}",
-                "RUNNER_TEST_IMAGE_BUSYBOX": BUSYBOX_IMAGE,
-                "RUNNER_TEST_IMAGE_PYTHON": PYTHON_IMAGE,
-                "RUNNER_TEST_GPU_HOOK_LOG": str(directory / "gpu-hook.log"),
-            }
+            _import_images(engine, directory, images)
+            yield socket
             with suppress(OSError):
                 engine.remove_all_containers()
     finally:
@@ -60,17 +75,18 @@ def start(directory: Path) -> Iterator[Mapping[str, str]]:
             _remove_plugin_directory()
 
 
-def _command(directory: Path, socket: Path) -> list[str]:
+def _command(directory: Path, socket: Path, flags: Sequence[str], inside: Sequence[str]) -> list[str]:
     # In a mount namespace of its own: no mount of the engine outlives it, even if it is killed.
     return [
         *(["unshare", "--mount", "--propagation=slave", "--"] if find_program("unshare") else []),
+        *inside,
         find_program("dockerd") or "dockerd",
         f"--data-root={directory / 'data'}",
         f"--exec-root={directory / 'exec'}",
         f"--pidfile={directory / 'pid'}",
         f"--config-file={_empty_configuration(directory)}",
         f"--host=unix://{socket}",
-        *PRIVATE_FLAGS,
+        *flags,
     ]
 
 
@@ -103,9 +119,8 @@ def _write_gpu_hook(hooks: Path, log: Path) -> None:
     hook.chmod(0o755)
 
 
-def _import_images(engine: Engine, directory: Path) -> None:
-    images = ((BUSYBOX_IMAGE, rootfs.write_busybox), (PYTHON_IMAGE, rootfs.write_host_python))
-    for tag, write in images:
+def _import_images(engine: Engine, directory: Path, images: Mapping[str, Callable[[Path], None]]) -> None:
+    for tag, write in images.items():
         tar = directory / "rootfs.tar"
         write(tar)
         with tar.open("rb") as stream:

@@ -107,12 +107,14 @@ class DockerBox:
         await engine.close()
 
     async def remove_all(self) -> None:
-        """Delete everything that carries this box's label."""
+        """Delete everything that carries this box's label, also networks."""
         engine = Engine(self.url)
         async with engine.call("clear") as docker:
             filters = json.dumps({"label": [f"{LABEL_BOX}={self.id}"]})
             for container in await docker.containers.list(all=True, filters=filters):
                 await container.delete(force=True, v=True)
+            for network in await docker.networks.list(filters={"label": [f"{LABEL_BOX}={self.id}"]}):
+                await (await docker.networks.get(network["Id"])).delete()
         await engine.close()
 
 
