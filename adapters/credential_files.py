@@ -20,7 +20,7 @@ from adapters.unusable import Unusable
 from runner.credential import Credential
 
 SERVED = tuple(FILES)
-LATER = ("pubsub", "s3", "gcs", "http", "registry", "secret")
+LATER = ("pubsub", "s3", "gcs", "http", "registry")
 
 _URL_ALONE = re.compile(r"\s*([a-z][a-z0-9+.-]*)://\S+\s*", re.IGNORECASE)
 _LATER_URLS = {"s3": "s3", "gs": "gcs"}

@@ -9,7 +9,7 @@ import msgspec
 from runner.credential import QueueRights
 from runner.units import Duration
 
-LATER_KEYS = ("stores", "secrets", "secrets_in_env", "push", "allow_endpoints")
+LATER_KEYS = ("stores", "push", "allow_endpoints")
 """Rights that nothing grants yet. A file that names one is refused: who wrote it counts on it."""
 
 
@@ -67,8 +67,23 @@ class SqsFile(QueueFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ca_file: str = ""
 
 
-AnyFile = FolderFile | RedisFile | RabbitFile | SqsFile
-FILES: dict[str, type[AnyFile]] = {"folder": FolderFile, "redis": RedisFile, "rabbitmq": RabbitFile, "sqs": SqsFile}
+class SecretFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Secrets that jobs may be given: a directory with one file per name."""
+
+    kind: Literal["secret"]
+    directory: str
+
+
+AnyQueueFile = FolderFile | RedisFile | RabbitFile | SqsFile
+AnyFile = AnyQueueFile | SecretFile
+QUEUES: dict[str, type[AnyQueueFile]] = {
+    "folder": FolderFile,
+    "redis": RedisFile,
+    "rabbitmq": RabbitFile,
+    "sqs": SqsFile,
+}
+"""By kind, those with queues behind them."""
+FILES: dict[str, type[AnyFile]] = {**QUEUES, "secret": SecretFile}
 """By kind."""
 
 

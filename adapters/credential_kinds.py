@@ -6,15 +6,28 @@ Pure. No sentence here holds a value of the file.
 
 from __future__ import annotations
 
+import re
 from typing import assert_never
 
 import msgspec
 
-from adapters.credential_keys import LATER_KEYS, AnyFile, FolderFile, LoginFile, RabbitFile, RedisFile, SqsFile
+from adapters.credential_keys import (
+    LATER_KEYS,
+    AnyFile,
+    AnyQueueFile,
+    FolderFile,
+    LoginFile,
+    RabbitFile,
+    RedisFile,
+    SecretFile,
+    SqsFile,
+)
 from adapters.credential_urls import SECURE, queue_url, results_url, web_url
+from adapters.secret_files import SECRET_NAME
 from adapters.shape import nearest
 from adapters.unusable import Unusable
 from runner.credential import Credential, QueueRights, Rights
+from runner.environment import passed_on
 from runner.pattern import problem
 from runner.policy import CAPABILITY, NETWORK
 from runner.secret import Secret
@@ -24,6 +37,7 @@ LATER_DIALECTS = ("studioml", "rai")
 LEASE_MIN_S, LEASE_MAX_S = 1.0, 86400.0
 SQS_LEASE_MAX_S = 43200.0
 """What SQS lets a message be invisible for."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 WEIGHT_MAX = 1e6
 
 
@@ -42,6 +56,8 @@ def credential_of(file: AnyFile) -> Credential:
     Raises:
         Unusable: one of them cannot stand so.
     """
+    if isinstance(file, SecretFile):
+        return _secrets(file)
     _check_rights(file)
     service = _service(file)
     results = results_url(file.results) if file.results else None
@@ -62,7 +78,13 @@ def credential_of(file: AnyFile) -> Credential:
     )
 
 
-def _service(file: AnyFile) -> Service:
+def _secrets(file: SecretFile) -> Credential:
+    if not _is_path(file.directory) or file.directory == "/":
+        raise Unusable('directory must be absolute and without .., as in directory = "/etc/runner/secrets"')
+    return Credential(file.kind, file.directory.rstrip("/"))
+
+
+def _service(file: AnyQueueFile) -> Service:
     match file:
         case FolderFile():
             return Service(queue_url("folder", file.url).url)
@@ -125,7 +147,7 @@ def _is_path(path: str) -> bool:
     return path.startswith("/") and ".." not in path.split("/") and "\0" not in path
 
 
-def _check_rights(file: AnyFile) -> None:
+def _check_rights(file: AnyQueueFile) -> None:
     _check_served(file)
     if not all(_is_path(path) for path in file.paths):
         raise Unusable('paths must be absolute and without .., as in paths = ["/data"]')
@@ -141,7 +163,7 @@ def _check_rights(file: AnyFile) -> None:
     _check_patterns({"match": file.match, "mismatch": file.mismatch})
 
 
-def _check_loosening(file: AnyFile) -> None:
+def _check_loosening(file: AnyQueueFile) -> None:
     if not all(_is_path(path) and path != "/" for path in file.mounts):
         raise Unusable('mounts must be absolute and without .., as in mounts = ["/data"]')
     if file.seccomp and not _is_path(file.seccomp):
@@ -150,9 +172,20 @@ def _check_loosening(file: AnyFile) -> None:
         raise Unusable('capabilities must be written as in capabilities = ["CAP_PERFMON"]')
     if not all(NETWORK.fullmatch(name) for name in (*file.network, file.build_network)):
         raise Unusable('network must be 1 to 20 small letters, digits or dashes, as in network = ["internet"]')
+    _check_secrets(file.secrets, in_env=file.secrets_in_env)
 
 
-def _check_served(file: AnyFile) -> None:
+def _check_secrets(names: tuple[str, ...], *, in_env: bool) -> None:
+    if not all(SECRET_NAME.fullmatch(name) for name in names):
+        raise Unusable('secrets must be names of letters, digits and _.-, as in secrets = ["HF_TOKEN"]')
+    if in_env and not all(_VARIABLE.fullmatch(name) and passed_on({name: ""}) for name in names):
+        raise Unusable(
+            "secrets_in_env: one of the secrets can name no variable, or one that no job may set: rename it, or give "
+            "files alone"
+        )
+
+
+def _check_served(file: AnyQueueFile) -> None:
     if asked := [key for key in LATER_KEYS if getattr(file, key)]:
         it = "it" if len(asked) == 1 else "them"
         raise Unusable(f"{', '.join(asked)}: not served yet, so no job would get {it}: take {it} out of the file")
@@ -165,7 +198,7 @@ def _check_dialect(dialect: str) -> None:
         raise Unusable(f"dialect: no such dialect{nearest(dialect, DIALECTS) or '; known is native'}")
 
 
-def _check_lease(file: AnyFile) -> None:
+def _check_lease(file: AnyQueueFile) -> None:
     most_s = SQS_LEASE_MAX_S if isinstance(file, SqsFile) else LEASE_MAX_S
     if not LEASE_MIN_S <= file.lease <= most_s:
         raise Unusable(f'lease must be "1s" to "{most_s / 3600:.0f}h"')

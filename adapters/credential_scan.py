@@ -16,6 +16,7 @@ import msgspec
 
 from adapters.credential_files import is_companion, read_credential, uses_companions
 from adapters.files import explained
+from adapters.secret_files import names_of
 from adapters.unusable import Unusable
 from runner.credential import CredentialFile
 
@@ -103,7 +104,8 @@ def _files(directory: str, prefix: str) -> list[CredentialFile]:
     read = _read_all(directory)
     companions = tuple(file.data for file in read if is_companion(file.data))
     wanted = any(uses_companions(file.data) for file in read)
-    return [_file(it, prefix, companions) for it in read if not (it.data in companions and _is_used(it.data, wanted))]
+    named = [it for it in read if not (it.data in companions and _is_used(it.data, wanted))]
+    return [_file(it, directory, prefix, companions) for it in named]
 
 
 def _read_all(directory: str) -> list[_Read]:
@@ -130,18 +132,29 @@ def _is_used(companion: bytes, by_keys: bool) -> bool:  # noqa: FBT001 - private
     return by_keys or companion.lstrip().startswith(b"-----BEGIN")
 
 
-def _file(read: _Read, prefix: str, companions: tuple[bytes, ...]) -> CredentialFile:
+def _file(read: _Read, directory: str, prefix: str, companions: tuple[bytes, ...]) -> CredentialFile:
     name, digest = f"{prefix}{read.name}", hashlib.sha256(read.data)
     if read.reason:
         return CredentialFile(name, "", reason=f"{prefix}{read.reason}")
     beside = companions if uses_companions(read.data) else ()
     for companion in beside:
         digest.update(hashlib.sha256(companion).digest())
+    warning = f"{prefix}{read.warning}" if read.warning else ""
     try:
         credential = read_credential(read.data, beside)
+        names, problems = _secrets(credential.url, directory) if credential.kind == "secret" else ((), ())
     except Unusable as error:
         return CredentialFile(name, digest.hexdigest(), reason=f"{name} {error}")
-    return CredentialFile(name, digest.hexdigest(), credential, warning=f"{prefix}{read.warning}" * bool(read.warning))
+    warning = "; ".join(text for text in (warning, *problems) if text)
+    note = f"{len(names)} secret{'' if len(names) == 1 else 's'}" if credential.kind == "secret" else ""
+    return CredentialFile(name, digest.hexdigest(), credential, warning=warning, note=note)
+
+
+def _secrets(place: str, directory: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Look at a directory of secrets: their names, and what is wrong with others; values are read as a job starts."""
+    if f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(directory)}/"):
+        raise Unusable("names a directory in the watched one, whose files are read as credentials: put it elsewhere")
+    return names_of(place)
 
 
 def _read_named(directory: str, name: str, whole_set: str) -> _Read | None:

@@ -174,11 +174,19 @@ def job_uids(config: Config) -> tuple[int, int]:
 def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, Containers]:
     """Open the runtimes of this box; without an engine's socket there is none for containers."""
     from adapters.containers.process import ProcessContainers
+    from adapters.containers.secret_shelf import SecretShelf
+    from adapters.secrets import Secrets
 
     first, count = job_uids(config)
-    runtimes: dict[str, Containers] = {
-        "process": ProcessContainers(state.path, box_id=box_id, uid_range=(first, count - DOCKER_UIDS), now=time.time)
-    }
+    shelf = functools.partial(SecretShelf, values=Secrets(config.certs_dir).values)
+    process = ProcessContainers(
+        state.path,
+        box_id=box_id,
+        uid_range=(first, count - DOCKER_UIDS),
+        now=time.time,
+        shelf=shelf(f"{box_id}.process"),
+    )
+    runtimes: dict[str, Containers] = {"process": process}
     if has_engine(config):
         from adapters.containers.docker import DockerContainers
         from adapters.containers.docker_spec import DockerSettings
@@ -193,7 +201,7 @@ def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, C
             closed=tuple(filter(None, (state.path, config.certs_dir))),
             gpu_handover=config.gpu_handover,
         )
-        runtimes["container"] = DockerContainers(config.docker_host, settings, time.time)
+        runtimes["container"] = DockerContainers(config.docker_host, settings, time.time, shelf(f"{box_id}.docker"))
     return runtimes
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from adapters.containers.docker_spec import DockerSettings, request
+from adapters.containers.docker_spec import Arranged, DockerSettings, request
 from bench.peers import Block, Work, at_once
 from runner.job import make_key
 from runner.ports import ContainerSpec
@@ -67,7 +67,8 @@ class BareDocker:
         grant = Grant(places=(Place(memory=MEMORY_BYTES, cpus=0.5, disk=64 << 20),))
         spec = ContainerSpec(name, key, 1, COMMAND, {}, workspace, grant, image=self._image)
         settings = DockerSettings(box="bench", directory=self._directory)
-        return request(spec, settings, uid=UID, deadline_directory=self._directory)
+        arranged = Arranged(uid=UID, owner=UID, deadline_directory=self._directory)
+        return request(spec, settings, arranged)
 
 
 @asynccontextmanager

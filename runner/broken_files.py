@@ -43,9 +43,12 @@ class BrokenFiles:
         """Forget the files that are gone."""
         self._files = {name: file for name, file in self._files.items() if name in names}
 
-    def table(self, sources: Iterable[Source]) -> tuple[SourceRow, ...]:
-        """Return the rows of ``runner sources``, by file: those in use, and the broken ones that are not."""
-        rows: dict[str, SourceRow] = {}
+    def table(self, sources: Iterable[Source], others: Iterable[CredentialFile] = ()) -> tuple[SourceRow, ...]:
+        """
+        Return the rows of ``runner sources``, by file: those in use, and the broken ones that are not; ``others`` can
+        be used and name no queues.
+        """
+        rows = {file.file: _queueless(file) for file in others}
         for source in sorted(sources, key=lambda source: source.replaced):
             name = source.file.file
             rows[name] = _beside(rows[name]) if name in rows else self._row(source)
@@ -67,6 +70,11 @@ class BrokenFiles:
         """Say what is wrong with a file in use: now unusable, or its service does not answer."""
         broken = self._files.get(source.file.file)
         return f"as it was before: {broken.reason}" if broken is not None else source.trouble
+
+
+def _queueless(file: CredentialFile) -> SourceRow:
+    kind = file.credential.kind if file.credential is not None else ""
+    return SourceRow(file.file, kind, "in use", warning=file.warning, note=file.note)
 
 
 def _beside(row: SourceRow) -> SourceRow:

@@ -81,12 +81,17 @@ class Credential(msgspec.Struct, frozen=True):
     mismatch: str = ""
 
 
+NO_QUEUES = frozenset({"secret"})
+"""Kinds of credentials that name no queues; the URL of a secret is its directory."""
+
+
 class CredentialFile(msgspec.Struct, frozen=True):
     """
     One file of the watched directory as a scan found it.
 
     ``credential`` is None where the file cannot be used; then ``reason`` says why, naming the file and never a value
     of it. ``warning`` is about a usable one (loose modes). ``content`` is a digest: equal content, equal digest.
+    ``note`` says what stands behind one that names no queues.
     """
 
     file: str
@@ -94,3 +99,9 @@ class CredentialFile(msgspec.Struct, frozen=True):
     credential: Credential | None = None
     reason: str = ""
     warning: str = ""
+    note: str = ""
+
+    @property
+    def has_queues(self) -> bool:
+        """Whether queues may stand behind it: also of one that cannot be used."""
+        return self.credential is None or self.credential.kind not in NO_QUEUES

@@ -168,7 +168,7 @@ class QueueRow(msgspec.Struct, frozen=True):
 class SourceRow(msgspec.Struct, frozen=True):
     """
     One credential file of ``sources``; ``reason`` says what is wrong, never with the secret, ``warning`` what works and
-    should not stay so.
+    should not stay so, ``note`` what stands behind one that names no queues.
     """
 
     file: str
@@ -177,6 +177,7 @@ class SourceRow(msgspec.Struct, frozen=True):
     reason: str = ""
     queues: tuple[QueueRow, ...] = ()
     warning: str = ""
+    note: str = ""
 
 
 class GpuRow(msgspec.Struct, frozen=True):

@@ -18,7 +18,6 @@ def not_served(job: Job) -> tuple[str, ...]:
         "venv": job.venv is not None,
         "exclusive": job.exclusive != "no",
         "requires": bool(job.requires),
-        "secrets": bool(job.secrets),
         "continue_from": bool(job.continue_from),
         "resources.gpus (a fraction)": job.resources.gpus != int(job.resources.gpus),
         "resources.gpu_memory": job.resources.gpu_memory is not None,

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 
+from runner.environment import passed_on
 from runner.errors import OutOfSpace, RunnerError
 from runner.job import EndReason
 from runner.ports import ContainerSpec, Exit
@@ -80,7 +81,7 @@ class Attempt:
             key=claim.key,
             attempt=claim.attempt,
             command=job.command,
-            env={**job.env, "RUNNER_JOB_ID": claim.id, "RUNNER_ATTEMPT": str(claim.attempt)},
+            env={**passed_on(job.env), "RUNNER_JOB_ID": claim.id, "RUNNER_ATTEMPT": str(claim.attempt)},
             workspace=self.staged.workspace,
             grant=self.grant,
             image=self.staged.image,
@@ -93,6 +94,8 @@ class Attempt:
             root=claim.rights.root,
             seccomp=claim.rights.seccomp,
             oci_runtime=claim.rights.oci_runtime,
+            secrets=job.secrets,
+            secrets_in_env=claim.rights.secrets_in_env,
         )
 
     def why_not_begun(self, error: RunnerError) -> tuple[EndReason, str]:

@@ -17,6 +17,7 @@ from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.capture import Capture
 from actors.executor.limits import Limits
 from runner.calls import Caller, Patience
+from runner.environment import taken_from, told
 from runner.errors import OutOfSpace, RunnerError, Unavailable
 from runner.ports import Containers, ContainerSpec, Exit, Running, World
 from runner.records import ExitRecord, Outcome, StartRecord, StopRecord
@@ -54,6 +55,8 @@ class Execution:
         before = entry.starting if entry is not None else None
         if before is None:
             await self._trail.record(claim.key, StartRecord(attempt.name, now, up_s))
+            if taken := taken_from(claim.job.env):
+                await self._trail.say(claim, told(taken))
         attempt.ends_at = (now if before is None else before.at) + attempt.limit_s
         spec = attempt.spec(shm)
         # What an earlier life began may run, and is found first, so that it is stopped with its grace.

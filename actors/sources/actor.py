@@ -63,6 +63,8 @@ class Sources(Stage[SourcesMessage]):
         self._sources = KnownSources()
         self._broken = BrokenFiles()
         self._wanted: dict[str, CredentialFile] = {}
+        # What the last scan found that names no queues: others use it, and it is only shown.
+        self._queueless: tuple[CredentialFile, ...] = ()
         self._stopping = False
 
     @asynccontextmanager
@@ -103,7 +105,7 @@ class Sources(Stage[SourcesMessage]):
                 for source in self._sources:
                     self._finish(source)
             case SourcesAsked():
-                message.reply.answer(self._broken.table(self._sources))
+                message.reply.answer(self._broken.table(self._sources, self._queueless))
             case _:
                 assert_never(message)
 
@@ -133,7 +135,9 @@ class Sources(Stage[SourcesMessage]):
 
     # Files come, change and go
 
-    def _scanned(self, files: tuple[CredentialFile, ...]) -> None:
+    def _scanned(self, found: tuple[CredentialFile, ...]) -> None:
+        self._queueless = tuple(file for file in found if not file.has_queues)
+        files = tuple(file for file in found if file.has_queues)
         self._wanted = {file.file: file for file in files}
         for source in () if self._stopping else self._sources:
             if source.file.file not in self._wanted:

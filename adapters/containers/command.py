@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from adapters.containers.secret_shelf import SECRETS_VARIABLE
 from runner.errors import BadInput
 from runner.ports import ContainerSpec
 
@@ -37,8 +38,8 @@ class Rlimits(msgspec.Struct, frozen=True):
     processes: int = 0
 
 
-def environment(spec: ContainerSpec, *, temporary: str, deadline: str) -> dict[str, str]:
-    """Return the job's whole environment."""
+def environment(spec: ContainerSpec, *, temporary: str, deadline: str, secrets: str) -> dict[str, str]:
+    """Return the job's whole environment, but for the secrets themselves, which stand below ``secrets``."""
     return {
         "PATH": SYSTEM_PATH,
         "HOME": os.path.realpath(spec.workspace),
@@ -47,6 +48,7 @@ def environment(spec: ContainerSpec, *, temporary: str, deadline: str) -> dict[s
         "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in spec.grant.here.gpus),
         "RUNNER_ATTEMPT": str(spec.attempt),
         DEADLINE_VARIABLE: deadline,
+        **({SECRETS_VARIABLE: secrets} if secrets else {}),
     }
 
 
@@ -66,10 +68,18 @@ def run_script(spec: ContainerSpec, variables: dict[str, str], rlimits: Rlimits)
         f"cd {shlex.quote(os.path.realpath(spec.workspace))} || exit 126",
         *(f"{{ {line}; }} 2> /dev/null" for line in (_DIES_FIRST, *_ulimits(rlimits))),
         *(f"export {name}={shlex.quote(value)}" for name, value in plain.items()),
+        *_secrets(spec, variables),
         "unset PWD OLDPWD",
         f"exec {shlex.join(command)} < /dev/null",
     ]
     return os.fsencode("\n".join(lines) + "\n")
+
+
+def _secrets(spec: ContainerSpec, variables: dict[str, str]) -> list[str]:
+    """Let the shell read them from memory: what it is told here stands on a disk for a moment."""
+    shown = spec.secrets if spec.secrets_in_env else ()
+    files = {name: shlex.quote(os.path.join(variables[SECRETS_VARIABLE], name)) for name in shown}
+    return [f'{name}="$(command -p cat {file})" || exit 126; export {name}' for name, file in files.items()]
 
 
 def _ulimits(rlimits: Rlimits) -> list[str]:

@@ -57,6 +57,7 @@ class Confinement(msgspec.Struct, frozen=True):
     bwrap: str | None = None
     uids: Uids | None = None
     state_dir: str = ""
+    secret_places: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -73,17 +74,17 @@ class Confinement(msgspec.Struct, frozen=True):
         """Return the job's TMPDIR as the job sees it."""
         return TEMPORARY[0] if self.way in ("view", "bwrap") else control.temporary
 
-    def view(self, control: Control, spec: ContainerSpec) -> View | None:
-        """Return the view to enter before the start, None where there is none to enter."""
+    def view(self, control: Control, spec: ContainerSpec, secrets: str = "") -> View | None:
+        """Return the view to enter before the start, None where there is none; ``secrets`` is the job's directory."""
         if self.way != "view":
             return None
         writable = tuple(os.path.realpath(path) for path in (spec.workspace, *spec.paths) if os.path.exists(path))
-        job_side = os.path.realpath(control.job_side)
-        shut = {shut_ancestor(path) for path in (*writable, job_side)} if self.uids else set()
+        readable = tuple(os.path.realpath(path) for path in (control.job_side, secrets) if path)
+        shut = {shut_ancestor(path) for path in (*writable, *readable)} if self.uids else set()
         return View(
             temporary=os.path.realpath(control.temporary),
             writable=writable,
-            readable=(job_side,),
+            readable=readable,
             hidden=tuple(path for path in shut if path),
             shm_bytes=spec.shm,
         )
@@ -108,10 +109,10 @@ class Confinement(msgspec.Struct, frozen=True):
                     f"`{open_it}`, or put the state directory where all may pass, as /var/lib/runner is"
                 )
 
-    def prefix(self, control: Control, spec: ContainerSpec, uid: int | None) -> list[str]:
+    def prefix(self, control: Control, spec: ContainerSpec, uid: int | None, secrets: str = "") -> list[str]:
         """Return the programs that drop what the job must not have, and then run ``sh``."""
         if self.way == "bwrap" and self.bwrap:
-            return [self.setsid, self.bwrap, *self._bwrap_options(control, spec), "/bin/sh"]
+            return [self.setsid, self.bwrap, *self._bwrap_options(control, spec, secrets), "/bin/sh"]
         if self.setpriv is None:
             return [self.setsid, "/bin/sh"]
         drop = [self.setpriv, "--no-new-privs", "--inh-caps=-all"]
@@ -142,19 +143,24 @@ class Confinement(msgspec.Struct, frozen=True):
         home = os.path.realpath(os.path.expanduser("~"))
         return [path for path in (os.path.realpath(self.state_dir), home, *TEMPORARY) if path not in ("/", "")]
 
-    def _bwrap_options(self, control: Control, spec: ContainerSpec) -> list[str]:
+    def _bwrap_options(self, control: Control, spec: ContainerSpec, secrets: str) -> list[str]:
         options = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
         options += ["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/dev/shm"]  # noqa: S108 - the job's own
         for path in self._hidden():
             options += ["--bind", control.temporary, path] if path in TEMPORARY else ["--tmpfs", path]
         for path in (spec.workspace, *spec.paths):
             options += ["--bind-try", path, path]
-        return [*options, "--ro-bind", control.job_side, control.job_side]
+        # What lies there are the secrets of other jobs, whose user is the same.
+        for path in filter(os.path.isdir, self.secret_places):
+            options += ["--tmpfs", path]
+        for path in (control.job_side, secrets):
+            options += ["--ro-bind", path, path] if path else []
+        return options
 
 
-def find_confinement(state_dir: str, uids: Uids | None) -> Confinement:
+def find_confinement(state_dir: str, uids: Uids | None, secret_places: tuple[str, ...] = ()) -> Confinement:
     """
-    Try what this box can do; takes some milliseconds, once.
+    Try what this box can do; takes some milliseconds, once. ``secret_places`` are directories that no job looks into.
 
     Raises:
         Unavailable: ``setsid`` is not installed.
@@ -168,7 +174,14 @@ def find_confinement(state_dir: str, uids: Uids | None) -> Confinement:
         return Confinement(way=way, setsid=setsid, setpriv=setpriv, uids=own, state_dir=state_dir)
     bwrap = shutil.which("bwrap")
     if bwrap and _works(bwrap):
-        return Confinement(way="bwrap", setsid=setsid, setpriv=setpriv, bwrap=bwrap, state_dir=state_dir)
+        return Confinement(
+            way="bwrap",
+            setsid=setsid,
+            setpriv=setpriv,
+            bwrap=bwrap,
+            state_dir=state_dir,
+            secret_places=secret_places,
+        )
     return Confinement(way="plain", setsid=setsid, setpriv=setpriv)
 
 

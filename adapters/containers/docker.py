@@ -22,13 +22,16 @@ from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
 from adapters.containers.docker_engine import Engine, EngineRefusal, to_its_end
+from adapters.containers.docker_image_env import check_environment
 from adapters.containers.docker_network import Networks
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
+from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
 from adapters.containers.docker_state import LABEL_UID, Inspected, exit_of, running_of
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.ownership import hand_over
+from adapters.containers.secret_shelf import SecretShelf, no_secrets
 from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
@@ -51,9 +54,13 @@ class DockerContainers:
     Args:
         url: where the engine listens, ``unix:///var/run/docker.sock``.
         now: wall time in epoch seconds, by the engine's clock.
+        shelf: where the secrets of jobs come from and stand meanwhile; without it there are none.
     """
 
-    def __init__(self, url: str, settings: DockerSettings, now: Callable[[], float]) -> None:
+    def __init__(
+        self, url: str, settings: DockerSettings, now: Callable[[], float], shelf: SecretShelf | None = None
+    ) -> None:
+        self._shelf = shelf or SecretShelf(f"{settings.box}.docker", no_secrets)
         self._engine = Engine(url, settings.answer_s)
         self._box = BoxContainers(self._engine, settings.box)
         self._creation = Creation(self._engine, self._box, settings)
@@ -129,6 +136,7 @@ class DockerContainers:
             await self._box.delete(found.id)
         if NAME.fullmatch(name):
             await _in_thread(forget, self._settings.directory, name)
+            await _in_thread(self._shelf.remove, name)
         if name in self._peaks:
             self._peaks.pop(name).close()
 
@@ -137,7 +145,9 @@ class DockerContainers:
             await _in_thread(change_deadline, self._settings.directory, name, at)
 
     async def list_ours(self) -> tuple[str, ...]:
-        return tuple(sorted(name.lstrip("/") for listed in await self._box.list() for name in listed.names))
+        containers = {name.lstrip("/") for listed in await self._box.list() for name in listed.names}
+        # Secrets of one that was never made, since the runner was killed just then, are found by their name alone.
+        return tuple(sorted(containers | await _in_thread(self._shelf.names)))
 
     async def stats(self, name: str) -> Usage:
         found = await self._box.look(name)
@@ -159,13 +169,16 @@ class DockerContainers:
 
     async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
         directory = await _in_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
+        secrets = await _in_thread(ContainerSecrets, self._shelf, spec)
         if created is None:
-            await self._creation.create(spec, directory, self._networks.name_of(spec.network))
+            await self._creation.create(spec, directory, self._networks.name_of(spec.network), secrets)
             created = await self._present(spec.name)
         owner = _owner_of(created)
         if owner != os.geteuid():
             await _in_thread(hand_over, spec.workspace, owner)
+        await _in_thread(secrets.hand_over, owner)
         try:
+            check_environment(created)
             await self._networks.prepare(spec.network)
             await self._start_attached(spec, created)
         except (BadInput, EngineRefusal, OutOfSpace, RuntimeMissing):

@@ -14,10 +14,13 @@ import msgspec
 from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, to_its_end
 from adapters.containers.docker_gpus import NVIDIA, way_of
+from adapters.containers.docker_image_env import without
 from adapters.containers.docker_loosening import check_mounts, check_runtime, read_profile
-from adapters.containers.docker_spec import DEADLINE_DIRECTORY, TMP, WORK, Arranged, DockerSettings, request
+from adapters.containers.docker_secrets import ContainerSecrets
+from adapters.containers.docker_spec import DEADLINE_DIRECTORY, SECRETS, TMP, WORK, Arranged, DockerSettings, request
 from adapters.containers.docker_state import LABEL_UID, Engineered
 from adapters.containers.docker_users import JobUser, choose
+from runner.environment import taken_from_image
 from runner.errors import BadInput
 from runner.ports import ContainerSpec
 
@@ -27,6 +30,7 @@ _UNIX = "unix://"
 
 class _ImageConfig(msgspec.Struct, frozen=True):
     volumes: dict[str, Any] | None = msgspec.field(name="Volumes", default=None)
+    env: list[str] | None = msgspec.field(name="Env", default=None)
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -43,7 +47,7 @@ class Creation:
         # Held from the choice of a uid until a container has it.
         self._choosing = asyncio.Lock()
 
-    async def create(self, spec: ContainerSpec, directory: str, network: str) -> None:
+    async def create(self, spec: ContainerSpec, directory: str, network: str, secrets: ContainerSecrets) -> None:
         """
         Make the container, with ``directory`` as its own and ``network`` as the engine calls it; it is not started.
 
@@ -56,11 +60,12 @@ class Creation:
         engine = await self._box.described(afresh=is_special)
         check_runtime(spec.oci_runtime, engine.runtimes)
         await asyncio.to_thread(check_mounts, spec.mounts, self._closed(), WORK)
+        image = await self._image(spec)
         found = Arranged(
             uid=0,
             owner=0,
             deadline_directory=directory,
-            volumes=await self._volumes(spec),
+            volumes=_volumes(spec, image),
             seccomp=await asyncio.to_thread(read_profile, spec.seccomp),
             network=network,
             gpu_way=self._gpu_way(spec, engine),
@@ -68,6 +73,8 @@ class Creation:
         async with self._choosing:
             user = await self._user(spec, engine)
             body = request(spec, self._settings, msgspec.structs.replace(found, uid=user.uid, owner=user.owner))
+            body["Env"] = without(taken_from_image(image.env or ()), body["Env"])
+            secrets.add_to(body)
             # Broken off, it could leave a container that cannot be found yet.
             await to_its_end(self._create_sealed(spec, body))
 
@@ -80,19 +87,14 @@ class Creation:
         real = [gpu.uuid for gpu in spec.grant.here.gpus if not gpu.simulated]
         return way_of(self._settings.gpu_handover, real, engine, self._engine.newest) if real else NVIDIA
 
-    async def _volumes(self, spec: ContainerSpec) -> tuple[str, ...]:
-        """Name what the image declares as volumes: directories of the box's disk, unless something stands there."""
+    async def _image(self, spec: ContainerSpec) -> _ImageConfig:
+        """Ask what an image brings of its own: anew each time, since a name may mean another image by now."""
         try:
             async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
                 described = await docker.images.inspect(spec.image)
         except EngineRefusal as refusal:
             raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
-        config = decoded(described, _Image, self._engine.url).config
-        declared = {posixpath.normpath(path) for path in (config.volumes if config else None) or ()}
-        for path in declared:
-            if path.startswith((f"{WORK}/", f"{DEADLINE_DIRECTORY}/")):
-                raise BadInput(f"image {spec.image} declares the volume {path}, where the job's own files stand")
-        return tuple(sorted(declared - {WORK, TMP, DEADLINE_DIRECTORY}))
+        return decoded(described, _Image, self._engine.url).config or _ImageConfig()
 
     async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> None:
         try:
@@ -105,6 +107,15 @@ class Creation:
         listed = await self._box.list() if len(self._settings.uids) > 1 else []
         taken = {one.labels.get(LABEL_UID, "") for one in listed}
         return choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+
+
+def _volumes(spec: ContainerSpec, image: _ImageConfig) -> tuple[str, ...]:
+    """Name what the image declares as volumes: directories of the box's disk, unless something stands there."""
+    declared = {posixpath.normpath(path) for path in image.volumes or ()}
+    for path in declared:
+        if path.startswith((f"{WORK}/", f"{DEADLINE_DIRECTORY}/", f"{SECRETS}/")):
+            raise BadInput(f"image {spec.image} declares the volume {path}, where the job's own files stand")
+    return tuple(sorted(declared - {WORK, TMP, DEADLINE_DIRECTORY, SECRETS}))
 
 
 def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | EngineRefusal:

@@ -30,6 +30,7 @@ WORK = "/work"
 TMP = "/tmp"  # noqa: S108 - a directory of the container's own
 DEADLINE_DIRECTORY = "/run/runner"
 DEADLINE_FILE = "deadline"
+SECRETS = "/run/secrets"
 DEFAULT_SHM_BYTES = 64 << 20
 DEFAULT_TMP_BYTES = 1 << 30
 """Of a job without a memory limit; with one, it is the limit of its temporary files too."""

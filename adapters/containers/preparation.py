@@ -14,6 +14,7 @@ from adapters.containers.command import PROCESSES, Rlimits, check_command, envir
 from adapters.containers.confinement import Confinement
 from adapters.containers.control import Control, Record
 from adapters.containers.ownership import hand_over, take_back
+from adapters.containers.secret_shelf import SECRETS_VARIABLE, SecretShelf, variable
 from adapters.files import explained
 from runner.errors import Unavailable
 from runner.ports import ContainerSpec
@@ -26,8 +27,11 @@ _LOCK_PAUSE_S = 0.005
 class Preparation:
     """Starts containers on a box whose abilities are known."""
 
-    def __init__(self, box_id: str, confinement: Confinement, cgroups: Cgroups, now: Callable[[], float]) -> None:
+    def __init__(
+        self, box_id: str, confinement: Confinement, cgroups: Cgroups, now: Callable[[], float], shelf: SecretShelf
+    ) -> None:
         self.confinement = confinement
+        self._shelf = shelf
         self._box_id = box_id
         self._cgroups = cgroups
         self._now = now
@@ -49,6 +53,7 @@ class Preparation:
         if _has_begun(control):
             return False
         variables = self._check(spec, control)
+        secrets = self._secrets(spec)
         with explained(f"start {spec.name}", control.path):
             control.make()
             lock = _lock(control)
@@ -57,14 +62,23 @@ class Preparation:
         try:
             if control.pids() is not None:
                 return False
-            self._start_locked(spec, control, lock, variables)
+            self._start_locked(spec, control, lock, variables, secrets)
             return True
         finally:
             os.close(lock)
 
+    def _secrets(self, spec: ContainerSpec) -> dict[str, bytes]:
+        """Read what the job is given, and refuse what it could not be."""
+        values = self._shelf.values(spec.secrets)
+        for name, value in values.items() if spec.secrets_in_env else ():
+            variable(name, value)
+        return values
+
     def _check(self, spec: ContainerSpec, control: Control) -> dict[str, str]:
         """Refuse what cannot run while nothing is made yet; return the job's environment."""
-        variables = environment(spec, temporary=self.confinement.temporary(control), deadline=control.deadline)
+        secrets = self._shelf.path(spec.name) if spec.secrets else ""
+        temporary = self.confinement.temporary(control)
+        variables = environment(spec, temporary=temporary, deadline=control.deadline, secrets=secrets)
         run_script(spec, variables, Rlimits())
         if not os.path.isdir(spec.workspace):
             raise Unavailable(f"start {spec.name}: its workspace {spec.workspace} is gone: stage it again")
@@ -76,11 +90,20 @@ class Preparation:
         )
         return variables
 
-    def _start_locked(self, spec: ContainerSpec, control: Control, lock: int, variables: dict[str, str]) -> None:
+    def _start_locked(
+        self,
+        spec: ContainerSpec,
+        control: Control,
+        lock: int,
+        variables: dict[str, str],
+        secrets: dict[str, bytes],
+    ) -> None:
         record = self._record(spec, control)
         try:
             with explained(f"start {spec.name}", control.path):
                 control.save(record)
+                if secrets:
+                    self._shelf.fill(spec.name, secrets, os.geteuid() if record.uid is None else record.uid)
                 self._launch(spec, control, lock, record, variables)
         except BaseException:
             self._undo(control, record)
@@ -120,18 +143,20 @@ class Preparation:
         if record.uid is not None:
             self.confinement.check_reachable(control, spec)
             hand_over(spec.workspace, record.uid)
+        secrets = variables.get(SECRETS_VARIABLE, "")
         start = starter.Launch(
             control=control,
-            prefix=self.confinement.prefix(control, spec, record.uid),
+            prefix=self.confinement.prefix(control, spec, record.uid, secrets),
             joining=Group(record.groups).joining(),
             cores=spec.grant.here.cores,
-            view=self.confinement.view(control, spec),
+            view=self.confinement.view(control, spec, secrets),
         )
         starter.launch(start, lock)
         control.forget_run()
 
     def _undo(self, control: Control, record: Record) -> None:
         Group(record.groups).remove()
+        self._shelf.remove(control.name)
         if record.uid is not None and self.confinement.uids:
             take_back(record.workspace)
             self.confinement.uids.release(record.uid, control.path)

@@ -23,6 +23,7 @@ from adapters.containers.exits import Ending, Exits
 from adapters.containers.output_files import Follower, OutputFile
 from adapters.containers.ownership import take_back
 from adapters.containers.preparation import Preparation
+from adapters.containers.secret_shelf import SecretShelf, no_secrets
 from adapters.containers.starter import install_script
 from adapters.containers.tree import Tree
 from adapters.containers.uids import CLAIMS, Uids, mapped
@@ -48,9 +49,10 @@ class ProcessContainers:
         now: UTC epoch seconds.
         cgroups: where control groups are made; found by itself if None.
         claims: the directory, shared by all runners of the machine, of who has which user.
+        shelf: where the secrets of jobs come from and stand meanwhile; without it there are none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - three of them only tests and a second runner need
         self,
         state_dir: str,
         *,
@@ -59,11 +61,13 @@ class ProcessContainers:
         now: Callable[[], float],
         cgroups: Cgroups | None = None,
         claims: str = CLAIMS,
+        shelf: SecretShelf | None = None,
     ) -> None:
         self._root = os.path.join(os.path.realpath(state_dir), "process")
         self._box_id = box_id
         self._now = now
         self._cgroups = cgroups
+        self._shelf = shelf or SecretShelf(f"{box_id}.process", no_secrets)
         self._uids = Uids(*uid_range, claims) if uid_range and os.geteuid() == 0 and mapped(*uid_range) else None
         # Tried at the first start, since it takes some milliseconds.
         self._preparation: Preparation | None = None
@@ -191,9 +195,9 @@ class ProcessContainers:
                     os.makedirs(self._root, exist_ok=True)
                     os.chmod(self._root, PASS_THROUGH)
                     install_script(self._root)
-                confinement = find_confinement(os.path.dirname(self._root), self._uids)
+                confinement = find_confinement(os.path.dirname(self._root), self._uids, self._shelf.places)
                 cgroups = self._cgroups or Cgroups.detect(f"runner.{self._box_id[:8]}.")
-                self._preparation = Preparation(self._box_id, confinement, cgroups, self._now)
+                self._preparation = Preparation(self._box_id, confinement, cgroups, self._now, self._shelf)
             return self._preparation
 
     def _start(self, spec: ContainerSpec, control: Control) -> None:
@@ -271,6 +275,7 @@ class ProcessContainers:
         return record
 
     def _forget(self, control: Control, record: Record | None) -> None:
+        self._shelf.remove(control.name)
         if record is not None:
             Group(record.groups).remove()
             if record.uid is not None and self._uids and self._uids.holds(record.uid, control.path):

@@ -33,6 +33,9 @@ _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 
+_TMPFS, _RAMFS = 0x01021994, 0x858458F6
+_STATFS_BYTES = 256  # of 120 on most architectures, where its first word is the type
+
 _PR_SET_DUMPABLE = 4
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
@@ -82,6 +85,13 @@ def bring_up_loopback() -> None:
 def set_dumpable(*, dumpable: bool) -> None:
     """Set whether others of the same user may read this process: its memory, environment and open files."""
     _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(dumpable), 0, 0, 0), "prctl")
+
+
+def is_in_memory(path: str) -> bool:
+    """Tell whether a path stands on a file system that has no disk."""
+    found = ctypes.create_string_buffer(_STATFS_BYTES)
+    _check(_libc.statfs(os.fsencode(path), found), path)
+    return struct.unpack_from("=I", found)[0] in (_TMPFS, _RAMFS)
 
 
 def _check(result: int, about: str) -> int:

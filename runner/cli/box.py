@@ -73,7 +73,7 @@ def list_sources(args: argparse.Namespace) -> int:
 def _source_cells(row: SourceRow) -> list[tuple[object, ...]]:
     head = (row.file, row.kind or "-", row.state)
     if not row.queues:
-        empty = "no queue behind it that is wanted" if row.state == "in use" else ""
+        empty = row.note or ("no queue behind it that is wanted" if row.state == "in use" else "")
         return [(*head, "-", "-", _note(row, row.reason or empty, row.warning))]
     return [
         (*head, queue.name, "-" if queue.depth is None else queue.depth, _queue_note(row, queue))

@@ -93,7 +93,10 @@ async def _source(config: Config, file: CredentialFile) -> list[Check]:
         found, _, fix = file.warning.removeprefix(f"{file.file} ").partition(": ")
         checks = [Check(name, "warn", found, fix)]
     else:
-        checks = [Check(name, "ok", f"{file.credential.kind} {file.credential.url}")]
+        told = ": ".join(filter(None, (f"{file.credential.kind} {file.credential.url}", file.note)))
+        checks = [Check(name, "ok", told)]
+    if not file.has_queues:
+        return checks
     return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential)]
 
 

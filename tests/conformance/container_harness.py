@@ -6,14 +6,18 @@ import contextlib
 import stat
 import tempfile
 import time
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.process import ProcessContainers
+from adapters.containers.secret_shelf import SecretShelf
+from adapters.trees import remove_tree
+from runner.errors import Unavailable
 from runner.job import Key, make_key
 from runner.ports import Containers, ContainerSpec
 from runner.records import Grant, Place
@@ -41,6 +45,20 @@ class Harness(ABC):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        # Values by name, as the box has them; they are looked up at each start.
+        self.secrets: dict[str, bytes] = {}
+        self.in_memory = Path(f"/dev/shm/runner-test-{uuid.uuid4().hex}")
+        self.places = (str(self.in_memory),)
+
+    def shelf(self, box: str) -> SecretShelf:
+        """Return where the secrets of this box's containers come from and stand."""
+        return SecretShelf(box, self._values, self.places)
+
+    def _values(self, names: Iterable[str]) -> dict[str, bytes]:
+        for name in names:
+            if name not in self.secrets:
+                raise Unavailable(f"this box has no secret {name}")
+        return {name: self.secrets[name] for name in names}
 
     @abstractmethod
     def open(self, box: str = BOX) -> AbstractAsyncContextManager[Containers]:
@@ -74,6 +92,7 @@ class Harness(ABC):
             async with self.open(box) as containers:
                 for name in await containers.list_ours():
                     await containers.remove(name)
+        remove_tree(str(self.in_memory))
 
 
 class ProcessHarness(Harness):
@@ -107,6 +126,7 @@ class ProcessHarness(Harness):
             now=time.time,
             cgroups=self._cgroups,
             claims=str(self.directory / "claims"),
+            shelf=self.shelf(box),
         )
 
 

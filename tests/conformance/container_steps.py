@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.ports import Chunk, Containers, Exit
+from runner.ports import Chunk, Containers, ContainerSpec, Exit
 from tests.conformance.container_harness import Harness
 
 LIMIT_S = 30.0
@@ -51,10 +51,15 @@ async def until_it_says(containers: Containers, name: str, word: bytes) -> None:
 
 async def ran(harness: Harness, containers: Containers, *command: str) -> tuple[dict[str, bytes], Exit]:
     """Run a job from start to removal."""
-    await containers.start(harness.spec("job", *command))
-    written = await output(containers, "job")
-    ended = await end(containers, "job")
-    await containers.remove("job")
+    return await ran_as(containers, harness.spec("job", *command))
+
+
+async def ran_as(containers: Containers, spec: ContainerSpec) -> tuple[dict[str, bytes], Exit]:
+    """Run what a spec says from start to removal."""
+    await containers.start(spec)
+    written = await output(containers, spec.name)
+    ended = await end(containers, spec.name)
+    await containers.remove(spec.name)
     return written, ended
 
 

@@ -28,7 +28,7 @@ class DockerHarness(Harness):
     @contextlib.asynccontextmanager
     async def open(self, box: str = BOX) -> AsyncIterator[DockerContainers]:
         settings = DockerSettings(box=f"{box}-{self._run}", directory=str(self.directory / "containers"))
-        containers = DockerContainers(self._url, settings, time.time)
+        containers = DockerContainers(self._url, settings, time.time, self.shelf(settings.box))
         try:
             yield containers
         finally:
