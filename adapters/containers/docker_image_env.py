@@ -28,7 +28,9 @@ def check_environment(created: Inspected) -> None:
     Raises:
         RuntimeMissing: it left some, or the image's name means another image than a moment ago.
     """
-    left = [name for name in taken_from_image(created.config.env or ()) if not name.startswith(_OURS)]
+    # A bare name stays in what the engine tells, and stands for none.
+    variables = [entry for entry in created.config.env or () if "=" in entry]
+    left = [name for name in taken_from_image(variables) if not name.startswith(_OURS)]
     if left:
         raise RuntimeMissing(
             f"the engine leaves {', '.join(left[:5])} of the image in a container's environment, which could change "
