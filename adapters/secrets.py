@@ -13,7 +13,7 @@ from adapters.credential_scan import scan_directory
 from adapters.secret_files import read_secret
 from adapters.unusable import Unusable
 from runner.credential import CredentialFile
-from runner.errors import Unavailable
+from runner.errors import SecretMissing
 
 
 class Secrets:
@@ -28,7 +28,7 @@ class Secrets:
         Return the values of these secrets now; of two directories with one name, the first by its file's name counts.
 
         Raises:
-            Unavailable: the box lacks one, or may not use it; says which.
+            SecretMissing: the box lacks one, or may not use it; says which.
         """
         names = tuple(dict.fromkeys(names))
         directories = self._directories() if names else ()
@@ -46,9 +46,9 @@ class Secrets:
                 continue
             except (Unusable, OSError) as error:
                 why = error.strerror if isinstance(error, OSError) else error
-                raise Unavailable(f"secret {name} cannot be given to the job: {directory}/{name} {why}") from None
+                raise SecretMissing(f"secret {name} cannot be given to the job: {directory}/{name} {why}") from None
         where = f"put it into {' or '.join(directories)}" if directories else 'add a file with kind = "secret"'
-        raise Unavailable(f"this box has no secret {name}, which the job asks for: {where}")
+        raise SecretMissing(f"this box has no secret {name}, which the job asks for: {where}")
 
 
 def _directory(file: CredentialFile) -> str:

@@ -7,7 +7,8 @@ Every error that crosses a room's wall, one tree.
     │   │   └── NoSuchQueue  a queue that was only to be looked at is not there
     │   └── UsageError       a command line or configuration that cannot be used
     ├── Unavailable          a service did not answer, or not in time
-    │   └── RuntimeMissing   no such runtime on this box
+    │   ├── RuntimeMissing   no such runtime on this box
+    │   └── SecretMissing    this box cannot give a secret that a job asks for
     ├── LeaseLost            the claim belongs to another box now
     ├── AlreadyStored        a receipt of this attempt stands already
     ├── OutOfSpace           a disk or its inodes are full
@@ -72,6 +73,13 @@ class RuntimeMissing(Unavailable):
     """The box does not have the runtime that the job needs."""
 
     code = "runtime_missing"
+
+
+class SecretMissing(Unavailable):
+    """The box cannot give a secret that the job asks for; another box may, so it is not waited for here."""
+
+    code = "secret_missing"
+    retryable = False
 
 
 class LeaseLost(RunnerError):

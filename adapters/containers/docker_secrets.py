@@ -22,7 +22,7 @@ class ContainerSecrets:
         Read the values, and make the directory that the container is to see.
 
         Raises:
-            Unavailable: the box lacks one, or has no place in memory.
+            SecretMissing: the box lacks one, or has no place in memory.
         """
         self._shelf, self._spec = shelf, spec
         self._values = shelf.values(spec.secrets)

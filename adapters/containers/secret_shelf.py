@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from adapters.containers.syscalls import is_in_memory
 from adapters.files import explained, names_in, write_new
 from adapters.trees import remove_tree
-from runner.errors import OutOfSpace, RunnerError, Unavailable
+from runner.errors import OutOfSpace, RunnerError, SecretMissing, Unavailable
 
 SECRETS_VARIABLE = "RUNNER_SECRETS_DIR"
 _PASS_THROUGH = 0o711  # others may go through to a name they know, and list nothing
 _FOR_THE_JOB = 0o550
 Values = Callable[[Iterable[str]], dict[str, bytes]]
-"""Return secrets by name; raises Unavailable where the box lacks one."""
+"""Return secrets by name; raises SecretMissing where the box lacks one."""
 
 
 def no_secrets(names: Iterable[str]) -> dict[str, bytes]:
     """Be a box without any."""
     for name in names:
-        raise Unavailable(f"this box has no secret {name}, which the job asks for")
+        raise SecretMissing(f"this box has no secret {name}, which the job asks for")
     return {}
 
 
@@ -67,7 +67,7 @@ class SecretShelf:
         Say where a container's secrets are to stand; the directories above are made.
 
         Raises:
-            Unavailable: nothing here is in memory.
+            SecretMissing: nothing here is in memory.
         """
         return os.path.join(self._root(), name)
 
@@ -76,7 +76,7 @@ class SecretShelf:
         Make a container's directory, empty, and return its path. Idempotent.
 
         Raises:
-            Unavailable: nothing here is in memory.
+            SecretMissing: nothing here is in memory.
         """
         path = self.path(name)
         with explained(f"lay out the secrets of {name}", path):
@@ -123,7 +123,9 @@ class SecretShelf:
                 raise
             except (OSError, RunnerError) as error:
                 reasons.append(str(error))
-        raise Unavailable(f"secrets are kept in memory only, and this box has no place for them: {'; '.join(reasons)}")
+        raise SecretMissing(
+            f"secrets are kept in memory only, and this box has no place for them: {'; '.join(reasons)}"
+        )
 
     def _usable(self, place: str) -> str:
         root = os.path.join(place, self._owner)
@@ -151,14 +153,14 @@ def variable(name: str, value: bytes) -> str:
     Return a secret as the text of a variable, without the line ends that editors put behind it.
 
     Raises:
-        Unavailable: no variable can have it.
+        SecretMissing: no variable can have it.
     """
     try:
         text = value.decode().rstrip("\n")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise Unavailable(
+        raise SecretMissing(
             f"secret {name} is no text, so it cannot be a variable: take secrets_in_env out of the queue's file"
         )
     return text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 ABOUT: dict[str, str] = {
-    "kind": "which service: `folder`, `redis`, `rabbitmq` or `sqs`",
+    "kind": "which service: `folder`, `redis`, `rabbitmq` or `sqs`; `secret` for a directory of secrets",
+    "directory": "of secrets, one file per name, of root or of the runner's user, closed to others; not in `certs_dir`",
     "url": "the queue, or with no queue in it all behind it: `folder:///srv/train`, `redis://host:6379/0`, "
     "`amqp://host/vhost`, `sqs://region/`; `?queue=NAME` for one of those, in SQS `sqs://region/NAME`",
     "username": "who logs in; may stand in `url`, too",
@@ -22,7 +23,7 @@ ABOUT: dict[str, str] = {
     "runtime": "`container`: all jobs run in images; `process`: jobs without `image` also run as processes",
     "paths": "directories that `folder://` URLs of jobs may name, and that process jobs may read and write",
     "stores": "URL prefixes of other stores",
-    "secrets": "names of secrets that jobs may ask for",
+    "secrets": "names of secrets that jobs may ask for; a file of kind `secret` names where they are",
     "network": "names of networks that jobs may ask for; each is a bridge of its own on the box",
     "capabilities": "capabilities that jobs may ask for, `CAP_PERFMON`",
     "mounts": "directories of the box that jobs may ask to read, at the same path",
@@ -39,7 +40,7 @@ ABOUT: dict[str, str] = {
     "root": "jobs are root inside their containers, where the engine gives that another user (user namespaces)",
     "seccomp": "a file with the seccomp profile of their containers; absent: the engine's own",
     "oci_runtime": "which of the engine's runtimes runs their containers",
-    "secrets_in_env": "secrets are variables, too, not only files",
+    "secrets_in_env": "secrets are variables, too, not only files; of a container, the engine keeps and tells those",
     "images": "patterns of the images that jobs may name, `127.0.0.1:5000/lab/*`; absent: all",
     "pull": "`missing`, `always` or `never`: when an image is asked for at its registry",
     "push": "beginnings of the names under which jobs may push what they built",

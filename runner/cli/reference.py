@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.credential_keys import FILES, LATER_KEYS, keys_of
+from adapters.credential_keys import FILES, LATER_KEYS, QUEUES, keys_of
 from runner.cli import credential_fields
 from runner.cli.commands import COMMANDS
 from runner.cli.job_fields import ABOUT
@@ -136,7 +136,8 @@ def _credential() -> Iterator[str]:
 def _of_kinds(key: str) -> tuple[str, str]:
     """Say which kinds have a key, and its default, where they differ each."""
     has = {kind: field for kind, struct in FILES.items() for field in keys_of(struct) if field.name == key}
-    kinds = "all" if len(has) == len(FILES) else ", ".join(f"`{kind}`" for kind in has)
+    many = {len(FILES): "all", len(QUEUES): "all queues"}
+    kinds = many.get(len(has)) or ", ".join(f"`{kind}`" for kind in has)
     told = {kind: _default(field) for kind, field in has.items()}
     usual = next(iter(told.values()))
     others = [f"{kind} {default or 'optional'}" for kind, default in told.items() if default != usual]

@@ -64,10 +64,12 @@ UNUSABLE = {
     'url = "folder:///q"': 'has no kind: write kind = "folder"',
     "kind = 3": 'has no kind: write kind = "folder"',
     'kind = "redsi"': "kind: no such kind; did you mean redis?",
-    f'kind = "{SECRET}"': "kind: no such kind; known are folder, redis, rabbitmq, sqs, pubsub, s3, gcs, http, "
-    "registry, secret",
+    f'kind = "{SECRET}"': "kind: no such kind; known are folder, redis, rabbitmq, sqs, secret, pubsub, s3, "
+    "gcs, http, registry",
     'kind = "pubsub"\nproject = "p"': "is of kind pubsub, which is not served yet",
-    'kind = "secret"': "is of kind secret, which is not served yet",
+    'kind = "secret"': "directory is missing",
+    f'kind = "secret"\ndirectory = "{SECRET}"': "directory must be absolute and without .., "
+    'as in directory = "/etc/runner/secrets"',
     'kind = "folder"': "url is missing",
     FOLDER + "weigth = 2": "weigth: no such key; did you mean weight?",
     FOLDER + f'weight = "{SECRET}"': "weight must be a number such as 1 or 0.25, not text",
@@ -83,7 +85,13 @@ UNUSABLE = {
     FOLDER + "user_max_running = 0": "user_max_running must be 1 or more",
     **{
         f'{FOLDER}{key} = ["{SECRET}"]': f"{key}: not served yet, so no job would get it: take it out of the file"
-        for key in ("stores", "secrets", "push", "allow_endpoints")
+        for key in ("stores", "push", "allow_endpoints")
+    },
+    FOLDER + 'secrets = ["../HF"]': 'secrets must be names of letters, digits and _.-, as in secrets = ["HF_TOKEN"]',
+    **{
+        f'{FOLDER}secrets_in_env = true\nsecrets = ["{name}"]': "secrets_in_env: one of the secrets can name no "
+        "variable, or one that no job may set: rename it, or give files alone"
+        for name in ("hf-token", "3D", "LD_PRELOAD")
     },
     FOLDER + f'network = ["{SECRET}"]': "network must be 1 to 20 small letters, digits or dashes, "
     'as in network = ["internet"]',
@@ -91,7 +99,7 @@ UNUSABLE = {
     FOLDER + f'mounts = ["{SECRET}"]': 'mounts must be absolute and without .., as in mounts = ["/data"]',
     FOLDER
     + 'seccomp = "perf.json"': 'seccomp must be absolute and without .., as in seccomp = "/etc/runner/perf.json"',
-    FOLDER + 'push = ["/data"]\nsecrets = ["A"]\nstores = []': "secrets, push: not served yet, "
+    FOLDER + 'push = ["/data"]\nallow_endpoints = ["A"]\nstores = []': "push, allow_endpoints: not served yet, "
     "so no job would get them: take them out of the file",
     FOLDER + 'dialect = "studioml"': "dialect studioml is not served yet",
     FOLDER + 'dialect = "nativ"': "dialect: no such dialect; did you mean native?",

@@ -17,7 +17,7 @@ from adapters.containers.cgroup import Cgroups
 from adapters.containers.process import ProcessContainers
 from adapters.containers.secret_shelf import SecretShelf
 from adapters.trees import remove_tree
-from runner.errors import Unavailable
+from runner.errors import SecretMissing
 from runner.job import Key, make_key
 from runner.ports import Containers, ContainerSpec
 from runner.records import Grant, Place
@@ -57,7 +57,7 @@ class Harness(ABC):
     def _values(self, names: Iterable[str]) -> dict[str, bytes]:
         for name in names:
             if name not in self.secrets:
-                raise Unavailable(f"this box has no secret {name}")
+                raise SecretMissing(f"this box has no secret {name}")
         return {name: self.secrets[name] for name in names}
 
     @abstractmethod

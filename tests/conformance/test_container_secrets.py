@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from adapters.containers.syscalls import is_in_memory
-from runner.errors import Unavailable
+from runner.errors import SecretMissing
 from runner.ports import ContainerSpec
 from tests.conformance.container_harness import Harness
 from tests.conformance.container_steps import STUBBORN, ran_as, until_it_says
@@ -80,7 +80,7 @@ def refused(harness: Harness, word: str, *, in_env: bool = False) -> None:
 
     async def main() -> None:
         async with harness.open() as containers:
-            with pytest.raises(Unavailable, match=word) as told:
+            with pytest.raises(SecretMissing, match=word) as told:
                 await containers.start(with_secrets(harness, "sh", "-c", "true", in_env=in_env))
             assert "hunter2" not in str(told.value)
             await containers.remove("job")
@@ -94,7 +94,7 @@ def test_a_secret_that_the_box_lacks_is_named(harness: Harness) -> None:
     async def main() -> None:
         async with harness.open() as containers:
             spec = msgspec.structs.replace(harness.spec("job", "sh", "-c", "true"), secrets=("HF_TOKEN",))
-            with pytest.raises(Unavailable, match="HF_TOKEN"):
+            with pytest.raises(SecretMissing, match="HF_TOKEN"):
                 await containers.start(spec)
 
     asyncio.run(main())
