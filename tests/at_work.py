@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,18 @@ def read_line(line: str) -> dict[str, Any]:
 
 @contextmanager
 def at_work(
-    state: Path, *options: object, gpus: str = "simulated:2", environ: Mapping[str, str] | None = None
+    state: Path,
+    *options: object,
+    gpus: str = "simulated:2",
+    environ: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[AtWork]:
-    """Start a runner, with more in its environment, and wait until it serves; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "runner", "run", "--state-dir", str(state), "--gpus", gpus]
+    """
+    Start a runner, with more in its environment, and wait until it serves; killed at the end if it still runs.
+
+    ``under`` is a program that takes rights from it, with its options.
+    """
+    command = [*under, sys.executable, "-m", "runner", "run", "--state-dir", str(state), "--gpus", gpus]
     command += ["--gpu-locks", str(state / "gpu-locks"), *map(str, options)]
     environment = {**clean_environ(), **(environ or {})}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:

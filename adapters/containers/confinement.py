@@ -21,12 +21,14 @@ import stat
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
-from adapters.containers import namespaces
-from adapters.containers.control import Control
+from adapters.containers import namespaces, syscalls
+from adapters.containers.call_filter import filter_program
+from adapters.containers.control import CALL_FILTER, Control
 from adapters.containers.namespaces import TEMPORARY, View, is_below
 from adapters.containers.ownership import let_pass, shut_ancestor
 from adapters.containers.uids import Uids
@@ -37,15 +39,16 @@ Way = Literal["view", "uid", "bwrap", "plain"]
 
 # What each way leaves open, in the words of a receipt.
 _MISSING: dict[Way, tuple[str, ...]] = {
-    "view": ("reading of files that all users may read", "system call filter", "disk limit"),
+    "view": ("reading of files that all users may read", "disk limit"),
     "uid": (
         "network", "private temporary files", "process list", "shared memory",
-        "files that all users may read or write", "system call filter", "disk limit",
+        "files that all users may read or write", "disk limit",
     ),
-    "bwrap": ("user", "reading of files that the runner may read", "system call filter", "disk limit"),
-    "plain": ("user", "network", "files", "process list", "shared memory", "system call filter", "disk limit"),
+    "bwrap": ("user", "reading of files that the runner may read", "disk limit"),
+    "plain": ("user", "network", "files", "process list", "shared memory", "disk limit"),
 }  # fmt: skip
 _BWRAP_LIMIT_S = 10
+_FILTER_FD = 9  # above those that take processes into control groups, which are closed by then
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -58,12 +61,15 @@ class Confinement(msgspec.Struct, frozen=True):
     uids: Uids | None = None
     state_dir: str = ""
     secret_places: tuple[str, ...] = ()
+    call_filter: bytes = b""
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Name what is not isolated, limits aside."""
         user = () if self.uids or self.way in ("bwrap", "plain") else ("user",)
-        return user + _MISSING[self.way] + (() if self.setpriv or self.bwrap else ("no new privileges",))
+        calls = () if self.call_filter else ("system call filter",)
+        privileges = () if self.setpriv or self.bwrap or self.call_filter else ("no new privileges",)
+        return user + _MISSING[self.way] + calls + privileges
 
     @property
     def network(self) -> str:
@@ -112,7 +118,7 @@ class Confinement(msgspec.Struct, frozen=True):
     def prefix(self, control: Control, spec: ContainerSpec, uid: int | None, secrets: str = "") -> list[str]:
         """Return the programs that drop what the job must not have, and then run ``sh``."""
         if self.way == "bwrap" and self.bwrap:
-            return [self.setsid, self.bwrap, *self._bwrap_options(control, spec, secrets), "/bin/sh"]
+            return [*self._bwrap(control), *self._bwrap_options(control, spec, secrets), "/bin/sh"]
         if self.setpriv is None:
             return [self.setsid, "/bin/sh"]
         drop = [self.setpriv, "--no-new-privs", "--inh-caps=-all"]
@@ -143,6 +149,14 @@ class Confinement(msgspec.Struct, frozen=True):
         home = os.path.realpath(os.path.expanduser("~"))
         return [path for path in (os.path.realpath(self.state_dir), home, *TEMPORARY) if path not in ("/", "")]
 
+    def _bwrap(self, control: Control) -> list[str]:
+        """Return the program, which itself needs calls that it then filters."""
+        words = [self.setsid, self.bwrap or "bwrap"]
+        if not self.call_filter:
+            return words
+        path = os.path.join(os.path.dirname(control.path), CALL_FILTER)
+        return ["/bin/sh", "-c", f'exec "$@" {_FILTER_FD}< "$0"', path, *words, "--seccomp", str(_FILTER_FD)]
+
     def _bwrap_options(self, control: Control, spec: ContainerSpec, secrets: str) -> list[str]:
         options = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
         options += ["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/dev/shm"]  # noqa: S108 - the job's own
@@ -168,35 +182,40 @@ def find_confinement(state_dir: str, uids: Uids | None, secret_places: tuple[str
     setsid, setpriv = shutil.which("setsid"), shutil.which("setpriv")
     if setsid is None:
         raise Unavailable("the process runtime needs `setsid`: install util-linux")
+    program = filter_program()
+    call_filter = program if program and _can(lambda: syscalls.filter_calls(program)) else b""
     if os.geteuid() == 0:
         own = uids if setpriv else None
         way: Way = "view" if _can_enter_view() else ("uid" if own else "plain")
-        return Confinement(way=way, setsid=setsid, setpriv=setpriv, uids=own, state_dir=state_dir)
+        return Confinement(way, setsid, setpriv, uids=own, state_dir=state_dir, call_filter=call_filter)
     bwrap = shutil.which("bwrap")
     if bwrap and _works(bwrap):
         return Confinement(
-            way="bwrap",
-            setsid=setsid,
-            setpriv=setpriv,
-            bwrap=bwrap,
-            state_dir=state_dir,
-            secret_places=secret_places,
+            "bwrap", setsid, setpriv, bwrap, state_dir=state_dir, secret_places=secret_places, call_filter=call_filter
         )
-    return Confinement(way="plain", setsid=setsid, setpriv=setpriv)
+    return Confinement("plain", setsid, setpriv, call_filter=call_filter)
 
 
 def _can_enter_view() -> bool:
-    entered = threading.Event()
+    # Deleted by this thread: the other one no longer sees it.
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as temporary:
+        return _can(lambda: namespaces.enter(View(temporary=temporary, writable=())))
+    return False
 
-    def enter() -> None:
-        with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as temporary:
-            namespaces.enter(View(temporary=temporary, writable=()))
-            entered.set()
 
-    thread = threading.Thread(target=enter)
+def _can(change: Callable[[], None]) -> bool:
+    """Try what changes a thread for good, in one that ends with it."""
+    done = threading.Event()
+
+    def try_it() -> None:
+        with contextlib.suppress(OSError):
+            change()
+            done.set()
+
+    thread = threading.Thread(target=try_it)
     thread.start()
     thread.join()
-    return entered.is_set()
+    return done.is_set()
 
 
 def _works(bwrap: str) -> bool:

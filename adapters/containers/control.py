@@ -30,6 +30,8 @@ from runner.job import ID_PATTERN
 from runner.receipt import Isolation
 
 STREAMS = ("stdout", "stderr")
+CALL_FILTER = "call_filter"
+"""Beside the directories of all containers: the filter of system calls, as the kernel takes it."""
 PASS_THROUGH = 0o711  # others may go through to a name they know, and list nothing
 _READABLE = 0o644
 _PLACEHOLDER = b"...\n"

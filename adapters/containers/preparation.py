@@ -150,6 +150,7 @@ class Preparation:
             joining=Group(record.groups).joining(),
             cores=spec.grant.here.cores,
             view=self.confinement.view(control, spec, secrets),
+            call_filter=b"" if self.confinement.way == "bwrap" else self.confinement.call_filter,
         )
         starter.launch(start, lock)
         control.forget_run()

@@ -19,8 +19,9 @@ from io import FileIO
 import msgspec
 
 from adapters.containers import namespaces, syscalls
+from adapters.containers.call_filter import filter_program
 from adapters.containers.command import SYSTEM_PATH
-from adapters.containers.control import STREAMS, Control
+from adapters.containers.control import CALL_FILTER, STREAMS, Control
 from adapters.containers.namespaces import View
 from adapters.containers.spawning import on_cores, spawn
 from adapters.files import write_whole
@@ -38,23 +39,34 @@ _UMASK = 0o022
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """One start: the programs before the job's shell, the groups to join, the cores to stay on, the view to enter."""
+    """
+    One start: the programs before the job's shell, the groups to join, the cores to stay on, the view to enter, and
+    the filter of its system calls where the programs install none themselves.
+    """
 
     control: Control
     prefix: list[str]
     joining: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
     view: View | None = None
+    call_filter: bytes = b""
 
 
 def install_script(root: str) -> None:
-    """Put the starter beside the control directories: a job's view may hide where this package is installed."""
+    """
+    Put the starter, and the filter for programs that read it, beside the control directories: a job's view may hide
+    where this package is installed.
+    """
     with open(os.path.join(os.path.dirname(__file__), _SCRIPT), "rb") as file:
-        text = file.read()
-    with contextlib.suppress(FileNotFoundError), open(os.path.join(root, _SCRIPT), "rb") as file:
-        if file.read() == text:
+        _install(os.path.join(root, _SCRIPT), file.read())
+    _install(os.path.join(root, CALL_FILTER), filter_program())
+
+
+def _install(path: str, content: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read() == content:
             return
-    write_whole(os.path.join(root, _SCRIPT), text, durable=False, mode=0o644)
+    write_whole(path, content, durable=False, mode=0o644)
 
 
 def launch(start: Launch, lock: int) -> int:
@@ -108,6 +120,8 @@ def _enter(start: Launch) -> None:
         if start.view is not None:
             namespaces.enter(start.view)
         os.fchdir(here)
+        if start.call_filter:
+            syscalls.filter_calls(start.call_filter)
     finally:
         os.close(here)
 

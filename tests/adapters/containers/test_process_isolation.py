@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import socket
 import stat
 import subprocess
@@ -217,7 +218,7 @@ def test_what_is_not_isolated_is_said(harness: ProcessHarness) -> None:
         async with harness.open() as containers:
             missing = (await containers.start(harness.spec("job", "true"))).isolation.missing
             await end(containers, "job")
-        assert "system call filter" in missing
+        assert ("system call filter" in missing) == (platform.machine() not in {"x86_64", "aarch64"})
         assert ("network" in missing) == (harness.way != "view")
 
     asyncio.run(main())
