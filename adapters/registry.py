@@ -246,6 +246,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
     """
     from adapters.blobs import FolderBlobs
     from adapters.credentials import DirectoryCredentials
+    from adapters.image_records import FileImageRecords
     from adapters.journal import SqliteJournal
     from adapters.spool import FileSpool
     from adapters.workspaces import FolderWorkspaces
@@ -281,6 +282,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             probe=probe,
             containers=containers,
             images=images,
+            image_records=FileImageRecords(state.path),
             dialects=dialects(),
             open_broker=lambda credential: open_broker(credential, box),
             open_store=functools.partial(open_store, umask=umask),

@@ -7,10 +7,12 @@ value up when they open.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
+from runner.image_name import repository_of
 from runner.secret import Secret
 from runner.units import Duration
 
@@ -60,6 +62,17 @@ class Rights(QueueRights, frozen=True):
     own: bool = False
 
 
+class RegistryLogin(msgspec.Struct, frozen=True):
+    """
+    A login at one place, ``HOST[:PORT][/PATH]``, for images whose names begin so; ``token`` instead of a password.
+    """
+
+    place: str
+    username: str = ""
+    password: Secret = Secret("")
+    token: Secret = Secret("")
+
+
 class Credential(msgspec.Struct, frozen=True):
     """
     One typed credential: its kind, the service's URL without user and secrets, the secrets by name, and its rights.
@@ -79,9 +92,11 @@ class Credential(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
     match: str = ""
     mismatch: str = ""
+    logins: tuple[RegistryLogin, ...] = ()
+    """Of kind ``registry`` alone."""
 
 
-NO_QUEUES = frozenset({"secret"})
+NO_QUEUES = frozenset({"registry", "secret"})
 """Kinds of credentials that name no queues; the URL of a secret is its directory."""
 
 
@@ -105,3 +120,17 @@ class CredentialFile(msgspec.Struct, frozen=True):
     def has_queues(self) -> bool:
         """Whether queues may stand behind it: also of one that cannot be used."""
         return self.credential is None or self.credential.kind not in NO_QUEUES
+
+
+def login_for(image: str, files: Iterable[CredentialFile]) -> tuple[str, RegistryLogin] | None:
+    """Return the login for an image whose place is the longest beginning of its name, and the file that has it."""
+    repository = f"{repository_of(image)}/"
+    found = [
+        (len(login.place), file.file, login)
+        for file in files
+        if file.credential is not None
+        for login in file.credential.logins
+        if repository.startswith(f"{login.place}/")
+    ]
+    best = max(found, key=lambda it: it[0], default=None)
+    return None if best is None else best[1:]

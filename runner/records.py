@@ -79,12 +79,15 @@ class Grant(msgspec.Struct, frozen=True):
 class StagedJob(msgspec.Struct, frozen=True):
     """
     Where a job's workspace stands and what was put into it; ``workspace`` is a reference that Containers resolves.
+
+    ``image_id`` is what the name meant when it was staged, and is what runs, whatever the name means by then.
     """
 
     workspace: str
     image: str = ""
     image_digest: str = ""
     inputs: tuple[InputAccount, ...] = ()
+    image_id: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ from runner.ports import NOBODY, Box, Containers, Credentials, Delivery, GpuProb
 from runner.units import Duration
 from tests.fakes.containers import FakeContainers, FakeProbe
 from tests.fakes.disk import FakeCredentials
+from tests.fakes.images import FakeImageRecords
 from tests.fakes.world import job_bytes
 from tests.virtual_time import run_virtual
 
@@ -94,6 +95,7 @@ class Year:
                 probe=cast("GpuProbe", FakeProbe(0)),
                 containers={"process": cast("Containers", self.containers)},
                 images=None,
+                image_records=FakeImageRecords(),
                 dialects=dialects(),
                 open_broker=lambda _: self.broker(),
                 open_store=open_store,

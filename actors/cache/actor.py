@@ -6,7 +6,7 @@ A job stands here from its disk grant until its workspace is complete.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 
@@ -59,7 +59,7 @@ class Cache(Stage[CacheMessage]):
         self._executor, self._outputs = executor, outputs
         self._fetcher = Fetcher(config, self.caller, lambda: self._inputs.evict(0))
         self._inputs = Inputs(world, directory, self._fetcher, self.trail)
-        self._images = ImageStore(world, self._fetcher, self.trail)
+        self._images = ImageStore(config, world, self.caller, self.trail, self)
         # Jobs that are being staged; a stop ends those, and only those.
         self._staging: dict[Key, ClaimedJob] = {}
 
@@ -114,6 +114,16 @@ class Cache(Stage[CacheMessage]):
         self.cancel_task(f"stage {claim.key} {claim.attempt}")
         await self._outputs.tell(Ended(claim, *stopped_reason(stop)))
 
+    # Hands of its images' flights
+
+    def start(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task under a name that is free."""
+        self.start_soon(work, name=name)
+
+    def cancel(self, name: str) -> None:
+        """Cancel a task, and free its name at once."""
+        self.cancel_task(name)
+
     # Staging one job
 
     async def _stage(self, claim: ClaimedJob, disk: int) -> None:
@@ -124,15 +134,19 @@ class Cache(Stage[CacheMessage]):
             await self._executor.tell(Staged(claim, staged))
         except (Refused, OutOfSpace, Unavailable) as error:
             await self._outputs.tell(Ended(claim, _reason(error), str(error)))
+        finally:
+            self._images.let_go(claim.key)
         self._staging.pop(claim.key, None)
 
     async def _fill_workspace(self, claim: ClaimedJob, disk: int) -> StagedJob:
         await self.trail.tell_state(claim, "staging")
-        digest = await self._images.obtain(claim) if claim.runtime == "container" else ""
+        image = await self._images.obtain(claim) if claim.runtime == "container" else None
         create = lambda: self.world.workspaces.create(claim.key, claim.attempt)  # noqa: E731 - one call, named
         workspace = await self._fetcher.fetch(create, f"workspace of {claim.key}")
         inputs = await self._inputs.place_all(claim, workspace, disk)
-        return StagedJob(workspace, claim.job.image, digest, inputs)
+        if image is None:
+            return StagedJob(workspace, claim.job.image, inputs=inputs)
+        return StagedJob(workspace, claim.job.image, image.digest, inputs, image.id)
 
 
 def _reason(error: Refused | OutOfSpace | Unavailable) -> EndReason:

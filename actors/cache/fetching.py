@@ -23,15 +23,19 @@ class Fetcher:
         """Keep the limits."""
         self._config, self._caller, self._make_room = config, caller, make_room
 
-    async def fetch(self, call: Callable[[], Awaitable[T]], what: str, *, transfer: bool = False) -> T:
+    async def fetch(
+        self, call: Callable[[], Awaitable[T]], what: str, *, transfer: bool = False, limit_s: float | None = None
+    ) -> T:
         """
-        Call for a few minutes, then it is the box's fault and another one tries.
+        Call for a few minutes, then it is the box's fault and another one tries; ``limit_s`` is a limit of its own.
 
         Raises:
             RunnerError: one that is not retryable, or the last one when the patience is used up.
         """
-        limit_s = float(self._config.transfer_timeout if transfer else self._config.port_timeout)
-        patience = Patience(try_s=limit_s, all_s=FETCH_PATIENCE_S)
+        try_s = float(self._config.transfer_timeout if transfer else self._config.port_timeout)
+        patience = Patience(try_s=try_s, all_s=FETCH_PATIENCE_S)
+        if limit_s is not None:
+            patience = Patience(try_s=limit_s, all_s=min(limit_s, FETCH_PATIENCE_S))
         return await self._caller.until_done(lambda: self._making_room(call), what, patience)
 
     async def once(self, call: Callable[[], Awaitable[T]], what: str) -> T:

@@ -1,12 +1,31 @@
-"""The images of jobs: pulled where they are not here; errors say that it was the image."""
+"""
+The images of jobs: pulled where they are not here, held while a job is staged; errors say that it was the image.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
 from actors.cache.fetching import Fetcher
-from runner.errors import Refused, Unavailable
-from runner.ports import World
+from actors.cache.flights import Flights, Hands, Tell
+from runner.calls import Caller
+from runner.credential import login_for
+from runner.errors import Refused, RunnerError, Unavailable
+from runner.image_name import registry_of, whole_name
+from runner.job import Key
+from runner.ports import Images, LocalImage, World
 from runner.records import ClaimedJob
 from runner.trail import Trail
+from runner.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from runner.config import Config
+
+logger = logging.getLogger(__name__)
+
+_WORDS_OF_LOGIN = ("denied", "unauthorized", "authentication", "credentials", "password")
 
 
 class ImageRefused(Refused):
@@ -20,34 +39,105 @@ class ImageUnavailable(Unavailable):
 class ImageStore:
     """Resolves what jobs name, and pulls it."""
 
-    def __init__(self, world: World, fetcher: Fetcher, trail: Trail) -> None:
-        """Keep what to ask."""
-        self._world, self._fetcher, self._trail = world, fetcher, trail
+    def __init__(self, config: Config, world: World, caller: Caller, trail: Trail, hands: Hands) -> None:
+        """Begin with nothing held."""
+        self._config, self._world, self._caller, self._trail = config, world, caller, trail
+        self._fetcher = Fetcher(config, caller, self._make_room)
+        self._flights = Flights(hands, trail)
+        # By job that is being staged, the ids that it needs; collection leaves those alone.
+        self._held: dict[Key, set[str]] = {}
 
-    async def obtain(self, claim: ClaimedJob) -> str:
+    async def obtain(self, claim: ClaimedJob) -> LocalImage:
         """
-        Return the digest of the job's image, pulling it where it is not here.
+        Return the job's image as its queue's file says (``pull``), and hold it until ``let_go``.
 
         Raises:
             ImageRefused, ImageUnavailable: it cannot be had.
         """
         try:
-            return await self._resolve_or_pull(claim, claim.job.image)
+            image = await self._obtain(claim, claim.job.image)
         except Refused as error:
             raise ImageRefused(str(error)) from error
         except Unavailable as error:
             raise ImageUnavailable(str(error)) from error
+        self._held.setdefault(claim.key, set()).add(image.id)
+        await self._remembered(lambda: self._world.image_records.use(image.id, self._world.now()))
+        return image
 
-    async def _resolve_or_pull(self, claim: ClaimedJob, name: str) -> str:
-        images = self._world.images
-        if images is None:
+    def let_go(self, key: Key) -> None:
+        """Hold nothing more for a job."""
+        self._held.pop(key, None)
+
+    async def _obtain(self, claim: ClaimedJob, name: str) -> LocalImage:
+        images, policy = self._images(), claim.rights.pull
+        if policy != "always" and (found := await self._resolve(images, name)) is not None:
+            return found
+        if policy == "never":
+            raise Refused(f'image {name} is not on this box, and {claim.source} says pull = "never": pull it by hand')
+        began_at = self._world.up_s()
+        work = lambda tell: self._pull(images, name, tell)  # noqa: E731 - one call, named
+        image = await self._flights.join(whole_name(name), claim, work, begins=f"pulling image {name}")
+        seconds = self._world.up_s() - began_at
+        told = f"image {name}: {image.digest}, {format_size(image.size)}, after {format_duration(round(seconds, 1))}"
+        await self._trail.say(claim, told)
+        return image
+
+    def _images(self) -> Images:
+        if self._world.images is None:
             raise Unavailable("this box has no container runtime; `runner doctor` says why")
-        digest = await self._fetcher.fetch(lambda: images.resolve(name), f"image {name}")
-        if digest is not None:
-            return digest
-        await self._trail.say(claim, f"pulling {name}")
-        return await self._fetcher.fetch(lambda: images.pull(name, _ignore), f"image {name}", transfer=True)
+        return self._world.images
+
+    async def _resolve(self, images: Images, name: str) -> LocalImage | None:
+        return await self._fetcher.fetch(lambda: images.resolve(name), f"image {name}")
+
+    # Pulling
+
+    async def _pull(self, images: Images, name: str, tell: Tell) -> LocalImage:
+        records, whole = self._world.image_records, whole_name(name)
+        before = await self._resolve(images, name)
+        await self._remembered(lambda: records.begin(whole, before.id if before else ""))
+        try:
+            image = await self._within_limit(lambda: self._pull_once(images, name, tell), name)
+        except RunnerError:
+            await self._remembered(lambda: records.abandon(whole))
+            raise
+        if before is None or before.id != image.id:
+            await self._remembered(lambda: records.complete(whole, image, self._world.now()))
+        else:
+            await self._remembered(lambda: records.abandon(whole))
+        return image
+
+    async def _within_limit(self, call: Callable[[], Awaitable[LocalImage]], name: str) -> LocalImage:
+        """Try for some minutes, and never longer than ``pull_timeout``."""
+        limit_s = float(self._config.pull_timeout)
+        what = f"image {name} (pull_timeout = {format_duration(limit_s)})"
+        tries = lambda: self._fetcher.fetch(call, what, limit_s=limit_s)  # noqa: E731 - one call, named
+        return await self._caller.once(tries, what, try_s=limit_s)
+
+    async def _pull_once(self, images: Images, name: str, tell: Tell) -> LocalImage:
+        """Pull with the login that the credential files say now."""
+        files = await self._caller.once(self._world.credentials.scan, "scan of the credentials")
+        file, login = login_for(name, files) or ("", None)
+        try:
+            return await images.pull(name, login, tell)
+        except Refused as error:
+            raise Refused(f"{error}{_whose_login(str(error), name, file)}") from error
+
+    async def _make_room(self) -> None:
+        pass
+
+    async def _remembered(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Write to the account of images: what is missing there stays for ever, but no job fails for it."""
+        try:
+            await self._caller.once(call, "account of images")
+        except RunnerError as error:
+            logger.warning("account of images not written", extra={"action": "image", "reason": str(error)})
 
 
-def _ignore(_line: str) -> None:
-    """Progress of a pull goes nowhere yet."""
+def _whose_login(words: str, name: str, file: str) -> str:
+    """Say with whose login a registry said no, where that may be why."""
+    if not any(word in words.lower() for word in _WORDS_OF_LOGIN):
+        return ""
+    if file:
+        return f" (with the login of {file})"
+    return f" (no credential file of kind registry has a login at {registry_of(name)})"

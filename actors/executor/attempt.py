@@ -84,7 +84,7 @@ class Attempt:
             env={**passed_on(job.env), "RUNNER_JOB_ID": claim.id, "RUNNER_ATTEMPT": str(claim.attempt)},
             workspace=self.staged.workspace,
             grant=self.grant,
-            image=self.staged.image,
+            image=self.staged.image_id or self.staged.image,
             shm=shm if job.resources.shm is None else int(job.resources.shm),
             paths=claim.rights.paths,
             deadline_at=self.deadline_at,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -31,6 +31,13 @@ class _Spoken(msgspec.Struct, frozen=True):
 
 class _Told(msgspec.Struct, frozen=True):
     message: str
+
+
+class Sent(NamedTuple):
+    """What a call has beside its query."""
+
+    headers: Mapping[str, str]
+    body: AsyncIterator[bytes] | None = None
 
 
 class EngineRefusal(Unavailable):
@@ -83,13 +90,14 @@ class Engine:
             async with asyncio.timeout(limit_s):
                 yield await self._client()
         except aiodocker.DockerError as error:
-            raise self._translated(error.status, str(error.message), what) from error
+            raise self.translated(error.status, str(error.message), what) from error
         except TimeoutError as error:
             raise Unavailable(f"Docker at {self.url} did not {what} within {limit_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"Docker at {self.url} did not {what}: {str(error) or type(error).__name__}") from error
 
-    def _translated(self, status: int, words: str, what: str) -> Unavailable | OutOfSpace:
+    def translated(self, status: int, words: str, what: str) -> Unavailable | OutOfSpace:
+        """Return what an error of the engine means, by its status and words."""
         words = words.strip()
         if status == _SDK_NO_CONNECTION:
             return Unavailable(f"Docker at {self.url} did not {what}: {words}")
@@ -120,14 +128,22 @@ class Engine:
         return str(docker.api_version)
 
     @asynccontextmanager
-    async def send(self, docker: Any, method: str, path: str, /, **query: str | int) -> AsyncIterator[Any]:
+    async def send(
+        self,
+        docker: Any,
+        method: str,
+        path: str,
+        sent: Sent | None = None,
+        /,
+        **query: str | int,
+    ) -> AsyncIterator[Any]:
         """
         Call the API where the SDK hides what it answers; without a time limit of its own.
 
         Raises:
             EngineRefusal: the engine answered with an error.
         """
-        async with self._sent(docker, method, f"{docker.api_version}/{path}", query) as answer:
+        async with self._sent(docker, method, f"{docker.api_version}/{path}", query, sent) as answer:
             yield answer
 
     @asynccontextmanager
@@ -142,11 +158,15 @@ class Engine:
             yield answer
 
     @asynccontextmanager
-    async def _sent(self, docker: Any, method: str, path: str, query: Mapping[str, str | int]) -> AsyncIterator[Any]:
+    async def _sent(
+        self, docker: Any, method: str, path: str, query: Mapping[str, str | int], sent: Sent | None = None
+    ) -> AsyncIterator[Any]:
         import aiohttp
 
-        url = f"{docker.docker_host}/{path}"
-        async with docker.session.request(method, url, params=query, timeout=aiohttp.ClientTimeout()) as answer:
+        url, limits = f"{docker.docker_host}/{path}", aiohttp.ClientTimeout()
+        headers, data = (sent.headers, sent.body) if sent else (None, None)
+        request = docker.session.request(method, url, params=query, headers=headers, data=data, timeout=limits)
+        async with request as answer:
             if not answer.ok:
                 raise EngineRefusal(answer.status, _words(await answer.read(), answer.reason), f"{method} {path}")
             yield answer

@@ -1,56 +1,51 @@
-"""What a pull is told as: short lines, few of them. No I/O."""
+"""What a pull or push is told as: short lines, each of which stands for all before it. No I/O."""
 
 from __future__ import annotations
 
-import msgspec
-
+from adapters.containers.docker_stream import Amounts, EngineEvent
 from runner.units import format_size
 
-STEP = 10
-"""Percent of the bytes known so far between two lines."""
-_DONE = ("Pull complete", "Already exists")
+_DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists")
+_MOVING = ("Downloading", "Pushing")
+_KNOWN = ("Pulling fs layer", "Waiting", "Preparing", "Download complete", "Extracting", "Verifying Checksum")
+_WORDS = ("Digest:", "Status:")
 
 
-class _Amounts(msgspec.Struct, frozen=True):
-    current: int = 0
-    total: int = 0
-
-
-class _Event(msgspec.Struct, frozen=True):
-    status: str = ""
-    id: str = ""
-    amounts: _Amounts = msgspec.field(name="progressDetail", default=_Amounts())
-
-
-class PullProgress:
-    """One pull: every layer that is done, and the bytes of those on their way."""
+class Progress:
+    """One image on its way: the layers known so far, those that are done, and the bytes of those that move."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # Layer to bytes fetched and bytes in all, as told last.
-        self._layers: dict[str, _Amounts] = {}
+        # Layer to bytes moved and bytes in all, as told last.
+        self._layers: dict[str, Amounts] = {}
         self._done: set[str] = set()
-        self._told_percent = -STEP
+        self._told = ""
 
-    def line(self, event: object) -> str | None:
+    def line(self, event: EngineEvent) -> str | None:
         """Take one event of the engine; return a line where there is something new to say."""
-        try:
-            told = msgspec.convert(event, _Event)
-        except msgspec.ValidationError:
+        if event.status.startswith(_WORDS):
+            return f"image {self._name}: {event.status}"
+        if event.status in _DONE:
+            self._done.add(event.id)
+        elif event.status in _MOVING:
+            self._layers[event.id] = event.amounts
+        elif event.status not in _KNOWN:
             return None
-        if told.status == "Downloading":
-            self._layers[told.id] = told.amounts
-            return self._downloading()
-        if told.status in _DONE:
-            self._done.add(told.id)
-        return f"image {self._name}: {told.status}" if told.status.startswith(("Digest:", "Status:")) else None
+        self._layers.setdefault(event.id, Amounts())
+        return self._news()
 
-    def _downloading(self) -> str | None:
-        here = sum(layer.current for layer in self._layers.values())
-        total = sum(layer.total for layer in self._layers.values())
-        percent = 100 * here // total if total else 0
-        if percent < self._told_percent + STEP:
+    def _news(self) -> str | None:
+        """Say how far it is, where that is another percent or another layer."""
+        here = sum(_here(amounts, id_ in self._done) for id_, amounts in self._layers.items())
+        total = sum(amounts.total for amounts in self._layers.values())
+        layers = f"{len(self._done)} of {len(self._layers)} layers"
+        told = f"{layers}, {100 * here // total} %" if total else layers
+        if told == self._told:
             return None
-        self._told_percent = percent
-        done = f", {len(self._done)} layers done" if self._done else ""
-        return f"image {self._name}: {format_size(here)} of {format_size(total)}{done}"
+        self._told = told
+        amount = f", {format_size(here)} of {format_size(total)} ({100 * here // total} %)" if total else ""
+        return f"image {self._name}: {layers}{amount}"
+
+
+def _here(amounts: Amounts, done: bool) -> int:  # noqa: FBT001 - private
+    return amounts.total if done else min(amounts.current, amounts.total)

@@ -7,8 +7,9 @@ await; an adapter then leaves the service as if the call had happened, or not ha
 """
 
 from runner.ports.box import Box, Control, Credentials, Journal, ServiceManager, Spool, SpoolSeal
-from runner.ports.containers import Chunk, Containers, ContainerSpec, Exit, GpuProbe, Images, Running
+from runner.ports.containers import Chunk, Containers, ContainerSpec, Exit, GpuProbe, Running
 from runner.ports.dialects import Decoded, Dialect
+from runner.ports.images import BegunPull, BuildOrder, ImageRecords, ImageRow, Images, KnownImages, LocalImage
 from runner.ports.queues import NOBODY, Broker, DeadLetterRow, Delivery, Queue, QueuedMessage
 from runner.ports.results import End, LogLine, Position, Results, Sink
 from runner.ports.stores import Blob, Blobs, CollectedFile, Stat, Store, Workspaces
@@ -16,10 +17,12 @@ from runner.ports.world import World
 
 __all__ = [
     "NOBODY",
+    "BegunPull",
     "Blob",
     "Blobs",
     "Box",
     "Broker",
+    "BuildOrder",
     "Chunk",
     "CollectedFile",
     "ContainerSpec",
@@ -33,8 +36,12 @@ __all__ = [
     "End",
     "Exit",
     "GpuProbe",
+    "ImageRecords",
+    "ImageRow",
     "Images",
     "Journal",
+    "KnownImages",
+    "LocalImage",
     "LogLine",
     "Position",
     "Queue",

@@ -1,8 +1,8 @@
-"""Runtimes, their images, and the GPUs of a box."""
+"""Runtimes, and the GPUs of a box."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -140,32 +140,6 @@ class Containers(Protocol):
 
     async def close(self) -> None:
         """Let go; containers run on."""
-        ...
-
-
-class Images(Protocol):
-    """Images of a container runtime."""
-
-    async def resolve(self, name: str) -> str | None:
-        """
-        Return the digest of a local image, None where it is not there.
-
-        Raises:
-            Refused: no image can have that name.
-        """
-        ...
-
-    async def pull(self, name: str, progress: Callable[[str], None]) -> str:
-        """
-        Pull an image and return its digest; ``progress`` gets short lines.
-
-        Raises:
-            Refused: the registry says there is none, or forbids it.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Let go."""
         ...
 
 

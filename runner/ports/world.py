@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from runner.credential import Credential, Rights
 from runner.ports.box import Box, Credentials, Journal, Spool
-from runner.ports.containers import Containers, GpuProbe, Images
+from runner.ports.containers import Containers, GpuProbe
 from runner.ports.dialects import Dialect
+from runner.ports.images import ImageRecords, Images
 from runner.ports.queues import Broker
 from runner.ports.results import Results, Sink
 from runner.ports.stores import Blobs, Store, Workspaces
@@ -37,6 +38,7 @@ class World:
     probe: GpuProbe
     containers: Mapping[str, Containers]
     images: Images | None
+    image_records: ImageRecords
     dialects: Mapping[str, Dialect]
     open_broker: Callable[[Credential], Broker]
     open_store: Callable[[str, Rights], Store]

@@ -38,6 +38,7 @@ class FakeContainers:
         self.box, self.gpus, self._now, self._off_s = box, gpus, now, off_s
         self.containers: dict[str, Container] = {}
         self.starts: Counter[str] = Counter()
+        self.begun: list[ContainerSpec] = []
         self.most_at_once = 0
         self.stopping_s, self.code_when_stopped = 0.0, 143
         self.coarse_s = 0.0
@@ -46,6 +47,7 @@ class FakeContainers:
     async def start(self, spec: ContainerSpec) -> Running:
         if spec.name not in self.containers:
             self.starts[spec.name] += 1
+            self.begun.append(spec)
             _, seconds, code, _ = spec.command
             began = self._now()
             self.containers[spec.name] = Container(

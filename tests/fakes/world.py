@@ -27,6 +27,7 @@ from tests.fakes.disk import (
     FakeWorkspaces,
 )
 from tests.fakes.faults import Flaky, Life, Trouble
+from tests.fakes.images import FakeImageRecords, FakeImages
 from tests.fakes.ledger import Ledger
 from tests.fakes.queue import FakeBroker, FakeQueue
 
@@ -66,6 +67,7 @@ class FakeWorld:
         self.workspaces, self.blobs, self.store = FakeWorkspaces(), FakeBlobs(), FakeStore()
         self.containers = FakeContainers(BOX, GPUS, self.true_now, lambda: self.clock_off_s)
         self.probe = FakeProbe(GPUS)
+        self.images, self.image_records = FakeImages(), FakeImageRecords()
         self.shown = list(_two_files())
         # What a test arranged to fail: calls by ``port.method``, result backends that cannot be opened by queue; queues
         # that have none.
@@ -148,8 +150,9 @@ class FakeWorld:
             workspaces=flaky("workspaces", self.workspaces),
             blobs=flaky("blobs", self.blobs),
             probe=flaky("probe", self.probe),
-            containers={"process": flaky("containers", self.containers)},
-            images=None,
+            containers={kind: flaky("containers", self.containers) for kind in ("process", "container")},
+            images=flaky("images", self.images),
+            image_records=flaky("image_records", self.image_records),
             dialects={"native": PlainDialect()},
             open_broker=open_broker,
             open_store=lambda _url, _rights: opened("store", self.store, ""),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.services import compiler, docker, localstack, moto, rabbitmq, redis
+from tests.services import compiler, docker, localstack, moto, rabbitmq, redis, registry
 from tests.services.service import Service
 
 SERVICES: Mapping[str, Service] = MappingProxyType(
@@ -11,6 +11,7 @@ SERVICES: Mapping[str, Service] = MappingProxyType(
         service.name: service
         for service in (
             docker.SERVICE,
+            registry.SERVICE,
             compiler.SERVICE,
             redis.SERVICE,
             rabbitmq.SERVICE,

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from adapters.containers.docker_engine import Engine
 from adapters.containers.docker_images import DockerImages
-from adapters.containers.docker_progress import PullProgress
+from adapters.containers.docker_progress import Progress
+from adapters.containers.docker_stream import Amounts, EngineEvent
 from runner.errors import Refused, Unavailable
 from runner.ports import Images
 
@@ -33,6 +34,11 @@ def digest(content: bytes) -> str:
 
 def unheard(line: str) -> None:
     """Take no notice of a pull's progress."""
+
+
+async def digest_of(images: Images, name: str) -> str | None:
+    found = await images.resolve(name)
+    return found.digest if found else None
 
 
 def layer() -> bytes:
@@ -131,9 +137,9 @@ def test_a_pull_returns_the_registrys_digest_and_tells_of_itself(docker_url: str
             assert await images.resolve(name) is None
             told: list[str] = []
             try:
-                assert digest(registry.manifest) == await images.pull(name, told.append)
-                assert digest(registry.manifest) == await images.resolve(name)
-                assert digest(registry.manifest) == await images.resolve(f"{name[:-2]}@{digest(registry.manifest)}")
+                assert digest(registry.manifest) == (await images.pull(name, None, told.append)).digest
+                assert digest(registry.manifest) == await digest_of(images, name)
+                assert digest(registry.manifest) == await digest_of(images, f"{name[:-2]}@{digest(registry.manifest)}")
                 assert any("Downloaded newer image" in line for line in told)
                 assert all(line.startswith(f"image {name}: ") for line in told)
             finally:
@@ -148,8 +154,8 @@ def test_an_image_that_no_registry_gave_is_named_by_its_id(docker_url: str, busy
         async with images_of(docker_url) as images:
             found = await images.resolve(busybox_image)
             assert found is not None
-            assert found.startswith("sha256:")
-            assert found == await images.resolve(found)
+            assert found.id.startswith("sha256:")
+            assert found.id == found.digest == await digest_of(images, found.id)
 
     asyncio.run(scenario())
 
@@ -165,7 +171,7 @@ def test_a_registry_that_says_no_is_told_from_one_that_is_ill(
     async def scenario() -> None:
         async with Registry(status=status).serving() as registry, images_of(docker_url) as images:
             with pytest.raises(error, match=words):
-                await images.pull(f"{registry.address}/team/job:1", unheard)
+                await images.pull(f"{registry.address}/team/job:1", None, unheard)
 
     asyncio.run(scenario())
 
@@ -177,7 +183,7 @@ def test_a_registry_that_is_not_there_is_unavailable(docker_url: str) -> None:
             gone = registry.address
         async with images_of(docker_url) as images:
             with pytest.raises(Unavailable, match="connection refused"):
-                await images.pull(f"{gone}/team/job:1", unheard)
+                await images.pull(f"{gone}/team/job:1", None, unheard)
 
     asyncio.run(scenario())
 
@@ -187,7 +193,7 @@ def test_a_registry_that_moves_nothing_is_unavailable(docker_url: str) -> None:
     async def scenario() -> None:
         async with Registry(status=SILENT).serving() as registry, images_of(docker_url, silent_s=0.3) as images:
             with pytest.raises(Unavailable, match=r"within 0\.3 s"):
-                await images.pull(f"{registry.address}/team/job:1", unheard)
+                await images.pull(f"{registry.address}/team/job:1", None, unheard)
 
     asyncio.run(scenario())
 
@@ -197,7 +203,7 @@ def test_a_name_that_is_none_is_refused(docker_url: str) -> None:
     async def scenario() -> None:
         async with images_of(docker_url) as images:
             with pytest.raises(Refused, match="invalid reference"):
-                await images.pull("Not A Name", unheard)
+                await images.pull("Not A Name", None, unheard)
 
     asyncio.run(scenario())
 
@@ -215,16 +221,17 @@ def test_a_name_that_is_none_is_not_there_either(docker_url: str, name: str) -> 
     asyncio.run(scenario())
 
 
-def test_progress_is_told_in_few_lines() -> None:
-    """A large image brings thousands of events."""
-    pull = PullProgress("a:1")
-    events: list[object] = [
-        {"status": "Downloading", "id": f"layer{half}", "progressDetail": {"current": done << 20, "total": 500 << 20}}
+def test_progress_says_layers_bytes_and_percent() -> None:
+    """A large image brings thousands of events, each line stands for all before it."""
+    pull = Progress("a:1")
+    events = [EngineEvent("Pulling fs layer", f"layer{half}") for half in (1, 2)]
+    events += [
+        EngineEvent("Downloading", f"layer{half}", amounts=Amounts(done << 20, 500 << 20))
         for half in (1, 2)
         for done in range(501)
     ]
-    events += [{"status": "Pull complete", "id": "layer1"}, {"status": "Digest: sha256:abc"}, "nonsense"]
+    events += [EngineEvent("Pull complete", "layer1"), EngineEvent("Digest: sha256:abc"), EngineEvent("nonsense")]
     lines = [line for event in events if (line := pull.line(event))]
-    assert len(lines) < 25
-    assert lines[0] == "image a:1: 0 B of 500 MiB"
-    assert lines[-1] == "image a:1: Digest: sha256:abc"
+    assert len(lines) < 210
+    assert lines[:2] == ["image a:1: 0 of 1 layers", "image a:1: 0 of 2 layers"]
+    assert lines[-2:] == ["image a:1: 1 of 2 layers, 1000 MiB of 1000 MiB (100 %)", "image a:1: Digest: sha256:abc"]

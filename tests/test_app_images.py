@@ -1,0 +1,164 @@
+"""Images of jobs in the ring: one pull for all who wait for it, told in the log of each, and run as resolved."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runner.control import RunningControl
+from runner.errors import Refused, Unavailable
+from runner.receipt import Receipt
+from runner.units import Duration
+from tests.fakes.faults import hangs, raises
+from tests.fakes.scenes import alive, ended, newest, put, reason, until
+from tests.fakes.world import FakeWorld, configuration, key_of
+from tests.test_app_edges import with_rights
+from tests.virtual_time import run_virtual
+
+NAME = "127.0.0.1:5000/lab/job:1"
+SMALL = {"cpus": 0.2}
+PULL_S = 300.0
+
+
+def with_image(image_id: str = "id-1") -> FakeWorld:
+    """Return a world whose registry has an image that takes five minutes to pull."""
+    world = FakeWorld()
+    world.images.registry[NAME] = image_id
+    world.images.pull_s = PULL_S
+    return world
+
+
+def told(world: FakeWorld, job_id: str) -> list[str]:
+    """Return what the runner itself said in a job's log."""
+    lines = world.spool.lines[key_of(world, job_id)]
+    return [line.data.decode().rstrip() for line in lines if line.stream == "runner"]
+
+
+def receipt(world: FakeWorld, job_id: str) -> Receipt:
+    found = newest(world, job_id)
+    assert found is not None
+    return found
+
+
+def images_run(world: FakeWorld) -> set[str]:
+    return {one.spec.image for one in world.containers.containers.values()}
+
+
+def test_an_image_is_pulled_once_for_all_who_wait_for_it() -> None:
+    """Whoever comes later hears of the same pull, in few lines; all run what it brought, and their receipts say so."""
+
+    async def main() -> None:
+        world = with_image()
+        async with alive(world):
+            for number in range(2):
+                await put(world, "own", id=f"own-{number}", image=NAME, resources=SMALL)
+                await put(world, "shared", id=f"shared-{number}", image=f"{NAME}", resources=SMALL)
+            jobs = ("own-0", "own-1", "shared-0", "shared-1")
+            await until(lambda: ended(world, *jobs))
+            assert world.images.pulls == {NAME: 1}
+            for job in ("own-0", "shared-0"):
+                image = receipt(world, job).image
+                assert image is not None
+                assert (image.name, image.digest) == (NAME, "digest of id-1")
+                assert 10 < len([line for line in told(world, job) if line.endswith(" %")]) <= PULL_S / 5
+            assert any("another job" in line for job in ("own-0", "shared-0") for line in told(world, job))
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("how", ["all", "the first"])
+def test_who_is_cancelled_leaves_a_pull_to_the_others(how: str) -> None:
+    """The last one to leave ends it."""
+
+    async def main() -> None:
+        world = with_image()
+        async with alive(world) as runner:
+            await put(world, "own", id="first", image=NAME, resources=SMALL)
+            await until(lambda: world.images.pulling)
+            await put(world, "shared", id="second", image=NAME, resources=SMALL)
+            await until(lambda: len(world.journal.entries) == 2)
+            await asyncio.sleep(30)
+            for job in ("first", "second") if how == "all" else ("first",):
+                await RunningControl(runner).cancel(job)
+            await until(lambda: ended(world, "first"), limit_s=60)
+            assert bool(world.images.pulling) == (how == "the first")
+            await until(lambda: ended(world, "second"))
+        assert reason(world, "second") == ("cancelled" if how == "all" else "succeeded")
+        assert world.images.pulls == {NAME: 1}
+
+    run_virtual(main())
+
+
+def test_what_runs_is_what_was_staged_though_its_tag_moves() -> None:
+    """The image of a job ahead is pulled while another job runs; a restart in between changes nothing either."""
+
+    async def main() -> None:
+        world = with_image()
+        await put(world, "shared", id="long", command=["run", "2000", "0", "1"], resources={"cpus": 2})
+        for number in range(3):
+            await put(world, "shared", id=f"job-{number}", image=NAME, resources={"cpus": 2})
+        async with alive(world, killed=True):
+            staged = lambda: any(it.staged and it.staged.staged.image for it in world.journal.entries.values())  # noqa: E731
+            await until(staged, limit_s=1000)
+            assert not ended(world, "long")
+        world.images.registry[NAME] = world.images.here[NAME] = "id-2"
+        world.images.here["id-1"] = "id-1"
+        async with alive(world):
+            await until(lambda: ended(world, "long", "job-0"))
+            assert receipt(world, "job-0").image is not None
+            assert {receipt(world, "job-0").image.digest} == {"digest of id-1"}  # type: ignore[union-attr]
+        assert "id-1" in {spec.image for spec in world.containers.begun}
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("policy", "here", "pulls", "end"),
+    [
+        ("missing", True, 0, "succeeded"),
+        ("missing", False, 1, "succeeded"),
+        ("always", True, 1, "succeeded"),
+        ("never", True, 0, "succeeded"),
+        ("never", False, 0, "image_refused"),
+    ],
+)
+def test_a_queues_file_says_when_its_registry_is_asked(policy: str, *, here: bool, pulls: int, end: str) -> None:
+    async def main() -> None:
+        world = with_image()
+        if here:
+            world.images.here[NAME] = "id-1"
+        world.shown[:] = [with_rights(file, pull=policy) for file in world.shown]
+        await put(world, "own", id="job", image=NAME)
+        async with alive(world):
+            await until(lambda: ended(world, "job"))
+        assert (end, pulls) == (reason(world, "job"), world.images.pulls.total())
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("trouble", "end", "words"),
+    [
+        (raises(Refused("image cannot be had: denied: not for you")), "image_refused", "denied: not for you (no cred"),
+        (raises(Unavailable("connection refused")), "image_unavailable", "connection refused"),
+        (hangs, "image_unavailable", "pull_timeout = 2 min 0 s"),
+    ],
+)
+def test_an_image_that_cannot_be_had_ends_the_job_in_the_registrys_own_words(
+    trouble: object, end: str, words: str
+) -> None:
+    """Whoever answered no is told from whoever did not answer; and no pull outlasts its limit."""
+
+    async def main() -> None:
+        world = with_image()
+        world.troubles["images.pull"] = trouble  # type: ignore[assignment]
+        await put(world, "own", id="job", image=NAME)
+        async with alive(world, configuration(pull_timeout=Duration(120))):
+            await until(lambda: newest(world, "job"), limit_s=400)
+            found = receipt(world, "job")
+            assert any(words in text for text in (found.message, *(it.reason for it in found.attempts))), found
+            await until(lambda: ended(world, "job"))
+        assert end == reason(world, "job")
+
+    run_virtual(main())
