@@ -14,13 +14,14 @@ from typing import cast
 from adapters.credential_aws import has_keys, is_config, read_keys
 from adapters.credential_keys import FILES, AnyFile
 from adapters.credential_kinds import credential_of
+from adapters.credential_registry import is_docker_config, registry_of_docker
 from adapters.credential_urls import KINDS
 from adapters.shape import convert, misfit, nearest
 from adapters.unusable import Unusable
 from runner.credential import Credential
 
 SERVED = tuple(FILES)
-LATER = ("pubsub", "s3", "gcs", "http", "registry")
+LATER = ("pubsub", "s3", "gcs", "http")
 
 _URL_ALONE = re.compile(r"\s*([a-z][a-z0-9+.-]*)://\S+\s*", re.IGNORECASE)
 _LATER_URLS = {"s3": "s3", "gs": "gcs"}
@@ -39,6 +40,8 @@ def read_credential(data: bytes, beside: tuple[bytes, ...] = ()) -> Credential:
     text = _text(data)
     if not text.strip():
         raise Unusable('is empty: write kind = "folder" and a url')
+    if text.lstrip().startswith("{"):
+        return _json_credential(text)
     return _typed(_document(text, beside))
 
 
@@ -70,8 +73,6 @@ def _document(text: str, beside: tuple[bytes, ...]) -> dict[str, object]:
     """Return a file as a document of our own, whatever its form; foreign ones that are not served are named."""
     if alone := _URL_ALONE.fullmatch(text):
         return _bare_url(alone[1].lower(), text.strip())
-    if text.lstrip().startswith("{"):
-        raise _foreign_json(text)
     if is_config(text):
         raise Unusable("is an AWS config without a credentials file beside it: add one, or take it away")
     if has_keys(text) and "kind" not in _keys_of(text):
@@ -98,14 +99,14 @@ def _bare_url(scheme: str, url: str) -> dict[str, object]:
     return {"kind": KINDS[scheme], "url": url}
 
 
-def _foreign_json(text: str) -> Unusable:
-    """Name the forms in which other programs keep credentials."""
+def _json_credential(text: str) -> Credential:
+    """Read the logins of a registry; name the other forms in which programs keep credentials."""
     document = _json(text)
     if document.get("type") in _GOOGLE_TYPES:
-        return _later("pubsub or gcs", "holds Google credentials")
-    if "auths" in document:
-        return _later("registry", "holds the logins of a registry")
-    return Unusable('is JSON of no kind that is known: write TOML with kind = "folder" and a url')
+        raise _later("pubsub or gcs", "holds Google credentials")
+    if is_docker_config(document):
+        return registry_of_docker(document)
+    raise Unusable('is JSON of no kind that is known: write TOML with kind = "folder" and a url')
 
 
 def _json(text: str) -> dict[str, object]:

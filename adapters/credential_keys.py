@@ -74,8 +74,18 @@ class SecretFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     directory: str
 
 
+class RegistryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A login at a registry of images, or at a part of it."""
+
+    kind: Literal["registry"]
+    host: str
+    username: str = ""
+    password: str = ""
+    token: str = ""
+
+
 AnyQueueFile = FolderFile | RedisFile | RabbitFile | SqsFile
-AnyFile = AnyQueueFile | SecretFile
+AnyFile = AnyQueueFile | RegistryFile | SecretFile
 QUEUES: dict[str, type[AnyQueueFile]] = {
     "folder": FolderFile,
     "redis": RedisFile,
@@ -83,7 +93,7 @@ QUEUES: dict[str, type[AnyQueueFile]] = {
     "sqs": SqsFile,
 }
 """By kind, those with queues behind them."""
-FILES: dict[str, type[AnyFile]] = {**QUEUES, "secret": SecretFile}
+FILES: dict[str, type[AnyFile]] = {**QUEUES, "registry": RegistryFile, "secret": SecretFile}
 """By kind."""
 
 

@@ -19,9 +19,11 @@ from adapters.credential_keys import (
     LoginFile,
     RabbitFile,
     RedisFile,
+    RegistryFile,
     SecretFile,
     SqsFile,
 )
+from adapters.credential_registry import registry_of_file
 from adapters.credential_urls import SECURE, queue_url, results_url, web_url
 from adapters.secret_files import SECRET_NAME
 from adapters.shape import nearest
@@ -58,6 +60,8 @@ def credential_of(file: AnyFile) -> Credential:
     """
     if isinstance(file, SecretFile):
         return _secrets(file)
+    if isinstance(file, RegistryFile):
+        return registry_of_file(file)
     _check_rights(file)
     service = _service(file)
     results = results_url(file.results) if file.results else None

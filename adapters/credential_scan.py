@@ -18,13 +18,15 @@ from adapters.credential_files import is_companion, read_credential, uses_compan
 from adapters.files import explained
 from adapters.secret_files import names_of
 from adapters.unusable import Unusable
-from runner.credential import CredentialFile
+from runner.credential import Credential, CredentialFile
 
 MAX_BYTES = 1 << 20
 _LOOKS = 50
 """At a directory whose whole content is exchanged while it is read."""
 _SKIPPED_ENDS = ("~", ".swp", ".swo", ".swx", ".tmp", ".part", ".bak", ".orig", ".rej", ".dpkg-new", ".dpkg-old")
 _SKIPPED_STARTS = (".", "#")
+_KUBERNETES_LOGINS = ".dockerconfigjson"
+"""The one name with a dot that is read: what a Kubernetes Secret for image pulls is mounted as."""
 _EDITOR_PROBE = "4913"
 """What vim writes to see whether it may."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -87,6 +89,8 @@ def _names(directory: str) -> list[str]:
 
 
 def _is_skipped(name: str) -> bool:
+    if name == _KUBERNETES_LOGINS:
+        return False
     return name.startswith(_SKIPPED_STARTS) or name.endswith(_SKIPPED_ENDS) or name == _EDITOR_PROBE
 
 
@@ -145,9 +149,19 @@ def _file(read: _Read, directory: str, prefix: str, companions: tuple[bytes, ...
         names, problems = _secrets(credential.url, directory) if credential.kind == "secret" else ((), ())
     except Unusable as error:
         return CredentialFile(name, digest.hexdigest(), reason=f"{name} {error}")
-    warning = "; ".join(text for text in (warning, *problems) if text)
-    note = f"{len(names)} secret{'' if len(names) == 1 else 's'}" if credential.kind == "secret" else ""
-    return CredentialFile(name, digest.hexdigest(), credential, warning=warning, note=note)
+    warnings = (warning, *problems, credential.options.get("warning", ""))
+    warning = "; ".join(text for text in warnings if text)
+    return CredentialFile(name, digest.hexdigest(), credential, warning=warning, note=_note(credential, names))
+
+
+def _note(credential: Credential, secrets: tuple[str, ...]) -> str:
+    match credential.kind:
+        case "registry":
+            return f"login at {credential.url}"
+        case "secret":
+            return f"{len(secrets)} secret{'' if len(secrets) == 1 else 's'}"
+        case _:
+            return ""
 
 
 def _secrets(place: str, directory: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

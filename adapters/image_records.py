@@ -2,7 +2,7 @@
 Which images the runner brought to this box: an SQLite file that the runner and its commands may write at once.
 
 Every call is one transaction on a connection of its own, since calls are rare: a kill at any moment leaves all of it or
-nothing. A file that does not stand yet is made by the first call that writes.
+nothing. A file that does not stand yet is made by the first call.
 """
 
 from __future__ import annotations
@@ -66,8 +66,6 @@ class FileImageRecords:
         return bool(await self._write("DELETE FROM pins WHERE name = ?", name))
 
     async def known(self) -> KnownImages:
-        if not os.path.exists(self._path):
-            return KnownImages()
         return await self._call(_known)
 
     async def _write(self, statement: str, *values: str | float) -> int:

@@ -97,7 +97,7 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 NO_QUEUES = frozenset({"registry", "secret"})
-"""Kinds of credentials that name no queues; the URL of a secret is its directory."""
+"""Kinds of credentials that name no queues; the URL of a secret is its directory, of a registry its places."""
 
 
 class CredentialFile(msgspec.Struct, frozen=True):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 ABOUT: dict[str, str] = {
-    "kind": "which service: `folder`, `redis`, `rabbitmq` or `sqs`; `secret` for a directory of secrets",
+    "kind": "which service: `folder`, `redis`, `rabbitmq` or `sqs`; `registry`, a login for images; `secret`, a "
+    "directory of secrets",
     "directory": "of secrets, one file per name, of root or of the runner's user, closed to others; not in `certs_dir`",
     "url": "the queue, or with no queue in it all behind it: `folder:///srv/train`, `redis://host:6379/0`, "
     "`amqp://host/vhost`, `sqs://region/`; `?queue=NAME` for one of those, in SQS `sqs://region/NAME`",
-    "username": "who logs in; may stand in `url`, too",
-    "password": "with which password; may stand in `url`, too, percent-encoded",
+    "host": "a registry of images or a part of it, `ghcr.io/lab`",
+    "token": "an identity token of a registry, instead of username and password",
+    "username": "who logs in; of queues it may stand in `url`, too",
+    "password": "with which password; of queues it may stand in `url`, too, percent-encoded",
     "ca_file": "certificates that the service's own must lead to, beside the system's",
     "management": "the HTTP API of RabbitMQ, `http://host:15672`, where its queues are listed",
     "queue_type": "`quorum` or `classic`, for queues that are made here",

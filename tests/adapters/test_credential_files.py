@@ -64,8 +64,8 @@ UNUSABLE = {
     'url = "folder:///q"': 'has no kind: write kind = "folder"',
     "kind = 3": 'has no kind: write kind = "folder"',
     'kind = "redsi"': "kind: no such kind; did you mean redis?",
-    f'kind = "{SECRET}"': "kind: no such kind; known are folder, redis, rabbitmq, sqs, secret, pubsub, s3, "
-    "gcs, http, registry",
+    f'kind = "{SECRET}"': "kind: no such kind; known are folder, redis, rabbitmq, sqs, registry, secret, pubsub, s3, "
+    "gcs, http",
     'kind = "pubsub"\nproject = "p"': "is of kind pubsub, which is not served yet",
     'kind = "secret"': "directory is missing",
     f'kind = "secret"\ndirectory = "{SECRET}"': "directory must be absolute and without .., "
@@ -121,8 +121,7 @@ UNUSABLE = {
     "as in redis://cache.lan:6379/0?queue=train",
     f'{{"type": "service_account", "private_key": "{SECRET}"}}': "holds Google credentials, of kind pubsub or gcs, "
     "which is not served yet",
-    f'{{"auths": {{"r": {{"auth": "{SECRET}"}}}}}}': "holds the logins of a registry, of kind registry, "
-    "which is not served yet",
+    f'{{"auths": {{"r": {{"auth": "{SECRET}"}}}}}}': "auths: auth of the login at r is not the base64 of USER:PASSWORD",
     f'{{"password": "{SECRET}"}}': 'is JSON of no kind that is known: write TOML with kind = "folder" and a url',
     f'{{"password": "{SECRET}"': "begins as JSON and is malformed, or not yet written to its end",
     "[1, 2]": 'is no TOML at line 1, column 3: write lines like kind = "folder"',
