@@ -40,8 +40,8 @@ def way_of(handover: str, uuids: list[str], engine: Engineered, api: tuple[int, 
     obstacle = _obstacle_to_cdi(uuids, engine, api)
     if handover == CDI and obstacle:
         raise RuntimeMissing(f'gpu_handover = "cdi": {obstacle}; or write gpu_handover = "nvidia"')
-    is_sure = api >= API_TELLS_DEVICES or NVIDIA not in engine.runtimes
-    return NVIDIA if obstacle or not is_sure else CDI
+    is_sure = handover == CDI or api >= API_TELLS_DEVICES or NVIDIA not in engine.runtimes
+    return CDI if is_sure and not obstacle else NVIDIA
 
 
 def _obstacle_to_cdi(uuids: list[str], engine: Engineered, api: tuple[int, int]) -> str:
