@@ -23,12 +23,12 @@ from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, wh
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
 from adapters.containers.docker_engine import Engine, EngineRefusal, to_its_end
 from adapters.containers.docker_image_env import check_environment
-from adapters.containers.docker_network import Networks
+from adapters.containers.docker_network import ALONE, Networks
 from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
-from adapters.containers.docker_state import LABEL_UID, Inspected, exit_of, running_of
+from adapters.containers.docker_state import LABEL_NETWORK, LABEL_UID, Inspected, exit_of, running_of
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.ownership import hand_over
 from adapters.containers.secret_shelf import SecretShelf, no_secrets
@@ -117,6 +117,7 @@ class DockerContainers:
             if found.has_ended:
                 return await self._exit(name, found)
             self._watch_memory(name, found)
+            await self._networks.hold(found.labels.get(LABEL_NETWORK, ALONE))
             await until_ended(self._engine, found.id, LOOK_EVERY_S)
 
     async def stop(self, name: str, grace_s: float) -> None:

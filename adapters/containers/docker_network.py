@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 
 import msgspec
 
@@ -18,7 +19,9 @@ from adapters.containers.docker_engine import Engine, EngineRefusal, decoded, to
 from adapters.containers.docker_state import LABEL_BOX, LABEL_NETWORK
 from runner.errors import RuntimeMissing, Unavailable
 
+logger = logging.getLogger(__name__)
 ALONE = "none"
+LOOK_EVERY_S = 4.0
 _BRIDGE_OPTION = "com.docker.network.bridge.name"
 
 
@@ -56,6 +59,8 @@ class Networks:
         self._box = box
         # One at a time: rules are read, then written.
         self._making = asyncio.Lock()
+        # When the rules of each network were looked at while its jobs ran, by the loop's clock.
+        self._looked_at: dict[str, float] = {}
         # Whether what an earlier life left was looked through.
         self._is_tidy = False
 
@@ -88,6 +93,21 @@ class Networks:
             if not self._is_tidy:
                 await self._tidy(found.id)
                 self._is_tidy = True
+
+    async def hold(self, network: str) -> None:
+        """Set the rules again while jobs run, where something flushed them; asked often, it looks every few seconds."""
+        now = asyncio.get_running_loop().time()
+        if network == ALONE or now < self._looked_at.get(network, -LOOK_EVERY_S) + LOOK_EVERY_S:
+            return
+        self._looked_at[network] = now
+        try:
+            if not await to_its_end(asyncio.to_thread(packet_filter.stands, self._bridge(network))):
+                logger.warning("the rules of a network were flushed", extra={"action": "filter", "network": network})
+                await self.prepare(network)
+        except Unavailable as error:
+            logger.error(
+                "a network is not filtered", extra={"action": "filter", "network": network, "reason": str(error)}
+            )
 
     async def _look(self, network: str) -> _Network | None:
         name = self.name_of(network)

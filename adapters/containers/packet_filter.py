@@ -55,6 +55,17 @@ def enforce(bridge: str, subnet: str) -> None:
         _run("ip6tables-restore", "--noflush", text=text)
 
 
+def stands(bridge: str) -> bool:
+    """
+    Tell whether the rules that hold by themselves still stand; a firewall that is loaded anew flushes them.
+
+    Raises:
+        RuntimeMissing: nobody can tell.
+    """
+    lines = _run("iptables", "-t", "raw", "-S").splitlines()
+    return f"-A PREROUTING -i {bridge} -j {bridge}" in lines and any(line.startswith(f"-A {bridge} ") for line in lines)
+
+
 def forget(bridge: str) -> None:
     """
     Take the rules of a bridge away that is gone.

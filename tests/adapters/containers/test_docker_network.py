@@ -6,15 +6,19 @@ Everything that must not be reached answers: the first test shows that, through 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.containers.docker_engine import Engine
+from adapters.containers.packet_filter import stands
 from runner.errors import RuntimeMissing, Unavailable
 from tests.adapters.containers.docker_boxes import DockerBox, collect
 from tests.adapters.containers.walled import BEYOND, BOX, HERE, THERE, WalledMachine
@@ -167,6 +171,28 @@ def test_rules_that_were_flushed_or_pushed_back_stand_again_before_the_next_star
         for chain in PLACES:
             run("iptables", "-D", *chain, "-j", "ACCEPT")
         assert first == rules(bridge)
+
+    walled_machine.run(scenario)
+
+
+def test_rules_that_are_flushed_while_a_job_runs_come_back(walled_machine: WalledMachine) -> None:
+    """Waiting for the job's end, the runner looks at them every few seconds."""
+    run = walled_machine.walled.box.run
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("cat", "gate", network="web")
+        os.mkfifo(Path(spec.workspace) / "gate")
+        await box.containers.start(spec)
+        bridge = (await networks(box))["web"]["Options"]["com.docker.network.bridge.name"]
+        assert stands(bridge)
+        run("iptables", "-t", "raw", "-F")
+        assert not stands(bridge)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(box.containers.wait(spec.name))
+            group.create_task(collect(box.containers, spec.name))
+            while not await asyncio.to_thread(stands, bridge):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread((Path(spec.workspace) / "gate").write_text, "go\n")
 
     walled_machine.run(scenario)
 
