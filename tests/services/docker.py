@@ -27,6 +27,7 @@ PRIVATE_FLAGS = (
     "--ip-forward=false",
     "--ip-masq=false",
     "--userland-proxy=false",
+    f"--add-runtime=runc-ambient={Path(__file__).parents[2] / 'examples' / 'deployment' / 'runc-ambient'}",
 )
 IMAGES = MappingProxyType({BUSYBOX_IMAGE: rootfs.write_busybox, PYTHON_IMAGE: rootfs.write_host_python})
 # The one place outside its own directory that the engine's containerd writes to.

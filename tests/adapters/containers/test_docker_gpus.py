@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,8 +20,10 @@ from runner.records import Grant, GrantedGpu, Place
 from tests.adapters.containers.engine_imitation import imitation
 
 GPU, MIG = "GPU-1111", "MIG-2222"
-KNOWN = {"CDISpecDirs": ["/etc/cdi", "/var/run/cdi"]}
-FOUND = KNOWN | {"DiscoveredDevices": [{"Source": "cdi", "ID": f"nvidia.com/gpu={uuid}"} for uuid in (GPU, MIG)]}
+KNOWN: dict[str, Any] = {"CDISpecDirs": ["/etc/cdi", "/var/run/cdi"]}
+FOUND: dict[str, Any] = KNOWN | {
+    "DiscoveredDevices": [{"Source": "cdi", "ID": f"nvidia.com/gpu={uuid}"} for uuid in (GPU, MIG)]
+}
 RUNTIMES = {"Runtimes": {"runc": {"path": "runc"}, "nvidia": {"path": "nvidia-container-runtime"}}}
 NEW, OLD = "1.51", "1.41"
 

@@ -162,6 +162,24 @@ def test_a_capability_is_within_a_jobs_bounds_and_no_other(machine: DockerMachin
 
 
 @docker
+def test_a_capability_is_had_with_the_runtime_that_makes_it_so(python_machine: DockerMachine) -> None:
+    """Without being root, and no other one."""
+    look = """
+import os
+print([line for line in open("/proc/self/status") if line.startswith("CapEff")], os.getuid() > 0, os.nice(-5))
+os.chown("/work", 1, 1)
+"""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("python3", "-c", look, capabilities=("CAP_SYS_NICE",), oci_runtime="runc-ambient")
+        _, output = await box.run(spec)
+        assert b"['CapEff:\\t0000000000800000\\n'] True -5\n" == output["stdout"]
+        assert b"PermissionError" in output["stderr"]
+
+    python_machine.run(scenario)
+
+
+@docker
 def test_a_capability_that_the_engine_does_not_know_is_told_in_its_words(machine: DockerMachine) -> None:
     async def scenario(box: DockerBox) -> None:
         with pytest.raises(BadInput, match="CAP_NOSUCH"):
