@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,14 +34,22 @@ CREATE TABLE message (key TEXT PRIMARY KEY, sealed BLOB NOT NULL);
 """
 
 MIGRATIONS: dict[int, str] = {}
-"""What brings a journal of version N to N + 1, for every N below ``SCHEMA_VERSION``."""
+"""
+What brings a journal of version N to N + 1, for every N below ``SCHEMA_VERSION``; each is one transaction.
+
+A field more in a record, with a default, needs none: who does not know it passes it over.
+"""
 
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def open_writer(path: str) -> sqlite3.Connection:
+def open_writer(
+    path: str, *, version: int = SCHEMA_VERSION, migrations: Mapping[int, str] = MIGRATIONS
+) -> sqlite3.Connection:
     """
     Open the one writing connection, making or migrating the file; the caller closes it and may hand it to one thread.
+
+    A file that is refused stands as it was. ``version`` is what this runner knows, ``migrations`` how others become it.
 
     Raises:
         ConfigurationError: the file is no journal, is damaged, was written by a newer version, or cannot be written.
@@ -50,9 +58,10 @@ def open_writer(path: str) -> sqlite3.Connection:
         _touch(path)
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
+            found = _checked_version(connection, path, version)
             _write_ahead(connection, path)
             connection.execute("PRAGMA journal_size_limit = 16777216")
-            _migrate(connection, path)
+            _migrate(connection, found, version, migrations)
         except BaseException:
             connection.close()
             raise
@@ -148,12 +157,11 @@ def _touch(path: str) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    version = _checked_version(connection, path)
-    while version < SCHEMA_VERSION:
-        script, after = (CREATE, SCHEMA_VERSION) if version == 0 else (MIGRATIONS[version], version + 1)
+def _migrate(connection: sqlite3.Connection, found: int, version: int, migrations: Mapping[int, str]) -> None:
+    while found < version:
+        script, after = (CREATE, version) if found == 0 else (migrations[found], found + 1)
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {after}; COMMIT;")
-        version = after
+        found = after
 
 
 def _is_made(connection: sqlite3.Connection, path: str) -> bool:
@@ -166,11 +174,11 @@ def _is_made(connection: sqlite3.Connection, path: str) -> bool:
         raise
 
 
-def _checked_version(connection: sqlite3.Connection, path: str) -> int:
+def _checked_version(connection: sqlite3.Connection, path: str, known: int = SCHEMA_VERSION) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
+    if version > known:
         raise ConfigurationError(
-            f"the journal {path} has format {version}, this runner knows up to {SCHEMA_VERSION}: "
+            f"the journal {path} has format {version}, this runner knows up to {known}: "
             "start the newer runner that wrote it, or name another --state-dir"
         )
     return version

@@ -3,8 +3,10 @@
 import json
 import re
 import resource
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -221,6 +223,27 @@ def test_a_state_directory_that_is_a_file_is_78(tmp_path: Path) -> None:
     said = started("run", "--state-dir", tmp_path / "file")
     assert (78, 1) == (said.status, len(said.err.splitlines())), said.err
     assert str(tmp_path / "file") in said.err
+
+
+def test_an_older_runner_leaves_the_state_of_a_newer_one_as_it_is(tmp_path: Path) -> None:
+    """78 and one line that says what to do; no file of the state directory is changed, and none is made."""
+    with running(tmp_path) as it:
+        assert it.type("submit", "--follow", "--", "true").status == 0
+        assert it.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = _contents(tmp_path)
+    for command in ("run", "ps"):
+        said = started(command, "--state-dir", tmp_path)
+        assert (78, "", 1) == (said.status, said.out, len(said.err.splitlines())), said.err
+        assert "has format 99, this runner knows up to 1: start the newer runner" in said.err
+    assert _contents(tmp_path) == before
+
+
+def _contents(state: Path) -> dict[str, bytes]:
+    """Return what stands in a state directory, but for who held its lock, and what a reader of the journal shares."""
+    files = [path for path in state.rglob("*") if path.is_file() and path.name not in {"lock", "journal.db-shm"}]
+    return {str(path): content for path in files if (content := path.read_bytes())}
 
 
 def test_it_takes_as_many_open_files_as_it_may(tmp_path: Path) -> None:
