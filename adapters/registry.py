@@ -185,6 +185,7 @@ def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, C
         uid_range=(first, count - DOCKER_UIDS),
         now=time.time,
         shelf=shelf(f"{box_id}.process"),
+        closed=(config.certs_dir,) if config.certs_dir else (),
     )
     runtimes: dict[str, Containers] = {"process": process}
     if has_engine(config):

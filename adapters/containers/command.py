@@ -27,7 +27,6 @@ _ARGUMENT_MAX_BYTES = 131_071  # MAX_ARG_STRLEN: the kernel takes no longer stri
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Variables that a shell computes with; exported there, some would be refused or read as something else.
 _SHELL_OWN = frozenset({"ENV", "IFS", "LINENO", "OPTARG", "OPTIND", "PPID", "PS1", "PS2", "PS4", "PWD", "OLDPWD", "_"})
-_DIES_FIRST = "echo 500 > /proc/self/oom_score_adj"  # of -1000 to 1000: before the runner, when memory runs out
 
 
 class Rlimits(msgspec.Struct, frozen=True):
@@ -66,7 +65,7 @@ def run_script(spec: ContainerSpec, variables: dict[str, str], rlimits: Rlimits)
     command = ["env", *odd, *spec.command] if odd else list(spec.command)
     lines = [
         f"cd {shlex.quote(os.path.realpath(spec.workspace))} || exit 126",
-        *(f"{{ {line}; }} 2> /dev/null" for line in (_DIES_FIRST, *_ulimits(rlimits))),
+        *(f"{{ {line}; }} 2> /dev/null" for line in _ulimits(rlimits)),
         *(f"export {name}={shlex.quote(value)}" for name, value in plain.items()),
         *_secrets(spec, variables),
         "unset PWD OLDPWD",

@@ -47,6 +47,10 @@ _MISSING: dict[Way, tuple[str, ...]] = {
     "bwrap": ("user", "reading of files that the runner may read", "disk limit"),
     "plain": ("user", "network", "files", "process list", "shared memory", "disk limit"),
 }  # fmt: skip
+SERVICES = "/run"
+"""Where services have the sockets that every user may speak to: message bus, engines, databases."""
+# On NixOS all programs and drivers are found by way of these.
+_KEPT_OF_SERVICES = ("/run/current-system", "/run/opengl-driver", "/run/opengl-driver-32")
 _BWRAP_LIMIT_S = 10
 _FILTER_FD = 9  # above those that take processes into control groups, which are closed by then
 
@@ -84,14 +88,14 @@ class Confinement(msgspec.Struct, frozen=True):
         """Return the view to enter before the start, None where there is none; ``secrets`` is the job's directory."""
         if self.way != "view":
             return None
-        writable = tuple(os.path.realpath(path) for path in (spec.workspace, *spec.paths) if os.path.exists(path))
-        readable = tuple(os.path.realpath(path) for path in (control.job_side, secrets) if path)
-        shut = {shut_ancestor(path) for path in (*writable, *readable)} if self.uids else set()
+        writable = tuple(os.path.realpath(path) for path in _granted(spec) if os.path.exists(path))
+        own = tuple(os.path.realpath(path) for path in (control.job_side, secrets) if path)
+        shut = {shut_ancestor(path) for path in (*writable, *own)} if self.uids else set()
         return View(
             temporary=os.path.realpath(control.temporary),
             writable=writable,
-            readable=readable,
-            hidden=tuple(path for path in shut if path),
+            readable=(*own, *_kept_of_services()),
+            hidden=(SERVICES, *(path for path in shut if path and not is_below(path, [SERVICES]))),
             shm_bytes=spec.shm,
         )
 
@@ -132,7 +136,7 @@ class Confinement(msgspec.Struct, frozen=True):
     def why_not(self, file: str, spec: ContainerSpec) -> str | None:
         """Tell why the job could not run an existing file, None where it could."""
         real = os.path.realpath(file)
-        if is_below(real, [os.path.realpath(path) for path in (spec.workspace, *spec.paths)]):
+        if is_below(real, [os.path.realpath(path) for path in _granted(spec)]):
             return None
         if self.way == "bwrap":
             covered = is_below(real, self._hidden())
@@ -147,7 +151,8 @@ class Confinement(msgspec.Struct, frozen=True):
 
     def _hidden(self) -> list[str]:
         home = os.path.realpath(os.path.expanduser("~"))
-        return [path for path in (os.path.realpath(self.state_dir), home, *TEMPORARY) if path not in ("/", "")]
+        own = os.path.realpath(self.state_dir)
+        return [path for path in (SERVICES, own, home, *TEMPORARY) if path not in ("/", "") and os.path.isdir(path)]
 
     def _bwrap(self, control: Control) -> list[str]:
         """Return the program, which itself needs calls that it then filters."""
@@ -162,14 +167,25 @@ class Confinement(msgspec.Struct, frozen=True):
         options += ["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/dev/shm"]  # noqa: S108 - the job's own
         for path in self._hidden():
             options += ["--bind", control.temporary, path] if path in TEMPORARY else ["--tmpfs", path]
-        for path in (spec.workspace, *spec.paths):
+        for path in _kept_of_services():
+            options += ["--ro-bind", path, path]
+        for path in _granted(spec):
             options += ["--bind-try", path, path]
-        # What lies there are the secrets of other jobs, whose user is the same.
+        # What lies there are secrets, of other jobs and of the runner, whose user is the same.
         for path in filter(os.path.isdir, self.secret_places):
             options += ["--tmpfs", path]
         for path in (control.job_side, secrets):
             options += ["--ro-bind", path, path] if path else []
         return options
+
+
+def _granted(spec: ContainerSpec) -> list[str]:
+    """Return what a job may write to; jobs of the box's own queue may name any path in URLs, and have a view too."""
+    return [spec.workspace, *(path for path in spec.paths if os.path.realpath(path) != "/")]
+
+
+def _kept_of_services() -> list[str]:
+    return [path for path in _KEPT_OF_SERVICES if os.path.isdir(path)]
 
 
 def find_confinement(state_dir: str, uids: Uids | None, secret_places: tuple[str, ...] = ()) -> Confinement:

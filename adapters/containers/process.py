@@ -50,9 +50,10 @@ class ProcessContainers:
         cgroups: where control groups are made; found by itself if None.
         claims: the directory, shared by all runners of the machine, of who has which user.
         shelf: where the secrets of jobs come from and stand meanwhile; without it there are none.
+        closed: directories that no job sees, where the box can hide any from jobs of the runner's own user.
     """
 
-    def __init__(  # noqa: PLR0913 - three of them only tests and a second runner need
+    def __init__(  # noqa: PLR0913 - each is a fact of the box
         self,
         state_dir: str,
         *,
@@ -62,10 +63,12 @@ class ProcessContainers:
         cgroups: Cgroups | None = None,
         claims: str = CLAIMS,
         shelf: SecretShelf | None = None,
+        closed: tuple[str, ...] = (),
     ) -> None:
         self._root = os.path.join(os.path.realpath(state_dir), "process")
         self._box_id = box_id
         self._now = now
+        self._closed = closed
         self._cgroups = cgroups
         self._shelf = shelf or SecretShelf(f"{box_id}.process", no_secrets)
         self._uids = Uids(*uid_range, claims) if uid_range and os.geteuid() == 0 and mapped(*uid_range) else None
@@ -195,7 +198,8 @@ class ProcessContainers:
                     os.makedirs(self._root, exist_ok=True)
                     os.chmod(self._root, PASS_THROUGH)
                     install_script(self._root)
-                confinement = find_confinement(os.path.dirname(self._root), self._uids, self._shelf.places)
+                places = (*self._shelf.places, *self._closed)
+                confinement = find_confinement(os.path.dirname(self._root), self._uids, places)
                 cgroups = self._cgroups or Cgroups.detect(f"runner.{self._box_id[:8]}.")
                 self._preparation = Preparation(self._box_id, confinement, cgroups, self._now, self._shelf)
             return self._preparation

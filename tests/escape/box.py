@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.adapters.unprivileged import NOBODY
 from tests.at_work import AtWork, at_work, until
 from tests.cli.typed import LIMIT_S, clean_environ
 
@@ -30,7 +31,9 @@ INSIDE = Path(__file__).with_name("inside")
 SYSTEM_PYTHON = "/usr/bin/python3"
 CARD = Path("/dev/runner-test-card")
 JOB_SECONDS = 60
+START_LIMIT_S = 15.0
 NET_RAW = 1 << 13
+APART = ("unshare", "--mount", "--uts", "--ipc", "--propagation=private")
 NEIGHBOUR = """
 echo $SECRET > kept
 for place in /tmp /var/tmp /dev/shm; do echo $SECRET > $place/$SECRET; chmod 666 $place/$SECRET; done
@@ -69,35 +72,58 @@ class Box:
     def try_out(self, job_id: str, *names: str, more: str = "") -> dict[str, dict[str, str]]:
         """Run a job of probes and return what became of each."""
         done = self.type("submit", "--follow", "--id", job_id, self.job(job_id, *names, more=more))
-        answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        assert answers, done.stderr
-        return {answer.pop("probe"): answer for answer in answers}
+        said = answers(done.stdout)
+        assert said, done.stderr
+        return said
 
-    def control(self, *names: str, own_network: bool = False) -> dict[str, dict[str, str]]:
-        """Run the same probes with nothing in their way but what keeps them from harming this machine."""
+    def control(self, *names: str, loose: str = "root") -> dict[str, dict[str, str]]:
+        """
+        Run the same probes with nothing in their way but what keeps them from harming this machine.
+
+        ``loose``: as ``root``; as ``somebody`` who may gain rights; as root in a ``cloud``, on a network of its own.
+        """
         with tempfile.TemporaryDirectory(dir=self.directory) as here:
-            deadline = Path(here, "deadline")
-            deadline.touch()
+            Path(here).chmod(0o777)
+            Path(here, "deadline").touch()
             program = [SYSTEM_PYTHON, "-I", str(self.directory / "probes.pyz"), str(self.directory / "world.json")]
-            loose = [
-                "unshare",
-                "--mount",
-                "--uts",
-                "--ipc",
-                "--propagation=private",
-                *(["--net"] if own_network else []),
-            ]
-            words = [*loose, *([str(_metadata(here))] if own_network else []), *program, *names]
-            environ = {"PATH": os.environ["PATH"], "RUNNER_DEADLINE_FILE": str(deadline)}
-            done = subprocess.run(
-                words, capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environ, cwd=here
-            )
-        assert done.returncode == 0, done.stderr
-        answers = [json.loads(line) for line in done.stdout.splitlines()]
-        return {answer.pop("probe"): answer for answer in answers}
+            # The one that takes /proc away comes last.
+            words = [*APART, *_loosened(loose, here), *program, *sorted(names, key=lambda name: name == "unmount")]
+            environ = {"PATH": os.environ["PATH"], "RUNNER_DEADLINE_FILE": f"{here}/deadline"}
+            with open_to_children(here) as descriptor:
+                return answers(
+                    subprocess.run(
+                        words, capture_output=True, text=True, check=True, timeout=LIMIT_S,
+                        env=environ, cwd=here, pass_fds=[descriptor],
+                    ).stdout
+                )  # fmt: skip
 
 
-def _metadata(here: str) -> Path:
+def answers(output: str) -> dict[str, dict[str, str]]:
+    """Return what a job of probes said of each."""
+    said = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return {answer.pop("probe"): answer for answer in said}
+
+
+@contextmanager
+def open_to_children(directory: str) -> Iterator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _loosened(loose: str, here: str) -> list[str]:
+    match loose:
+        case "cloud":
+            return ["unshare", "--net", str(_cloud(here))]
+        case "somebody":
+            return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
+        case _:
+            return ["sh", "-c", 'ulimit -S -c "$(ulimit -H -c)"; exec "$@"', "sh"]
+
+
+def _cloud(here: str) -> Path:
     """Return a program that plays the cloud in a network of its own, where it runs another program."""
     script = Path(here, "cloud")
     listener = "import socket, sys, subprocess; s = socket.create_server(('169.254.169.254', 80)); "
@@ -111,18 +137,18 @@ def _metadata(here: str) -> Path:
 
 
 @contextmanager
-def opened(user: int, *options: object, image: str = "", under: Sequence[str] = ()) -> Iterator[Box]:
-    """Start a runner as this user, whom ``under`` makes of root, and a neighbour for the probes."""
+def opened(user: int, *options: object, image: str = "", under: Sequence[str] = (), path: str = "") -> Iterator[Box]:
+    """Start a runner as this user, whom ``under`` makes of root, with this PATH, and a neighbour for the probes."""
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="runner-test-", dir="/var/lib"))
         stack.callback(shutil.rmtree, directory)
         directory.chmod(0o755)
         world = _worth_having(directory, stack)
         zipapp.create_archive(_package(directory), directory / "probes.pyz")
-        for path in (directory, *directory.rglob("*")):
-            if str(path) not in (world["set_uid"], world["capable"]):
-                os.chown(path, user, user)
-        environ = {"PROBED_SECRET": world["secret"], "HOME": world["home"]}
+        for file in (directory, *directory.rglob("*")):
+            if str(file) not in (world["set_uid"], world["capable"]):
+                os.chown(file, user, user)
+        environ = {"PROBED_SECRET": world["secret"], "HOME": world["home"], **({"PATH": path} if path else {})}
         words = ("--certs-dir", directory / "certs", "--on-stop", "drain", *options)
         runner = stack.enter_context(at_work(Path(world["state"]), *words, environ=environ, under=under, gpus="none"))
         box = Box(runner, directory, {**world, "runner_pid": str(runner.process.pid)}, image, under)
@@ -218,7 +244,7 @@ def _beside_a_neighbour(box: Box) -> Iterator[Box]:
     )
     assert submitted.returncode == 0, submitted.stderr
     workspace = Path(box.world["state"], "workspaces")
-    until(lambda: list(workspace.glob("neighbour.*/kept")), "the neighbour runs")
+    until(lambda: list(workspace.glob("neighbour.*/kept")), "the neighbour runs", START_LIMIT_S)
     until(lambda: _pids_of(secret), "the neighbour sleeps")
     (kept,) = workspace.glob("neighbour.*/kept")
     facts = {"neighbour_workspace": str(kept.parent), "neighbour_pid": str(min(_pids_of(secret)))}

@@ -39,7 +39,7 @@ def tried_apart(name: str, world: World) -> dict[str, str]:
         os.write(writer, json.dumps(tried(name, world)).encode() + b"\n")
         os._exit(0)
     os.close(writer)
-    with open(reader, "rb") as told:
+    with os.fdopen(reader, "rb") as told:
         # Not to its end: what a bomb leaves holds it open.
         answer = told.readline()
     _, status = os.waitpid(pid, 0)

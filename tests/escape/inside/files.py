@@ -65,12 +65,12 @@ def workspace_of_a_neighbour(world: World) -> str:
 @probe
 def temporary_files_of_a_neighbour(world: World) -> str:
     name = world["neighbour_secret"]
-    return first_open([f"{place}/{name}" for place in ("/tmp", "/var/tmp")])  # noqa: S108 - where it left some
+    return first_open([f"{place}/{name}" for place in ("/tmp", "/var/tmp")])
 
 
 @probe
 def shared_memory_of_a_neighbour(world: World) -> str:
-    return first_open([f"/dev/shm/{world['neighbour_secret']}"])  # noqa: S108 - the same
+    return first_open([f"/dev/shm/{world['neighbour_secret']}"])
 
 
 @probe
@@ -154,15 +154,20 @@ def open_descriptors(world: World) -> str:
 @probe
 def directory_from_outside(_: World) -> str:
     """CVE-2024-21626: a working directory, or a descriptor of one, that lies outside of the job's root."""
-    root = os.stat("/")
+    root = Path("/").stat()
     for name in ("cwd", *(f"fd/{number}" for number in range(3, 32))):
         try:
-            found = os.stat(f"/proc/self/{name}/../../../../../../../../../..")
+            found = Path(f"/proc/self/{name}/../../../../../../../../../..").stat()
         except OSError:
             continue
         if not os.path.samestat(root, found):
             return name
     return ""
+
+
+def found(program: str) -> str:
+    """Return the path here of a program of the box or, in a container, of the same one of its image."""
+    return program if Path(program).exists() else f"/usr/bin/{Path(program).name}"
 
 
 def says(program: str, script: str) -> str:
@@ -172,12 +177,12 @@ def says(program: str, script: str) -> str:
 
 @probe
 def set_uid_program(world: World) -> str:
-    effective = says(world["set_uid"], "import os; print(os.geteuid())")
+    effective = says(found(world["set_uid"]), "import os; print(os.geteuid())")
     return "root" if effective == "0" and os.geteuid() != 0 else ""
 
 
 @probe
 def file_capabilities(world: World) -> str:
-    status = says(world["capable"], "print(open('/proc/self/status').read())")
+    status = says(found(world["capable"]), "print(open('/proc/self/status').read())")
     (effective,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
     return f"capabilities {effective}" if int(effective, 16) else ""

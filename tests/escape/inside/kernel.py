@@ -218,6 +218,8 @@ def higher_limits(_: World) -> str:
     import resource  # noqa: PLC0415 - it is in no place but this one
 
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard == resource.RLIM_INFINITY:
+        return "there is none"
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard + 1))
     except ValueError as refusal:

@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NotTriedError(Exception):
-    """This cannot be tried here without harm to others, or not on this machine."""
+    """Trying it here would harm others, or this machine has no such thing."""
 
 
 def probe(program: Program) -> Program:
