@@ -9,7 +9,7 @@ import pytest
 from runner.control import RunningControl
 from runner.errors import Refused, Unavailable
 from runner.receipt import Receipt
-from runner.units import Duration
+from runner.units import Duration, Size
 from tests.fakes.faults import hangs, raises
 from tests.fakes.scenes import alive, ended, newest, put, reason, until
 from tests.fakes.world import FakeWorld, configuration, key_of
@@ -160,5 +160,107 @@ def test_an_image_that_cannot_be_had_ends_the_job_in_the_registrys_own_words(
             assert any(words in text for text in (found.message, *(it.reason for it in found.attempts))), found
             await until(lambda: ended(world, "job"))
         assert end == reason(world, "job")
+
+    run_virtual(main())
+
+
+def stands(world: FakeWorld) -> set[str]:
+    return set(world.images.here)
+
+
+def crowded() -> FakeWorld:
+    """Return a world whose disk has room for three images more, of which one gigabyte is to stay free."""
+    world = FakeWorld()
+    world.images.here |= {"foreign.example/x:1": "foreign"}
+    world.images.registry |= {f"127.0.0.1:5000/lab/{letter}:1": letter for letter in "abcdef"}
+    world.images.disk = 4 << 30
+    return world
+
+
+async def run_one(world: FakeWorld, letter: str) -> None:
+    await put(world, "own", id=letter, image=f"127.0.0.1:5000/lab/{letter}:1", resources=SMALL)
+    await until(lambda: ended(world, letter))
+    await asyncio.sleep(100)
+
+
+def test_images_give_way_by_least_use_below_the_floor_of_free_disk() -> None:
+    """Those in use, pinned and of others stay; what the runner pulled is known in its next life as well."""
+
+    async def main() -> None:
+        world, config = crowded(), configuration(images_free=Size(1 << 30))
+        async with alive(world, config):
+            await run_one(world, "a")
+            await run_one(world, "b")
+            assert {"a", "b", "foreign"} == set(world.images.here.values())
+        async with alive(world, config):
+            await put(world, "own", id="again", image="127.0.0.1:5000/lab/a:1", resources=SMALL)
+            await until(lambda: ended(world, "again"))
+            await asyncio.sleep(100)
+            await run_one(world, "c")
+            assert {"a", "c", "foreign"} == set(world.images.here.values()), "b was used least recently"
+            world.images.used.add("a")
+            await world.image_records.pin("127.0.0.1:5000/lab/c:1")
+            await run_one(world, "d")
+            assert {"a", "c", "foreign"} == set(world.images.here.values())
+            world.images.used.clear()
+            await asyncio.sleep(100)
+            await run_one(world, "e")
+            assert {"c", "e", "foreign"} == set(world.images.here.values())
+
+    run_virtual(main())
+
+
+def test_a_pull_that_finds_the_disk_full_has_room_made() -> None:
+    async def main() -> None:
+        world = crowded()
+        async with alive(world, configuration(images_free=Size(1))):
+            for letter in "abcd":
+                await run_one(world, letter)
+            assert "foreign" in world.images.here.values()
+            assert [reason(world, letter) for letter in "abcd"] == ["succeeded"] * 4
+
+    run_virtual(main())
+
+
+def test_an_image_that_waits_for_its_job_does_not_give_way() -> None:
+    """Neither while inputs are fetched, nor while the job is staged and waits for its turn, nor over a restart."""
+
+    async def main() -> None:
+        world = with_image()
+        world.images.pull_s, world.images.disk = 1.0, 1
+        config = configuration(images_free=Size(1 << 40))
+        await put(world, "shared", id="long", command=["run", "2000", "0", "1"], resources={"cpus": 2})
+        for number in range(3):
+            await put(world, "shared", id=f"job-{number}", image=NAME, resources={"cpus": 2})
+        world.images.disk = 100 << 30
+        async with alive(world, config, killed=True):
+            staged = lambda: any(it.staged and it.staged.staged.image for it in world.journal.entries.values())  # noqa: E731
+            await until(staged, limit_s=1000)
+            await asyncio.sleep(200)
+            assert NAME in stands(world)
+        async with alive(world, config):
+            await asyncio.sleep(200)
+            assert NAME in stands(world)
+            await until(lambda: ended(world, "job-0", "job-1", "job-2"))
+            await until(lambda: NAME not in stands(world), limit_s=300)
+
+    run_virtual(main())
+
+
+def test_what_a_killed_runner_had_pulled_is_still_ours() -> None:
+    """It was killed between the pull and its account: an image that nobody knows would stay for ever."""
+
+    async def main() -> None:
+        world = with_image()
+        world.troubles["image_records.complete"] = hangs
+        await put(world, "own", id="job", image=NAME)
+        async with alive(world, killed=True):
+            await until(lambda: NAME in stands(world))
+            await asyncio.sleep(1)
+        world.troubles.clear()
+        assert not world.image_records.rows
+        async with alive(world, configuration(images_free=Size(1 << 50))):
+            await until(lambda: ended(world, "job"))
+            await until(lambda: NAME not in stands(world), limit_s=300)
 
     run_virtual(main())

@@ -6,6 +6,7 @@ A job stands here from its disk grant until its workspace is complete.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
@@ -15,8 +16,9 @@ import msgspec
 from actors.cache.fetching import Fetcher
 from actors.cache.images import ImageRefused, ImageStore, ImageUnavailable
 from actors.cache.inputs import Inputs, OverBudget
+from runner.calls import COURTESY
 from runner.directory import Directory
-from runner.errors import OutOfSpace, Refused, Unavailable
+from runner.errors import OutOfSpace, Refused, RunnerError, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
 from runner.messages import Ended, JobAdopted, Placed, PulseAsked, QuietChanged, Staged, StopJob
@@ -26,6 +28,8 @@ from runner.stage import FaultBudget, Stage, stopped_reason
 
 if TYPE_CHECKING:
     from runner.config import Config
+
+logger = logging.getLogger(__name__)
 
 EVICT_EVERY_S = 60.0
 
@@ -65,10 +69,20 @@ class Cache(Stage[CacheMessage]):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Evict in the background, also at start: an over-full cache heals."""
+        """Make room in the background, also at start: an over-full cache or disk heals."""
         evict = lambda: self._inputs.evict(int(self.config.cache_size))  # noqa: E731 - one call, named
         self.start_soon(self.regularly, evict, EVICT_EVERY_S, "eviction", name="evict")
+        self.start_soon(self._collect, name="collect")
         yield
+
+    async def _collect(self) -> None:
+        """Know first what an earlier life was about to pull; then let images go now and then."""
+        collection = self._images.collection
+        try:
+            await self.caller.until_done(collection.settle, "account of images", COURTESY)
+        except RunnerError as error:
+            logger.warning("account of images not settled", extra={"action": "chore", "reason": str(error)})
+        await self.regularly(collection.collect, EVICT_EVERY_S, "collection of images")
 
     async def receive(self, message: CacheMessage) -> None:
         """Handle one message."""

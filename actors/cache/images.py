@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from actors.cache.collection import Collection
 from actors.cache.fetching import Fetcher
 from actors.cache.flights import Flights, Hands, Tell
 from runner.calls import Caller
@@ -42,10 +43,12 @@ class ImageStore:
     def __init__(self, config: Config, world: World, caller: Caller, trail: Trail, hands: Hands) -> None:
         """Begin with nothing held."""
         self._config, self._world, self._caller, self._trail = config, world, caller, trail
-        self._fetcher = Fetcher(config, caller, self._make_room)
-        self._flights = Flights(hands, trail)
         # By job that is being staged, the ids that it needs; collection leaves those alone.
         self._held: dict[Key, set[str]] = {}
+        held = lambda: frozenset(image_id for ids in self._held.values() for image_id in ids)  # noqa: E731 - one view
+        self.collection = Collection(config, world, trail, held)
+        self._fetcher = Fetcher(config, caller, self.collection.make_room)
+        self._flights = Flights(hands, trail)
 
     async def obtain(self, claim: ClaimedJob) -> LocalImage:
         """
@@ -122,9 +125,6 @@ class ImageStore:
             return await images.pull(name, login, tell)
         except Refused as error:
             raise Refused(f"{error}{_whose_login(str(error), name, file)}") from error
-
-    async def _make_room(self) -> None:
-        pass
 
     async def _remembered(self, call: Callable[[], Awaitable[None]]) -> None:
         """Write to the account of images: what is missing there stays for ever, but no job fails for it."""
