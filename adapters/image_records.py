@@ -2,7 +2,7 @@
 Which images the runner brought to this box: an SQLite file that the runner and its commands may write at once.
 
 Every call is one transaction on a connection of its own, since calls are rare: a kill at any moment leaves all of it or
-nothing. A file that does not stand yet is made by the first call.
+nothing. A file that does not stand yet is made by the first call that writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from adapters.files import OWNER_FILE
+from adapters.files import OWNER_FILE, make_directory
 from runner.errors import OutOfSpace, RunnerError, Unavailable
 from runner.ports import BegunPull, ImageRow, KnownImages, LocalImage
 
@@ -66,7 +66,7 @@ class FileImageRecords:
         return bool(await self._write("DELETE FROM pins WHERE name = ?", name))
 
     async def known(self) -> KnownImages:
-        return await self._call(_known)
+        return await asyncio.to_thread(self._known)
 
     async def _write(self, statement: str, *values: str | float) -> int:
         """Return how many rows it changed."""
@@ -75,13 +75,16 @@ class FileImageRecords:
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.to_thread(self._within_transaction, work)
 
+    def _known(self) -> KnownImages:
+        return self._within_transaction(_known) if os.path.exists(self._path) else KnownImages()
+
     def _within_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._explained(), contextlib.closing(self._open()) as db, db:
             return work(db)
 
     def _open(self) -> sqlite3.Connection:
         if not os.path.exists(self._path):
-            os.close(os.open(self._path, os.O_CREAT | os.O_CLOEXEC, OWNER_FILE))
+            self._make()
         db = sqlite3.connect(self._path, timeout=BUSY_S)
         try:
             db.executescript(_TABLES)
@@ -89,6 +92,18 @@ class FileImageRecords:
             db.close()
             raise
         return db
+
+    def _make(self) -> None:
+        """Make the file for whoever owns the directory: a command may be typed by root, and the runner be another."""
+        directory = os.path.dirname(self._path)
+        make_directory(directory)
+        fd = os.open(self._path, os.O_CREAT | os.O_CLOEXEC, OWNER_FILE)
+        try:
+            owner = os.stat(directory)
+            if os.geteuid() == 0:
+                os.fchown(fd, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(fd)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -106,7 +106,7 @@ class DockerImages:
 
     async def list(self) -> tuple[LocalImage, ...]:
         answer = await self._get("list images", "images/json")
-        return tuple(_local(it, it.id) for it in decoded(answer, list[_Image], self._engine.url))
+        return tuple(_local(it, (it.names or [it.id])[0]) for it in decoded(answer, list[_Image], self._engine.url))
 
     async def in_use(self) -> frozenset[str]:
         answer = await self._get("list containers", "containers/json", all=1)

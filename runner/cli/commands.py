@@ -27,6 +27,7 @@ _ALL = {
     "sources": Command("box", "list the credential files and the queues behind them", ABOUT_BOX),
     "boxes": Command("boxes", "list the boxes that serve a queue, what is free there and what runs", ABOUT_BOX),
     "dead": Command("dead", "list, show, retry or drop the messages that a queue rejected", ABOUT_BOX),
+    "images": Command("images", "list the container images of this box; pull, pin, unpin or prune them", ABOUT_BOX),
     "gpus": Command("box", "list the GPUs, their health, and who has them", ABOUT_BOX),
     "drain": Command("stopping", "stop the runner: no new jobs, what runs may end", OPERATING),
     "doctor": Command("doctor", "check what this box can do, and say how to mend what it cannot", OPERATING),

@@ -16,7 +16,7 @@ from runner.errors import ConfigurationError
 from runner.units import Duration, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from runner.cli.parser import Parser
 
@@ -35,7 +35,14 @@ def add_settings(parser: Parser) -> None:
             _add_setting(group, name)
 
 
-def _add_setting(group: argparse._ArgumentGroup, name: str) -> None:
+def add_some_settings(parser: Parser, names: Sequence[str]) -> None:
+    """Add the options of those keys alone, and ``--config``."""
+    parser.add_argument("--config", metavar="FILE", help="a runner.toml (RUNNER_CONFIG)")
+    for name in names:
+        _add_setting(parser, name)
+
+
+def _add_setting(group: argparse._ArgumentGroup | Parser, name: str) -> None:
     flag, about = "--" + name.replace("_", "-"), help_text(name).replace("%", "%%")
     if kind_of(name) is bool:
         group.add_argument(

@@ -63,7 +63,7 @@ class Images(Protocol):
         ...
 
     async def list(self) -> tuple[LocalImage, ...]:
-        """Describe all images that are here; ``digest`` is the id."""
+        """Describe all images that are here; ``digest`` is that of the first name."""
         ...
 
     async def in_use(self) -> frozenset[str]:

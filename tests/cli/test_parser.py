@@ -84,7 +84,7 @@ def test_help_of_a_command(words: tuple[str, ...]) -> None:
     assert typed(*words).out.startswith("usage: runner ps ")
 
 
-@pytest.mark.parametrize("name", ["cache", "images", "upload", "keys"])
+@pytest.mark.parametrize("name", ["cache", "upload", "keys"])
 def test_commands_of_later_versions_are_absent(name: str) -> None:
     """A command that cannot work yet is not offered."""
     assert typed(name).status == 64
