@@ -103,6 +103,7 @@ def receipt_of(
         grant=GrantAccount(gpus, place.cores, place.memory) if place else GrantAccount(),
         isolation=outcome.isolation,
         usage=outcome.usage,
+        steps=outcome.steps,
         inputs=staged.inputs if staged else (),
         outputs=outputs,
         log=log,

@@ -12,8 +12,6 @@ def not_served(job: Job) -> tuple[str, ...]:
     A job that sets one is rejected by name: ignoring it would run something else than what was asked for.
     """
     asked = {
-        "steps": bool(job.steps),
-        "keep_going": job.keep_going,
         "build": job.build is not None,
         "venv": job.venv is not None,
         "exclusive": job.exclusive != "no",

@@ -173,6 +173,7 @@ class Executor(Stage[ExecutorMessage]):
         limits_s = limit_of(claim, self.config), STOP_SHARE * self.config.preempt_grace
         attempt = Attempt(claim, staged, grant, *limits_s, stop=loop.create_future(), heard_at=loop.time())
         attempt.stops_at = self._stops_at
+        attempt.log.limit_bytes = int(self.config.log_max) or grant.here.disk
         self._running[claim.key] = attempt
         stop = self.marked(claim)  # one that overtook the news of a job to adopt
         if stop is not None:

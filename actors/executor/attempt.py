@@ -1,21 +1,17 @@
-"""One running attempt of a job, as the executor sees it, and how its end is judged."""
+"""One running attempt of a job, as the executor sees it."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from dataclasses import dataclass, field
 
+from actors.executor.log_room import LogRoom
 from runner.environment import passed_on
 from runner.errors import OutOfSpace, RunnerError
 from runner.job import EndReason
-from runner.ports import ContainerSpec, Exit
+from runner.ports import ContainerSpec
 from runner.receipt import Isolation
-from runner.records import ClaimedJob, Grant, Outcome, StagedJob
-from runner.units import format_size
-
-SIGNALS_FROM = 128
-"""Exit codes above it stand for signals."""
+from runner.records import ClaimedJob, Grant, StagedJob
 
 
 class StoppedEarly(RunnerError):
@@ -39,6 +35,8 @@ class Attempt:
     stop: asyncio.Future[tuple[EndReason, str]]
     # Loop seconds of the last output, for ``silent_for``.
     heard_at: float
+    # What it printed, and how much of that may be kept.
+    log: LogRoom = field(default_factory=LogRoom)
     isolation: Isolation = field(default_factory=Isolation)
     started_at: float | None = None
     # Epoch seconds: when its own time is over, None before it is started; when the runner stops what runs, where it
@@ -96,6 +94,9 @@ class Attempt:
             oci_runtime=claim.rights.oci_runtime,
             secrets=job.secrets,
             secrets_in_env=claim.rights.secrets_in_env,
+            steps=job.steps,
+            keep_going=job.keep_going,
+            log_max=self.log.limit_bytes,
         )
 
     def why_not_begun(self, error: RunnerError) -> tuple[EndReason, str]:
@@ -104,39 +105,3 @@ class Attempt:
             return self.stop.result()
         full = isinstance(error, OutOfSpace)
         return EndReason.DISK_FULL if full else EndReason.RUNNER_FAULT, str(error)
-
-    def judge(self, ended: Exit) -> Outcome:
-        """Tell how it ended."""
-        reason, message = self._reason(ended)
-        return Outcome(
-            reason,
-            message,
-            exit_code=ended.code,
-            started_at=self.started_at,
-            ended_at=ended.ended_at,
-            usage=ended.usage,
-            isolation=self.isolation,
-        )
-
-    def _reason(self, ended: Exit) -> tuple[EndReason, str]:
-        at_the_latest = ended.ended_at + ended.coarse_s
-        if self.stop.done() and self.stopping_at is not None and at_the_latest >= self.stopping_at:
-            return self.stop.result()
-        if self.stop.done() and ended.code != 0 and self.stop.result()[0] is EndReason.DISK_FULL:
-            return self.stop.result()  # the full disk that cut its log off may well have been what it died of
-        if ended.oom:
-            limit = format_size(self.grant.here.memory)
-            return EndReason.OOM, f"out of memory: killed at its limit of {limit}"
-        if ended.code is None:
-            return EndReason.RUNNER_FAULT, ended.message or "the container vanished, and nobody knows how it ended"
-        if ended.code == 0:
-            return EndReason.SUCCEEDED, "succeeded"
-        if ended.code == SIGNALS_FROM + signal.SIGXFSZ:
-            limit = format_size(self.grant.here.disk)
-            return EndReason.DISK_EXCEEDED, f"a file, or what it printed, grew beyond its disk of {limit}"
-        return EndReason.FAILED, ended.message or _exit_words(ended.code)
-
-
-def _exit_words(code: int) -> str:
-    by_signal = code - SIGNALS_FROM in signal.valid_signals()
-    return f"ended by signal {code - SIGNALS_FROM}" if by_signal else f"exit code {code}"

@@ -18,6 +18,7 @@ from runner.errors import OutOfSpace, RunnerError, Unavailable
 from runner.job import EndReason
 from runner.ports import Chunk, Containers, Spool
 from runner.trail import Trail
+from runner.units import format_size
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class Capture:
     def __init__(self, attempt: Attempt, runtime: Containers, spool: Spool, caller: Caller, trail: Trail) -> None:
         """Keep where to read from and where to write."""
         self._attempt, self._runtime, self._spool, self._caller, self._trail = attempt, runtime, spool, caller, trail
+        # Set once more was printed than is kept; once the container is gone.
+        self._is_cut_off = self._is_gone = False
 
     async def follow(self, *, silence_s: float = SILENCE_S) -> None:
         """Read until both streams end; after so many seconds without a sign, reading begins again."""
@@ -53,10 +56,28 @@ class Capture:
         key, number = self._attempt.claim.key, self._attempt.claim.attempt
         clock, what = asyncio.get_running_loop().time, f"spool of {key}"
         skip = await self._caller.once(lambda: self._spool.bytes_written(key, number), what)
+        log = self._attempt.log
+        log.begin(sum(skip.get(stream, 0) for stream in ("stdout", "stderr")))
         async for chunk in _with_signs_of_life(self._runtime.attach(self._attempt.name, skip), silence_s):
             self._attempt.heard_at = clock()
-            append = functools.partial(self._spool.append, key, number, chunk.stream, chunk.data)
-            await self._caller.once(append, what)
+            kept = log.take(chunk.data)
+            if kept:
+                append = functools.partial(self._spool.append, key, number, chunk.stream, kept)
+                await self._caller.once(append, what)
+            if log.is_flooded:
+                await self._flooded()
+                if self._is_gone:
+                    return
+
+    async def _flooded(self) -> None:
+        """End it once for what it prints; the rest is read and dropped, or it could not get on and end."""
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            limit = format_size(self._attempt.log.limit_bytes)
+            await self._trail.say(
+                self._attempt.claim, f"the log was cut off: it may have {limit}, and more was printed"
+            )
+            self._attempt.end(EndReason.LOG_FLOOD, f"it prints more than the {limit} that its log may have")
 
     async def drained(self, log: asyncio.Task[None]) -> None:
         """
@@ -64,10 +85,11 @@ class Capture:
 
         ``log`` is the task that follows. What a lost child still holds open is cut off with a mark.
         """
-        _, late = await asyncio.wait({log}, timeout=DRAIN_S)
-        if not late:
-            return
+        self._is_gone = True
+        _, late = await asyncio.wait({log}, timeout=0.0 if self._is_cut_off else DRAIN_S)
         log.cancel()
+        if not late or self._is_cut_off:
+            return
         try:
             async with asyncio.timeout(DRAIN_S + 3 * self._caller.patience.try_s):
                 await self.follow(silence_s=DRAIN_S)

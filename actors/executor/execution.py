@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.capture import Capture
+from actors.executor.judging import outcome_of
 from actors.executor.limits import Limits
 from runner.calls import Caller, Patience
 from runner.environment import taken_from, told
@@ -105,7 +106,7 @@ class Execution:
             limits.cancel()
             stopper.cancel()
             await self._capture.drained(log)
-        return self._attempt.judge(ended)
+        return outcome_of(self._attempt, ended)
 
     async def _stop_again(self) -> None:
         """Go on with a stop that an earlier life began."""

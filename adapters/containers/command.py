@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from adapters.containers.secret_shelf import SECRETS_VARIABLE
+from adapters.containers.steps import script
 from runner.errors import BadInput
 from runner.ports import ContainerSpec
 
@@ -62,14 +63,14 @@ def run_script(spec: ContainerSpec, variables: dict[str, str], rlimits: Rlimits)
     plain = {name: value for name, value in variables.items() if _SHELL_NAME.fullmatch(name)}
     plain = {name: value for name, value in plain.items() if name not in _SHELL_OWN}
     odd = [f"{name}={value}" for name, value in variables.items() if name not in plain]
-    command = ["env", *odd, *spec.command] if odd else list(spec.command)
+    prefix = ("env", *odd) if odd else ()
     lines = [
         f"cd {shlex.quote(os.path.realpath(spec.workspace))} || exit 126",
         *(f"{{ {line}; }} 2> /dev/null" for line in _ulimits(rlimits)),
         *(f"export {name}={shlex.quote(value)}" for name, value in plain.items()),
         *_secrets(spec, variables),
         "unset PWD OLDPWD",
-        f"exec {shlex.join(command)} < /dev/null",
+        _program(spec, prefix),
     ]
     return os.fsencode("\n".join(lines) + "\n")
 
@@ -79,6 +80,12 @@ def _secrets(spec: ContainerSpec, variables: dict[str, str]) -> list[str]:
     shown = spec.secrets if spec.secrets_in_env else ()
     files = {name: shlex.quote(os.path.join(variables[SECRETS_VARIABLE], name)) for name in shown}
     return [f'{name}="$(command -p cat {file})" || exit 126; export {name}' for name, file in files.items()]
+
+
+def _program(spec: ContainerSpec, prefix: tuple[str, ...]) -> str:
+    if spec.steps:
+        return script([(*prefix, *step) for step in spec.steps], keep_going=spec.keep_going)
+    return f"exec {shlex.join((*prefix, *spec.command))} < /dev/null"
 
 
 def _ulimits(rlimits: Rlimits) -> list[str]:
@@ -93,10 +100,13 @@ def _ulimits(rlimits: Rlimits) -> list[str]:
 
 
 def _check_strings(spec: ContainerSpec, variables: dict[str, str]) -> None:
-    if not spec.command or not spec.command[0]:
+    if not spec.steps and (not spec.command or not spec.command[0]):
         raise BadInput('command: empty: write the program and its arguments, as in ["python3", "train.py"]')
     pairs = [f"{name}={value}" for name, value in variables.items()]
-    for what, text in [*(("command", word) for word in spec.command), *(("env", pair) for pair in pairs)]:
+    for what, text in [
+        *(("command", word) for step in (spec.command, *spec.steps) for word in step),
+        *(("env", pair) for pair in pairs),
+    ]:
         if "\0" in text:
             raise BadInput(f"{what}: a NUL byte can stand in no argument and no variable: leave it out")
         if len(os.fsencode(text)) > _ARGUMENT_MAX_BYTES:

@@ -9,6 +9,7 @@ The control directory of one process container: what was started, its pids, its 
 | ``run`` | the runner, deleted once it began | the job's environment, limits and command, for ``sh`` |
 | ``stdout``, ``stderr`` | the job | raw output |
 | ``exit`` | the starter | the exit code over a placeholder |
+| ``steps`` | the job's shell, through a descriptor | the exit code of each step that ended, a line each |
 | ``job/deadline``, ``job/tmp`` | the runner, the job | the only parts that the job may reach |
 
 Every function blocks for as long as a local disk takes.
@@ -23,6 +24,7 @@ import stat
 
 import msgspec
 
+from adapters.containers import steps
 from adapters.files import explained, read_small, write_new, write_whole
 from adapters.trees import remove_tree
 from runner.errors import BadInput
@@ -97,9 +99,9 @@ class Control:
         """Write what is about to be started."""
         write_whole(self._file("spec"), msgspec.json.encode(record), durable=False)
 
-    def lay_out(self, *, run: bytes, deadline_at: float | None, uid: int | None) -> None:
+    def lay_out(self, *, run: bytes, deadline_at: float | None, uid: int | None, has_steps: bool) -> None:
         """Write everything that the starter finds, in place of what an unfinished start left."""
-        for name in ("run", "exit", *STREAMS):
+        for name in ("run", "exit", "steps", *STREAMS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(name))
         remove_tree(self.job_side)
@@ -112,6 +114,8 @@ class Control:
         write_new(self.deadline, b"" if deadline_at is None else b"%.3f\n" % deadline_at, durable=False)
         os.chmod(self.deadline, _READABLE)
         write_new(self._file("exit"), _PLACEHOLDER, durable=False)
+        if has_steps:
+            write_new(self._file("steps"), b"", durable=False)
         write_new(self._file("run"), run, durable=False)
 
     def tell_deadline(self, at: float) -> None:
@@ -149,6 +153,10 @@ class Control:
         with contextlib.suppress(OSError, ValueError):
             return int(read_small(self._file("exit")))
         return None
+
+    def step_codes(self) -> tuple[int, ...]:
+        """Return the exit codes of the steps that ended, in order."""
+        return steps.codes(self._file("steps"))
 
     def ended_at(self) -> float | None:
         """Return when the exit code was written."""

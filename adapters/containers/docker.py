@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from adapters.containers import docker_steps
 from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
@@ -172,11 +173,13 @@ class DockerContainers:
         directory = await _in_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
         secrets = await _in_thread(ContainerSecrets, self._shelf, spec)
         if created is None:
+            await _in_thread(docker_steps.lay_out, directory, spec)
             await self._creation.create(spec, directory, self._networks.name_of(spec.network), secrets)
             created = await self._present(spec.name)
         owner = _owner_of(created)
         if owner != os.geteuid():
             await _in_thread(hand_over, spec.workspace, owner)
+            await _in_thread(docker_steps.hand_over, directory, owner)
         await _in_thread(secrets.hand_over, owner)
         try:
             check_environment(created)
@@ -197,7 +200,9 @@ class DockerContainers:
 
     async def _start_attached(self, spec: ContainerSpec, created: Inspected) -> None:
         """Start with the output already flowing to us."""
-        if spec.command:
+        if spec.steps:
+            await self._programs.check(created, "sh", "steps need a shell")
+        elif spec.command:
             await self._programs.check(created, spec.command[0])
         attachment = await open_attachment(self._engine, created.id)
         try:
@@ -230,7 +235,7 @@ class DockerContainers:
 
     async def _exit(self, name: str, found: Inspected) -> Exit:
         peak = self._peaks.get(name)
-        ended = exit_of(found, peak.seen_bytes if peak else None)
+        ended = exit_of(found, peak.seen_bytes if peak else None, docker_steps.codes(self._settings.directory, name))
         if ended.code in _INIT_CODES and not ended.message:
             words = await last_error_line(self._engine, found.id)
             if words.startswith(_INIT_FAILED):

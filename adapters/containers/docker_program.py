@@ -46,9 +46,9 @@ class Programs:
         # (image id, PATH, command) that can run, oldest first.
         self._found: dict[tuple[str, str, str], None] = {}
 
-    async def check(self, created: Inspected, program: str) -> None:
+    async def check(self, created: Inspected, program: str, because: str = "") -> None:
         """
-        Look a command up.
+        Look a command up; ``because`` says what for, where the job does not name it.
 
         Raises:
             BadInput: the container has no such program, or it may not be run.
@@ -60,6 +60,8 @@ class Programs:
                 self._remember(key)
             return
         where = f"looked in {path}" if "/" not in program else "no such program file"
+        if because:
+            raise BadInput(f"{because}, and this image has no `{program}`: {where}; put one in, or write one command")
         raise BadInput(f"command {program!r} cannot be run in this image: {where}")
 
     async def _is_missing(self, container_id: str, program: str, path: str) -> bool:

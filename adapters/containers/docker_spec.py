@@ -31,6 +31,8 @@ TMP = "/tmp"  # noqa: S108 - a directory of the container's own
 DEADLINE_DIRECTORY = "/run/runner"
 DEADLINE_FILE = "deadline"
 SECRETS = "/run/secrets"
+STEPS_SCRIPT, STEPS_CODES = "steps.sh", "steps"
+"""Beside the deadline, of a job with steps."""
 DEFAULT_SHM_BYTES = 64 << 20
 DEFAULT_TMP_BYTES = 1 << 30
 """Of a job without a memory limit; with one, it is the limit of its temporary files too."""
@@ -98,7 +100,7 @@ def request(spec: ContainerSpec, settings: DockerSettings, arranged: Arranged) -
     real = [gpu.uuid for gpu in spec.grant.here.gpus if not gpu.simulated]
     return {
         "Image": spec.image,
-        **_program(spec.command),
+        **_program(program_of(spec)),
         "User": f"{arranged.uid}:{arranged.uid}",
         "Hostname": host_name(spec.key),
         "Domainname": "",
@@ -112,7 +114,7 @@ def request(spec: ContainerSpec, settings: DockerSettings, arranged: Arranged) -
             **_limits(spec, settings),
             **_sealing(spec, arranged),
             **_files(spec, arranged),
-            "LogConfig": _log(settings.log_budget_bytes),
+            "LogConfig": _log(spec.log_max or settings.log_budget_bytes),
             "DeviceRequests": device_requests(real, arranged.gpu_way),
         },
     }
@@ -122,6 +124,14 @@ def host_name(key: str) -> str:
     """Make a name for a machine of the job's id, with which its key begins."""
     job_id = key.rpartition(".")[0] or key
     return re.sub(r"[^a-z0-9]+", "-", job_id.lower())[:HOST_NAME_LETTERS].strip("-") or "job"
+
+
+def program_of(spec: ContainerSpec) -> tuple[str, ...]:
+    """Return what runs; empty: what the image was made for."""
+    if not spec.steps:
+        return spec.command
+    here = DEADLINE_DIRECTORY
+    return ("sh", "-c", f"exec 5>> {here}/{STEPS_CODES} && . {here}/{STEPS_SCRIPT}")
 
 
 def _program(command: tuple[str, ...]) -> dict[str, Any]:
@@ -208,6 +218,7 @@ def _files(spec: ContainerSpec, arranged: Arranged) -> dict[str, Any]:
         "Mounts": [
             {"Type": "bind", "Source": spec.workspace, "Target": WORK},
             {"Type": "bind", "Source": arranged.deadline_directory, "Target": DEADLINE_DIRECTORY, "ReadOnly": True},
+            *_steps(spec, arranged.deadline_directory),
             *map(_read_only, spec.mounts),
         ],
         "Tmpfs": dict.fromkeys((TMP, *arranged.volumes), _in_memory(spec.grant.here.memory or DEFAULT_TMP_BYTES)),
@@ -222,6 +233,11 @@ def _read_only(path: str) -> dict[str, Any]:
 def _in_memory(size: int) -> str:
     """Programs that unpack themselves run from there, hence exec; its bytes count as the job's memory."""
     return f"rw,exec,nosuid,nodev,mode=1777,size={size},nr_inodes={max(1, size // BYTES_PER_FILE)}"
+
+
+def _steps(spec: ContainerSpec, directory: str) -> list[dict[str, Any]]:
+    codes = {"Source": f"{directory}/{STEPS_CODES}", "Target": f"{DEADLINE_DIRECTORY}/{STEPS_CODES}"}
+    return [{"Type": "bind", **codes}] if spec.steps else []
 
 
 def _log(budget_bytes: int) -> dict[str, Any]:

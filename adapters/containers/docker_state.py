@@ -138,13 +138,14 @@ def running_of(name: str, found: Inspected, missing: tuple[str, ...], own_uid: i
     return Running(name, epoch_seconds(found.state.started_at), isolation)
 
 
-def exit_of(found: Inspected, memory_peak: int | None) -> Exit:
+def exit_of(found: Inspected, memory_peak: int | None, steps: tuple[int, ...] = ()) -> Exit:
     """Tell how a container that was started ended."""
     state = found.state
-    oom = state.oom_killed and state.exit_code != 0
+    oom = state.oom_killed
     # The kernel kills at the limit, so that is the peak whatever was seen before.
     peak = (max(memory_peak or 0, found.host.memory) or None) if oom else memory_peak
-    return Exit(state.exit_code, found.ended_at, oom=oom, message=state.error, usage=Usage(memory_peak=peak))
+    usage = Usage(memory_peak=peak)
+    return Exit(state.exit_code, found.ended_at, oom=oom, message=state.error, usage=usage, steps=steps)
 
 
 def epoch_seconds(time: str) -> float:

@@ -126,14 +126,15 @@ class Ending:
     def exit(self, now: float) -> Exit:
         """Return the port's answer; the same at every call, but for ``ended_at`` of what nobody saw end."""
         code = self._control.exit_code()
+        steps = self._control.step_codes()
         pids = self._control.pids()
         if code is None:
             not_started = pids is None or pids.job is None
             message = _unknown(not_started=not_started)
-            return Exit(None, now, not_started=not_started, message=message, usage=self._usage())
-        oom = code != 0 and self._group.oom_kills() > 0
+            return Exit(None, now, not_started=not_started, message=message, usage=self._usage(), steps=steps)
+        oom = self._group.oom_kills() > 0
         ended_at, coarse_s = self._ended_at() or (now, 0.0)
-        return Exit(code, ended_at, coarse_s=coarse_s, oom=oom, usage=self._usage())
+        return Exit(code, ended_at, coarse_s=coarse_s, oom=oom, usage=self._usage(), steps=steps)
 
     def _ended_at(self) -> tuple[float, float] | None:
         """Return when the exit code was written, and by how much a file's clock can lag, also behind the start."""

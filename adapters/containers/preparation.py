@@ -82,6 +82,8 @@ class Preparation:
         run_script(spec, variables, Rlimits())
         if not os.path.isdir(spec.workspace):
             raise Unavailable(f"start {spec.name}: its workspace {spec.workspace} is gone: stage it again")
+        if spec.steps:
+            return variables  # an earlier step may well make the program of a later one
         check_command(
             spec.command[0],
             path=variables["PATH"],
@@ -139,7 +141,7 @@ class Preparation:
         self, spec: ContainerSpec, control: Control, lock: int, record: Record, variables: dict[str, str]
     ) -> None:
         run = run_script(spec, variables, _rlimits(spec, record))
-        control.lay_out(run=run, deadline_at=spec.deadline_at, uid=record.uid)
+        control.lay_out(run=run, deadline_at=spec.deadline_at, uid=record.uid, has_steps=bool(spec.steps))
         if record.uid is not None:
             self.confinement.check_reachable(control, spec)
             hand_over(spec.workspace, record.uid)

@@ -18,6 +18,7 @@ set +C
         echo 0 >&"$fd" || { echo 'its control group took no process' >&3; exit 125; }
         eval "exec $fd>&-"
     done
+    [ ! -e steps ] || exec 5>> steps
     read -r me rest < /proc/self/stat
     echo "$me" >> pid || { echo 'no room for its pid file' >&3; exit 125; }
     # Of -1000 to 1000: it dies before the runner when memory runs out, and with rights that are still root's for good.

@@ -21,6 +21,7 @@ MEMORY_MIN_BYTES = 1 << 20
 DURATION_MAX_S = 366 * 86400
 ARGUMENT_MAX_BYTES = 131_071
 """Linux starts no process with a longer argument or variable (MAX_ARG_STRLEN)."""
+STEPS_MAX = 1000
 PATH_MAX_BYTES = 4000
 LABEL_MAX_CHARACTERS = 256
 
@@ -36,7 +37,7 @@ Problems = Iterator[str]
 def problem_with(job: Job) -> str:
     """Return the first thing wrong with a job that fits the struct, or the empty text."""
     checks: tuple[Callable[[Job], Problems], ...] = (
-        _id, _texts, _labels, _command, _durations, _counts, _env, _sizes, _inputs, _outputs, _unserved,
+        _id, _texts, _labels, _command, _steps, _durations, _counts, _env, _sizes, _inputs, _outputs, _unserved,
     )  # fmt: skip
     return next((problem for check in checks for problem in check(job)), "")
 
@@ -100,9 +101,24 @@ def _command(job: Job) -> Problems:
         yield 'command is missing: write command = ["program", "argument"], or an image that brings its own'
     if job.command and not job.command[0]:
         yield "command[0] is empty: name the program to run"
-    for index, argument in enumerate(job.command):
+    yield from _too_long("command", job.command)
+
+
+def _steps(job: Job) -> Problems:
+    if job.keep_going and not job.steps:
+        yield "keep_going is for a job with steps: leave it out"
+    if len(job.steps) > STEPS_MAX:
+        yield f"steps are more than {STEPS_MAX}: put them into a script"
+    for index, step in enumerate(job.steps):
+        if not step or not step[0]:
+            yield f'steps[{index}] is empty: write it as ["program", "argument"]'
+        yield from _too_long(f"steps[{index}]", step)
+
+
+def _too_long(where: str, words: tuple[str, ...]) -> Problems:
+    for index, argument in enumerate(words):
         if len(argument.encode()) > ARGUMENT_MAX_BYTES:
-            yield f"command[{index}] is longer than {ARGUMENT_MAX_BYTES} bytes: hand it over as a text input"
+            yield f"{where}[{index}] is longer than {ARGUMENT_MAX_BYTES} bytes: hand it over as a text input"
 
 
 def _durations(job: Job) -> Problems:

@@ -35,6 +35,7 @@ def facts(receipt: Receipt) -> Sequence[Fact]:
         *_isolation(receipt.isolation),
         ("used", _usage(receipt.usage)),
         ("image", f"{receipt.image.name} {receipt.image.digest}".strip() if receipt.image else ""),
+        ("steps", ", ".join(f"{number}: exit {code}" for number, code in enumerate(receipt.steps, 1))),
         *_files(receipt),
         ("log", _log(receipt.log)),
         ("key", receipt.key),

@@ -160,7 +160,7 @@ def _job() -> Iterator[str]:
 
 EVERYTHING = msgspec.convert(
     {
-        "steps": [["true"]], "keep_going": True, "build": {}, "venv": {}, "exclusive": "box", "network": "lan",
+        "build": {}, "venv": {}, "exclusive": "box", "network": "lan",
         "capabilities": ["x"], "mounts": ["x"], "requires": {"x": "y"}, "secrets": ["x"], "continue_from": "x",
     },
     Job,

@@ -57,6 +57,7 @@ def receipt_of(entry: JournalEntry, box: str = "") -> Receipt:
         grant=_grant(entry),
         isolation=outcome.isolation if outcome else Isolation(),
         usage=outcome.usage if outcome else Usage(),
+        steps=outcome.steps if outcome else (),
         inputs=entry.staged.staged.inputs if entry.staged else (),
         outputs=entry.uploaded.outputs if entry.uploaded else (),
     )

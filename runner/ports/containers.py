@@ -59,9 +59,10 @@ class Running(msgspec.Struct, frozen=True):
 
 class Exit(msgspec.Struct, frozen=True):
     """
-    How a container ended. ``code`` is 128+n for signal n, None where nobody knows; ``oom``: the memory limit killed it;
-    ``message`` carries a start error in the runtime's own words; ``ended_at`` may be early by up to ``coarse_s``, as a
-    coarse clock is.
+    How a container ended. ``code`` is 128+n for signal n, None where nobody knows; ``oom``: the memory limit killed a
+    process of it, whatever became of the first one; ``message`` carries a start error in the runtime's own words;
+    ``by_others`` says in words what somebody else on the box did to it that it ended of; ``ended_at`` may be early by
+    up to ``coarse_s``, as a coarse clock is.
     """
 
     code: int | None
@@ -70,6 +71,7 @@ class Exit(msgspec.Struct, frozen=True):
     oom: bool = False
     not_started: bool = False
     message: str = ""
+    by_others: str = ""
     usage: Usage = Usage()
     steps: tuple[int, ...] = ()
     """The exit code of each step that ended, in order."""

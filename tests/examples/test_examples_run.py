@@ -17,6 +17,7 @@ PROMISED = {
     "env": "job my-env, attempt 1, good morning\n",
     "files": "3\n",
     "gpu": "GPUs: SIM-",
+    "steps": "compiled\n14\n",
     "retry": "attempt 1\nattempt 2\n",
 }
 
