@@ -30,6 +30,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LINGER_S = 0.025
+ALONE_LINGER_S = 0.1
+"""While a job has the box for itself, sinks are written to no more often."""
 LOOK_AGAIN_S = 1.0
 IDLE_S = 60.0
 LATE_ENDS = 200
@@ -108,7 +110,7 @@ class Logs(Stage[LogsMessage]):
             case _Finished():
                 self._finished(message.key)
             case QuietChanged():
-                pass
+                self.quiet.change(message)
             case _:
                 assert_never(message)
 
@@ -232,7 +234,7 @@ class Logs(Stage[LogsMessage]):
         """Let some lines come together, unless the job ended: one trip to a sink costs as much as hundreds of lines."""
         if not pump.ending.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(LINGER_S):
+                async with asyncio.timeout(LINGER_S if self.quiet.alone is None else ALONE_LINGER_S):
                     await pump.ending.wait()
 
     async def _more(self, pump: Pump) -> bool:

@@ -18,6 +18,7 @@ import msgspec
 
 from adapters.box import measure_box
 from adapters.folder_urls import queue_location, results_directory
+from adapters.own_cores import OwnCores
 from adapters.results.secrets import results_secrets
 from adapters.state_dir import StateDir
 from runner.config import Config
@@ -275,6 +276,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             now=time.time,
             up_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
             random=random.random,
+            keep_off=OwnCores().keep_off,
             journal=journal,
             credentials=DirectoryCredentials(config.certs_dir),
             spool=spool,

@@ -84,14 +84,20 @@ def build(config: Config, world: World) -> Runner:
     runner = Runner(config, world)
     inventory, cache, executor, outputs = runner.stages
     logs, common = runner.address("logs"), (config, world, runner.faults)
-    directory = runner.directory
+    directory, quiet = runner.directory, runner.quiet
     runner.add("logs", lambda: Logs(*common, directory=directory), group="edge", restart=EDGE)
     runner.add("outputs", lambda: Outputs(*common, inventory=inventory, logs=logs, directory=directory), restart=CORE)
     runner.add("executor", lambda: Executor(*common, inventory=inventory, outputs=outputs), restart=CORE)
-    runner.add("cache", lambda: Cache(*common, executor=executor, outputs=outputs, directory=directory), restart=CORE)
+    runner.add(
+        "cache",
+        lambda: Cache(*common, executor=executor, inventory=inventory, outputs=outputs, directory=directory),
+        restart=CORE,
+    )
     runner.add(
         "inventory",
-        lambda: Inventory(*common, cache=cache, executor=executor, outputs=outputs, directory=directory),
+        lambda: Inventory(
+            *common, cache=cache, executor=executor, outputs=outputs, logs=logs, directory=directory, quiet=quiet
+        ),
         restart=CORE,
     )
     return runner

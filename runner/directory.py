@@ -17,7 +17,16 @@ from runner.errors import Refused, Unavailable
 if TYPE_CHECKING:
     from runner.backend import Backend
     from runner.kernel import Ref
-    from runner.messages import CreditGiven, LeaseCheck, SendBeat, Settled, StopFetching, TakenOver, WithdrawAsked
+    from runner.messages import (
+        CreditGiven,
+        LeaseCheck,
+        QuietChanged,
+        SendBeat,
+        Settled,
+        StopFetching,
+        TakenOver,
+        WithdrawAsked,
+    )
     from runner.ports import Results
 
 T = TypeVar("T")
@@ -34,7 +43,7 @@ class QueueEntry:
     """
 
     name: str
-    poller: Ref[CreditGiven | LeaseCheck | SendBeat | Settled | StopFetching | TakenOver | WithdrawAsked]
+    poller: Ref[CreditGiven | LeaseCheck | QuietChanged | SendBeat | Settled | StopFetching | TakenOver | WithdrawAsked]
     backend: Backend
     ends_claims: bool = False
     source: str = ""

@@ -1,8 +1,8 @@
 """
 Every message of the ring, grouped by receiver; each says who sends it, in which lane, and how many may stand.
 
-Messages are past-tense facts or imperative requests. The normal lane may wait (back-pressure,
-forward only); the urgent lane never waits. The table in ARCHITECTURE.md is this file's index.
+Messages are past-tense facts or imperative requests. The normal lane may wait (back-pressure, forward only); the urgent
+lane never waits. The table in ARCHITECTURE.md is this file's index.
 """
 
 from __future__ import annotations
@@ -23,12 +23,20 @@ from runner.records import ClaimedJob, Grant, JournalEntry, Outcome, StagedJob
 
 class Offered(msgspec.Struct, frozen=True):
     """
-    poller → inventory: claimed, journaled, decoded. One a delivery; uses up the queue's credit. Told again by a poller
-    that crashed over it. ``ahead``: it was fetched to be staged while others run.
+    poller → inventory: claimed, journaled, decoded. One a delivery, and a crash; uses up the queue's credit.
+
+    ``ahead``: it was fetched to be staged while others run.
     """
 
     claim: ClaimedJob
     ahead: bool = False
+
+
+class StagingDone(msgspec.Struct, frozen=True):
+    """cache ⇢ inventory: the workspace of this claim is complete: not granted yet, it only waits. One an attempt."""
+
+    key: Key
+    claimed_at: float
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -69,12 +77,14 @@ class StopCredits(msgspec.Struct, frozen=True):
 
 class ProbeReported(msgspec.Struct, frozen=True):
     """
-    The probe's own task ⇢ inventory: what the devices look like now. ``known`` is false where the driver did not
-    answer: nothing is handed out then, and nothing refused for want of it.
+    The probe's own task ⇢ inventory: what the devices look like now.
+
+    ``known`` is false where the driver did not answer: nothing is handed out then, and nothing refused for want of it.
     """
 
     table: GpuTable
     known: bool = True
+    """False where the driver did not answer: nothing is handed out then, and nothing refused for want of it."""
 
 
 # To every stage
@@ -103,14 +113,14 @@ class PulseAsked(msgspec.Struct, frozen=True):
 
 
 class QuietChanged(msgspec.Struct, frozen=True):
-    """inventory ⇢ poller, cache, executor, outputs, logs: an exclusive job begins or ended. Latest wins."""
+    """inventory ⇢ poller, cache, outputs, logs: this job has the box for itself, None: nobody has. Latest wins."""
 
-    quiet: bool
+    alone: Key | None
 
 
 class JobAdopted(msgspec.Struct, frozen=True):
     """
-    app ⇢ inventory, cache, executor, outputs: at start, a journaled job re-enters at its own stage. Before any credit.
+    app ⇢ inventory, cache, executor, outputs: at start, a journaled job re-enters at its own stage, before any credit.
 
     inventory restores its grant, the stage that the entry stands at goes on with it; the others ignore it.
     """

@@ -6,6 +6,7 @@ Nothing here knows time, queues or health; the inventory hands in what may be gi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -13,14 +14,23 @@ import msgspec
 from runner.job import Job
 from runner.records import GrantedGpu, Place
 
+UNUSED = 1e-6
+"""A core whose taken share is less is nobody's."""
+
 
 class Request(msgspec.Struct, frozen=True):
-    """What one job needs, with every default filled in: whole GPUs, a CPU share, bytes."""
+    """
+    What one job needs, with every default filled in: whole GPUs, a CPU share, bytes.
+
+    ``pinned`` cores are shared with nobody; ``alone`` is one that nothing else may run beside.
+    """
 
     gpus: int
     cpus: float
     memory: int
     disk: int
+    pinned: bool = False
+    alone: bool = False
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -33,15 +43,38 @@ class Room(msgspec.Struct, frozen=True):
     disk: int
 
 
-def request_of(job: Job, *, memory: int, disk: int) -> Request:
-    """Read a job's request; ``memory`` and ``disk`` stand in for what it does not name."""
-    asked = job.resources
+def request_of(job: Job, *, memory: int, disk: int, whole: Room) -> Request:
+    """
+    Read a job's request; ``memory`` and ``disk`` stand in for what it does not name.
+
+    One that is alone on the box gets all cores that it can, and what it does not name is all the memory of ``whole``.
+    """
+    asked, alone = job.resources, job.exclusive == "box"
+    cpus = float(math.ceil(asked.cpus)) if job.exclusive == "gpu" else asked.cpus
+    memory = whole.memory if alone else memory
     return Request(
         gpus=int(asked.gpus),
-        cpus=asked.cpus,
+        cpus=max(cpus, beside_runner(whole).cpus) if alone else cpus,
         memory=memory if asked.memory is None else int(asked.memory),
         disk=disk if asked.disk is None else int(asked.disk),
+        pinned=job.exclusive == "gpu",
+        alone=alone,
     )
+
+
+def beside_runner(room: Room) -> Room:
+    """Return a room without its first core, which stays the runner's while a job is alone; an only one is shared."""
+    first, *others = sorted(room.cores)
+    if not others:
+        return room
+    cores = {core: room.cores[core] for core in others}
+    return msgspec.structs.replace(room, cores=cores, cpus=room.cpus - 1 + room.cores[first])
+
+
+def without_idlest(room: Room, count: int) -> Room:
+    """Return a room without so many of its least used cores: as jobs end there, they become somebody's own."""
+    by_load = sorted(room.cores, key=lambda core: (room.cores[core], core))
+    return msgspec.structs.replace(room, cores={core: room.cores[core] for core in by_load[count:]})
 
 
 def shortage(request: Request, room: Room, *, have: str) -> str:
@@ -52,6 +85,9 @@ def shortage(request: Request, room: Room, *, have: str) -> str:
         return f"needs {_count(request.gpus, 'GPU')}, {_is(len(room.gpus), have)}"
     if request.cpus > room.cpus + 1e-9:
         return f"needs {_count(request.cpus, 'core')}, {_is(round(room.cpus, 2), have)}"
+    unused = sum(load < UNUSED for load in room.cores.values())
+    if request.pinned and request.cpus > unused:
+        return f"needs {_count(request.cpus, 'core')} of its own, {_is(unused, have)}"
     if request.memory > room.memory:
         return f"needs {_mib(request.memory)} of memory, {_mib(room.memory)} is {have}"
     if request.disk > room.disk:
@@ -96,7 +132,7 @@ def remaining(total: Room, taken: Iterable[Place]) -> Room:
 
 
 def dominant_share(place: Place, total: Room) -> float:
-    """Return a place's share of the box: of its GPUs where it holds any, else of its cores."""
+    """Return a place's share of a box that it shares: of its GPUs where it holds any, else of its cores."""
     if place.gpus and total.gpus:
         return len(place.gpus) / len(total.gpus)
     return place.cpus / total.cpus if total.cpus else 0.0
@@ -104,6 +140,8 @@ def dominant_share(place: Place, total: Room) -> float:
 
 def request_share(request: Request, total: Room) -> float:
     """Return the share of the box that a place for a request would hold."""
+    if request.alone:
+        return 1.0
     gpus = request.gpus / len(total.gpus) if request.gpus and total.gpus else 0.0
     return gpus or (request.cpus / total.cpus if total.cpus else 0.0)
 

@@ -51,6 +51,7 @@ class Recovery:
         while True:
             await self._reap()
             await asyncio.sleep(REAP_EVERY_S)
+            await self._ring.quiet.over()
 
     async def _end_unseen(self, entry: JournalEntry) -> None:
         """End a job that made the runner end twice before anything of it is replayed: first its container."""

@@ -10,6 +10,7 @@ from runner.config import Config
 from runner.directory import Directory
 from runner.kernel import DeadLetter, Ref, Restart, Supervisor
 from runner.ports import World
+from runner.quiet import Quiet
 from runner.stage import FaultBudget
 from runner.trail import Trail
 
@@ -32,6 +33,7 @@ class Ring(Supervisor):
         self.allowance = Allowance(config.limit_tasks, float(config.limit_idle_duration))
         self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
         self.trail = Trail(world, self.caller)
+        self.quiet = Quiet()
 
     def address(self, name: str) -> Ref[object]:
         """Return the address of an actor, with the configured room in its mailbox."""

@@ -18,6 +18,7 @@ from runner.calls import Caller, Patience
 from runner.errors import RunnerError
 from runner.job import EndReason, Key
 from runner.kernel import Actor
+from runner.quiet import Quiet
 from runner.records import ClaimedJob, FaultRecord
 from runner.trail import Trail
 
@@ -67,6 +68,8 @@ class Stage(Actor[M]):
         self.faults = faults
         self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
         self.trail = Trail(world, self.caller)
+        # Nobody is alone where an actor is told of nobody.
+        self.quiet = Quiet()
         # Jobs to end on arrival: told to every stage, since only one of them holds the job.
         self._marks: dict[Key, tuple[StopJob, float]] = {}
 
@@ -88,8 +91,12 @@ class Stage(Actor[M]):
     # Housekeeping
 
     async def regularly(self, work: Callable[[], Awaitable[object]], every_s: float, what: str) -> None:
-        """Do something now and then, for ever; a failure is logged and the next turn comes all the same."""
+        """
+        Do something now and then, for ever, but not while a job has the box for itself; a failure is logged and the
+        next turn comes all the same.
+        """
         while True:
+            await self.quiet.over()
             try:
                 await self.caller.once(work, what, try_s=CHORE_S)
             except RunnerError as error:

@@ -14,7 +14,6 @@ def not_served(job: Job) -> tuple[str, ...]:
     asked = {
         "build": job.build is not None,
         "venv": job.venv is not None,
-        "exclusive": job.exclusive != "no",
         "requires": bool(job.requires),
         "continue_from": bool(job.continue_from),
         "resources.gpus (a fraction)": job.resources.gpus != int(job.resources.gpus),

@@ -16,6 +16,7 @@ from runner.job import EndReason, Key, Verdict
 from runner.kernel import Escalated
 from runner.stage import TooManyFaults
 from tests.fakes.faults import Life
+from tests.fakes.solitude import check_solitude
 from tests.fakes.variety import meddle, put_variety, vary
 from tests.fakes.world import FakeWorld, configuration, job_bytes, key_of, new_life
 from tests.virtual_time import run_virtual
@@ -96,6 +97,8 @@ def check_ledger(world: FakeWorld) -> None:
         ends = [event for event in world.results.events[key] if event.state == "ended"]
         assert len(ends) == 1, f"{key} has {len(ends)} ends"
     check_starts(world)
+    check_solitude(world.journal)
+    assert not world.kept_off or not world.kept_off[-1], "the runner still keeps off some cores"
     assert not world.containers.containers, f"containers are left: {list(world.containers.containers)}"
     assert not world.probe.locked, f"GPUs are still locked: {world.probe.locked}"
 
@@ -161,6 +164,9 @@ def test_an_undisturbed_ring_ends_every_job_as_it_must() -> None:
         "never-written": (EndReason.SUCCEEDED, 1),
         "too-big": (EndReason.REJECTED, 1),
         "stopped": (EndReason.CANCELLED, 1),
+        "alone": (EndReason.SUCCEEDED, 1),
+        "alone-too": (EndReason.FAILED, 2),
+        "own-cores": (EndReason.SUCCEEDED, 1),
     }
     assert {job_id: receipt_of(world, job_id) for job_id in expected} == expected
     assert world.containers.most_at_once == 2

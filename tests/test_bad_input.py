@@ -44,7 +44,7 @@ MESSAGES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
         ("inputs[0].url", "rabbit://host/x", "folder://"),
     ),
     "no-command": (b'id = "idle"\n', "idle", ("command is missing",)),
-    "unserved": (b'id = "later"\nexclusive = "box"\n' + TRUE, "later", ("exclusive is not served yet",)),
+    "unserved": (b'id = "later"\nrequires = { site = "b" }\n' + TRUE, "later", ("requires is not served yet",)),
     "a-path": (b'id = "../../etc/x"\n' + TRUE, "../../etc/x", ("id", "../../etc/x", IDS)),
     "an-absolute-path": (b'id = "/abs"\n' + TRUE, "/abs", ("id", "/abs", IDS)),
     "a-long-id": (b'id = "' + b"a" * 300 + b'"\n' + TRUE, "a" * 300, ("id", "1 to 128")),

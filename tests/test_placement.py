@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.job import Job, Resources
-from runner.placement import Request, Room, choose, dominant_share, remaining, request_of, shortage
+from runner.placement import (
+    Request,
+    Room,
+    beside_runner,
+    choose,
+    dominant_share,
+    remaining,
+    request_of,
+    shortage,
+    without_idlest,
+)
 from runner.records import GrantedGpu, Place
 from runner.units import Size
 
@@ -18,6 +28,14 @@ requests = st.builds(
     cpus=st.sampled_from([0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 8.0, 9.0]),
     memory=st.integers(0, 70),
     disk=st.integers(0, 110),
+)
+pinned = st.builds(
+    Request,
+    gpus=st.just(0),
+    cpus=st.sampled_from([1.0, 2.0, 3.0]),
+    memory=st.just(0),
+    disk=st.just(0),
+    pinned=st.just(True),  # noqa: FBT003 - its only form
 )
 
 
@@ -34,6 +52,45 @@ def test_grants_never_exceed_the_box(asked: list[Request]) -> None:
     assert sum(place.cpus for place in placed) <= BOX.cpus + 1e-6
     assert sum(place.memory for place in placed) <= BOX.memory
     assert sum(place.disk for place in placed) <= BOX.disk
+
+
+@given(st.lists(st.tuples(requests | pinned, st.booleans()), max_size=40))
+def test_pinned_cores_are_in_no_other_place(asked: list[tuple[Request, bool]]) -> None:
+    """Whatever is granted and given back before and after, in whatever order."""
+    held: list[tuple[Request, Place]] = []
+    for request, gives_back in asked:
+        if gives_back and held:
+            held.pop(0)
+        place = choose(request, remaining(BOX, [place for _, place in held]))
+        if place is not None:
+            held.append((request, place))
+        for one, its in held:
+            others = {core for other, place in held if other is not one for core in place.cores}
+            assert not one.pinned or (len(its.cores) == its.cpus and not others & set(its.cores))
+
+
+def test_cores_are_kept_free_where_they_are_used_least() -> None:
+    """So that one that wants some of its own gets them once those have ended that are there."""
+    busy = remaining(BOX, [Place(cores=(0,), cpus=0.5), Place(cores=(1, 2), cpus=1.8), Place(cores=(4, 5), cpus=2)])
+    assert sorted(without_idlest(busy, 4).cores) == [1, 2, 4, 5]
+
+
+def test_what_is_alone_gets_all_that_it_can_but_what_it_names() -> None:
+    """One core stays the runner's; an only one is shared. It asks for more than there is only by naming it."""
+    alone = request_of(Job(exclusive="box"), memory=5, disk=7, whole=BOX)
+    assert alone == Request(0, 7, 64, 7, alone=True)
+    place = choose(alone, beside_runner(BOX))
+    assert place is not None
+    assert (place.cores, place.cpus) == (tuple(range(1, 8)), 7)
+    assert request_of(Job(exclusive="box", resources=Resources(cpus=8)), memory=5, disk=7, whole=BOX).cpus == 8
+    one = Room((), {3: 0.0}, 1.0, 64, 100)
+    assert beside_runner(one) == one
+    assert request_of(Job(exclusive="box", resources=Resources(cpus=0.5)), memory=5, disk=7, whole=one).cpus == 1
+
+
+def test_what_is_pinned_gets_whole_cores() -> None:
+    asked = Job(exclusive="gpu", resources=Resources(gpus=1, cpus=1.5))
+    assert request_of(asked, memory=5, disk=7, whole=BOX) == Request(1, 2, 5, 7, pinned=True)
 
 
 @given(requests, st.lists(requests, max_size=10))
@@ -83,12 +140,15 @@ def test_words_say_what_is_missing() -> None:
     assert shortage(Request(0, 2, 0, 0), one_gpu, have="here") == "needs 2 cores, 1 is here"
     assert shortage(Request(0, 1, 2 * GIB, 0), one_gpu, have="here") == "needs 2048 MiB of memory, 1024 MiB is here"
     assert shortage(Request(1, 1, GIB, GIB), one_gpu, have="free") == ""
+    shared = remaining(BOX, [Place(cores=(core,), cpus=0.25) for core in range(7)])
+    own = Request(0, 2, 0, 0, pinned=True)
+    assert shortage(own, shared, have="free") == "needs 2 cores of its own, 1 is free"
 
 
 def test_defaults_fill_what_a_job_does_not_name() -> None:
-    assert request_of(Job(), memory=5, disk=7) == Request(0, 1, 5, 7)
+    assert request_of(Job(), memory=5, disk=7, whole=BOX) == Request(0, 1, 5, 7)
     asked = Job(resources=Resources(gpus=2, cpus=3, memory=Size(1), disk=Size(2)))
-    assert request_of(asked, memory=5, disk=7) == Request(2, 3, 1, 2)
+    assert request_of(asked, memory=5, disk=7, whole=BOX) == Request(2, 3, 1, 2)
 
 
 def test_the_dominant_share_is_of_gpus_where_a_job_holds_any() -> None:

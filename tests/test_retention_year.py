@@ -87,6 +87,7 @@ class Year:
                 now=self.now,
                 up_s=self.now,
                 random=random.Random(1).random,
+                keep_off=lambda _cores: None,
                 journal=journal,
                 credentials=cast("Credentials", FakeCredentials(lambda: (own,))),
                 spool=spool,

@@ -21,7 +21,7 @@ from runner.directory import Directory
 from runner.errors import OutOfSpace, Refused, RunnerError, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
-from runner.messages import Ended, JobAdopted, Placed, PulseAsked, QuietChanged, Staged, StopJob
+from runner.messages import Ended, JobAdopted, Placed, PulseAsked, QuietChanged, Staged, StagingDone, StopJob
 from runner.ports import World
 from runner.records import ClaimedJob, StagedJob, StageRecord
 from runner.stage import FaultBudget, Stage, stopped_reason
@@ -56,11 +56,12 @@ class Cache(Stage[CacheMessage]):
         faults: FaultBudget,
         *,
         executor: Ref[Staged],
+        inventory: Ref[StagingDone],
         outputs: Ref[Ended],
         directory: Directory,
     ) -> None:
         super().__init__(config, world, faults)
-        self._executor, self._outputs = executor, outputs
+        self._executor, self._inventory, self._outputs = executor, inventory, outputs
         self._fetcher = Fetcher(config, self.caller, lambda: self._inputs.evict(0))
         self._inputs = Inputs(world, directory, self._fetcher, self.trail)
         self._images = ImageStore(config, world, self.caller, self.trail, self)
@@ -100,7 +101,7 @@ class Cache(Stage[CacheMessage]):
             case PulseAsked():
                 message.reply.answer(None)
             case QuietChanged():
-                pass
+                self.quiet.change(message)
             case _:
                 assert_never(message)
 
@@ -146,6 +147,7 @@ class Cache(Stage[CacheMessage]):
             staged = await self._fill_workspace(claim, disk)
             await self.trail.record(claim.key, StageRecord(staged, self.world.now()))
             await self._executor.tell(Staged(claim, staged))
+            self._inventory.urgent(StagingDone(claim.key, claim.claimed_at))
         except (Refused, OutOfSpace, Unavailable) as error:
             await self._outputs.tell(Ended(claim, _reason(error), str(error)))
         finally:

@@ -25,7 +25,6 @@ from runner.messages import (
     Granted,
     JobAdopted,
     PulseAsked,
-    QuietChanged,
     Released,
     Staged,
     Started,
@@ -44,7 +43,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
     error: Exception
 
 
-ExecutorMessage = Granted | Staged | StopJob | StopAnnounced | JobAdopted | PulseAsked | QuietChanged | _JobFailed
+ExecutorMessage = Granted | Staged | StopJob | StopAnnounced | JobAdopted | PulseAsked | _JobFailed
 
 
 @dataclass
@@ -94,8 +93,6 @@ class Executor(Stage[ExecutorMessage]):
                 await self._give_up(message.claim, message.error)
             case PulseAsked():
                 message.reply.answer(None)
-            case QuietChanged():
-                pass
             case _:
                 assert_never(message)
 

@@ -22,6 +22,7 @@ from actors.inventory.floor import Due, Floor
 from actors.inventory.granting import Granting, Waits, place_of
 from actors.inventory.handover import Handover
 from actors.inventory.reminders import Reminders, Turn
+from actors.inventory.solitude import Solitude
 from actors.inventory.standing import Standing
 from runner.config import Config
 from runner.directory import Directory
@@ -36,12 +37,15 @@ from runner.messages import (
     Placed,
     ProbeReported,
     PulseAsked,
+    QuietChanged,
     Released,
+    StagingDone,
     StopCredits,
     StopJob,
 )
-from runner.placement import Room, request_of
+from runner.placement import Room
 from runner.ports import World
+from runner.quiet import Quiet
 from runner.records import ClaimedJob, Place
 from runner.stage import FaultBudget, Stage, limit_of, stopped_reason
 
@@ -55,6 +59,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
 
 InventoryMessage = (
     Offered
+    | StagingDone
     | Released
     | CreditReturned
     | StopJob
@@ -79,12 +84,15 @@ class Inventory(Stage[InventoryMessage]):
         world: World,
         faults: FaultBudget,
         *,
-        cache: Ref[Placed],
+        cache: Ref[Placed | QuietChanged],
         executor: Ref[object],
-        outputs: Ref[Ended],
+        outputs: Ref[Ended | QuietChanged],
+        logs: Ref[QuietChanged],
         directory: Directory,
+        quiet: Quiet,
     ) -> None:
         super().__init__(config, world, faults)
+        self.quiet = quiet
         self._executor, self._outputs, self._directory = executor, outputs, directory
         self._handover = Handover(self.trail, world.now, cache=cache, executor=executor)
         self._capacity = Capacity(world, cpu_only=config.cpu_only)
@@ -92,6 +100,7 @@ class Inventory(Stage[InventoryMessage]):
         comebacks = Comebacks(float(config.patience))
         self._granting = Granting(self._floor, self._capacity, comebacks, config, box=world.box.id)
         self._credits = Credits(self._floor, config)
+        self._solitude = Solitude(self._floor, quiet, world.keep_off, (cache, outputs, logs), directory)
         self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False
 
@@ -99,7 +108,7 @@ class Inventory(Stage[InventoryMessage]):
     async def lifespan(self) -> AsyncIterator[None]:
         """Look at the devices first: no credit is given before they are known."""
         self._reminders = Reminders(self.ref.urgent)
-        self.start_soon(self._capacity.watch, self.caller, self._reminders.remind, name="probe")
+        self.start_soon(self._capacity.watch, self.caller, self._reminders.remind, self.quiet, name="probe")
         self.start_soon(self._reminders.turn_regularly, name="turns")
         try:
             yield
@@ -112,10 +121,13 @@ class Inventory(Stage[InventoryMessage]):
         match message:
             case Offered():
                 await self.blaming(message.claim.key, self._offered(message.claim, ahead=message.ahead))
+            case StagingDone():
+                self._floor.staged(message.key, message.claimed_at)
             case Released():
                 self._released(message)
             case CreditReturned():
                 self._credits.returned(message, self._clock)
+                self._solitude.greet(message.queue)
             case StopJob():
                 await self.blaming(message.key, self._stop(message))
             case JobAdopted():
@@ -158,8 +170,8 @@ class Inventory(Stage[InventoryMessage]):
             self._floor.jobs[claim.key] = self._standing(claim, ahead=ahead)
 
     def _standing(self, claim: ClaimedJob, *, ahead: bool = False, placed: bool = False) -> Standing:
-        request = request_of(claim.job, memory=int(self.config.job_memory), disk=int(self.config.job_disk))
-        return Standing(claim, request, limit_of(claim, self.config), since=self._clock, ahead=ahead, placed=placed)
+        request, limit_s = self._granting.request(claim), limit_of(claim, self.config)
+        return Standing(claim, request, limit_s, since=self._clock, ahead=ahead, placed=placed)
 
     async def _adopt(self, adopted: JobAdopted) -> None:
         """Restore what the journal says was granted; a job that was only claimed is looked at as if just offered."""
@@ -171,6 +183,7 @@ class Inventory(Stage[InventoryMessage]):
             await self._offered(claim)
             return
         standing = self._standing(claim, placed=True)
+        standing.staged = entry.staged is not None
         if entry.exited is not None:
             standing.place = Place(cpus=0.0)  # its container is gone; only its disk stands
         elif entry.granted is not None:
@@ -183,11 +196,12 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _go_on(self) -> None:
         """Grant what fits, stage what may be staged ahead, and let queues fetch while there is room."""
+        self._solitude.look()
         if not self._capacity.seen:
             return
         self._credits.look(self._clock)
         while await self._grant_one():
-            pass  # it changed whose turn it is
+            self._solitude.look()  # and it changed whose turn it is
 
     async def _grant_one(self) -> bool:
         """Let the queues go on in their turn; True once a job was granted a place."""
@@ -288,6 +302,6 @@ class Inventory(Stage[InventoryMessage]):
             self._credits.rest(standing.claim.queue, self._clock + after_s)
 
     def _give_credit(self, queue: str, before: Due, free: Room, total: Room) -> None:
-        entry = None if self._draining else self._directory.find(queue)
+        entry = None if self._draining or self.quiet.alone else self._directory.find(queue)
         if entry is not None and (credit := self._credits.give(queue, before, free, total, clock=self._clock)):
             entry.poller.urgent(credit)

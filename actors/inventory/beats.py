@@ -16,6 +16,8 @@ from runner.ports import Box
 from runner.receipt import BoxBeat, GpuRow
 
 BEAT_EVERY_S = 10.0
+ALONE_EVERY_S = 25.0
+"""While a job has the box for itself: as rarely as a box may be heard of that is not to be taken for silent."""
 EARLY_S = 0.5
 """It is looked once a second: the look that falls nearest counts."""
 
@@ -33,8 +35,9 @@ class Beats:
         """Hand the pollers the beats that are due; a queue that was opened just now gets its first one at once."""
         queues = directory.queues() if self._capacity.seen else {}
         self._sent = {queue: at for queue, at in self._sent.items() if queue in queues}
+        every_s = BEAT_EVERY_S if self._floor.alone() is None else ALONE_EVERY_S
         for queue, entry in queues.items():
-            if queue not in self._sent or clock - self._sent[queue] > BEAT_EVERY_S - EARLY_S:
+            if queue not in self._sent or clock - self._sent[queue] > every_s - EARLY_S:
                 self._sent[queue] = clock
                 entry.poller.urgent(SendBeat(self.beat(queue, now)))
 
@@ -50,7 +53,7 @@ class Beats:
             running=of_queue,
             host=self._box.hostname,
             cores=len(self._box.cores),
-            cores_free=round(max(0.0, free.cpus), 3),
+            cores_free=0.0 if self._floor.alone() else round(max(0.0, free.cpus), 3),
             memory=self._box.memory,
             memory_free=max(0, free.memory),
             others=len(running) - len(of_queue),

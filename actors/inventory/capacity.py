@@ -17,6 +17,7 @@ from runner.errors import RunnerError
 from runner.messages import ProbeReported
 from runner.placement import Room
 from runner.ports import World
+from runner.quiet import Quiet
 from runner.receipt import GpuTable
 from runner.records import GrantedGpu, Place
 
@@ -40,8 +41,12 @@ class Capacity:
         """Whether the devices were looked at; nothing is granted before."""
         return self._table is not None
 
-    async def watch(self, caller: Caller, tell: Callable[[ProbeReported], None]) -> None:
-        """Look at the devices now and then, for ever, and tell what was seen; it counts once it is reported here."""
+    async def watch(self, caller: Caller, tell: Callable[[ProbeReported], None], quiet: Quiet) -> None:
+        """
+        Look at the devices now and then, for ever, and tell what was seen; it counts once it is reported here.
+
+        Once seen, not while a job has the box for itself.
+        """
         while True:
             try:
                 tell(ProbeReported(await caller.once(self._probe.table, "GPU probe")))
@@ -50,6 +55,7 @@ class Capacity:
                 if not self.seen:
                     tell(ProbeReported(GpuTable(driver=None), known=False))
             await asyncio.sleep(PROBE_EVERY_S)
+            await quiet.over()
 
     def report(self, reported: ProbeReported) -> None:
         """Take in what the devices look like now."""

@@ -16,7 +16,7 @@ import msgspec
 from actors.inventory.share import FairShare
 from actors.inventory.standing import WAITS_AT_MOST, Standing
 from runner.job import Key
-from runner.placement import Room, dominant_share, remaining, request_share, shortage
+from runner.placement import Room, dominant_share, remaining, request_share, shortage, without_idlest
 from runner.records import ClaimedJob, Place
 from runner.units import format_duration
 
@@ -45,6 +45,11 @@ class Floor:
         known = self._leaving.get(claim.key) if standing is None else standing.claim.claimed_at
         return known == claim.claimed_at
 
+    def staged(self, key: Key, claimed_at: float) -> None:
+        """Account for a job whose workspace is complete, unless it was claimed again since."""
+        if key in self.jobs and self.jobs[key].claim.claimed_at == claimed_at:
+            self.jobs[key].staged = True
+
     def leave(self, claim: ClaimedJob) -> None:
         """Let a job go that has nothing of the box."""
         self.jobs.pop(claim.key, None)
@@ -65,6 +70,21 @@ class Floor:
         """Return the jobs that hold compute."""
         return tuple(standing for standing in self.jobs.values() if standing.compute_held)
 
+    def alone(self) -> Standing | None:
+        """Return the job that has the box for itself now."""
+        return next((job for job in self.running() if job.request.alone), None)
+
+    def busy_beside(self, standing: Standing) -> str:
+        """Say what the box is busy with beside a job, ``2 jobs run, 1 job uploads``: one that only waits is nothing."""
+        others = [job for job in self.jobs.values() if job is not standing]
+        doing = {
+            "run": sum(job.compute_held for job in others),
+            "stage": sum(job.waits and job.placed and not job.staged for job in others),
+            "upload": sum(not job.waits and not job.compute_held for job in others),
+        }
+        told = (f"1 job {verb}s" if count == 1 else f"{count} jobs {verb}" for verb, count in doing.items() if count)
+        return ", ".join(told)
+
     def free(self, total: Room) -> Room:
         """Return what is not granted."""
         return remaining(total, (standing.taken for standing in self.jobs.values()))
@@ -78,7 +98,8 @@ class Floor:
         standing.place, standing.compute_held = place, True
         standing.ends_by = clock + standing.limit_s
         claim = standing.claim
-        self.share.take(claim.queue, claim.user, claim.key, dominant_share(place, total), clock)
+        share = 1.0 if standing.request.alone else dominant_share(place, total)
+        self.share.take(claim.queue, claim.user, claim.key, share, clock)
 
     def let_go(self, standing: Standing, clock: float) -> None:
         """Take back the compute that a job holds."""
@@ -152,24 +173,34 @@ class Floor:
         """
         Tell whether a job may be staged before it is granted.
 
-        One that stays until it starts may; one that will be given back is not worth it. ``most`` at a time are.
+        One that stays until it starts may, or is to be alone where the last one stores what it left; one that will be
+        given back is not worth it. ``most`` at a time are.
         """
-        if standing.placed or not (standing.ahead or standing.kept(now)):
+        soon = standing.request.alone and not self.running()
+        if standing.placed or not (standing.ahead or standing.kept(now) or soon):
             return False
         ahead = sum(1 for job in self.waiting() if job.placed)
         return ahead < most and standing.request.disk <= room.disk
 
-    def room_for(self, standing: Standing, total: Room, *, clock: float, now: float) -> Room:
+    def reserves_before(self, standing: Standing, total: Room, *, clock: float, now: float) -> Standing | None:
         """
-        Return what this job may take: all that is free, but for what a kept job before it reserves.
+        Return the kept job for which room is reserved that this job may not take.
 
-        A job whose time limit ends it before the kept one could begin anyway may take that, too.
+        One whose time limit ends it before the kept one could begin anyway may take that, too.
         """
-        room = self.free(total)
         kept = next((job for job in self.waiting() if self._reserves(job, clock=clock, now=now)), None)
         if kept is None or kept is standing or clock + standing.limit_s <= self._begins_by(kept, total, clock):
+            return None
+        return kept
+
+    def room_beside(self, kept: Standing | None, total: Room) -> Room:
+        """Return all that is free, but for what a kept job reserves."""
+        room = self.free(total)
+        if kept is None:
             return room
         reserved = kept.still_needs
+        if reserved.pinned:
+            room = without_idlest(room, int(reserved.cpus))
         return msgspec.structs.replace(
             room,
             gpus=room.gpus[min(reserved.gpus, len(room.gpus)) :],
@@ -190,6 +221,8 @@ class Floor:
     def _begins_by(self, standing: Standing, total: Room, clock: float) -> float:
         """Return when a waiting job could begin if every running one used its whole time limit."""
         by_end = sorted(self.running(), key=lambda job: job.ends_by)
+        if standing.request.alone:
+            return by_end[-1].ends_by if by_end else clock
         others = tuple(job.taken for job in self.jobs.values() if not job.compute_held and job is not standing)
         for index, job in enumerate(by_end):
             still = (*(other.taken for other in by_end[index + 1 :]), *others)

@@ -17,7 +17,7 @@ from actors.inventory.standing import KEPT_AFTER_RELEASES, Standing
 from runner.config import Config
 from runner.job import EndReason
 from runner.messages import Ended
-from runner.placement import choose, shortage
+from runner.placement import Request, beside_runner, choose, request_of, shortage
 from runner.records import ClaimedJob, Place
 
 BOXES_AGREE = 3
@@ -56,6 +56,11 @@ class Granting:
     config: Config
     box: str
 
+    def request(self, claim: ClaimedJob) -> Request:
+        """Return what a job needs of this box."""
+        sizes = {"memory": int(self.config.job_memory), "disk": int(self.config.job_disk)}
+        return request_of(claim.job, **sizes, whole=self.capacity.at_best())
+
     def next_step(self, standing: Standing, before: Due, *, clock: float, now: float) -> Place | Waits | Ended:
         """
         Return the place that a job is granted, its GPUs locked; or that it waits; or that it ends here.
@@ -66,22 +71,41 @@ class Granting:
         total = self.capacity.total()
         if standing.request.gpus > len(total.gpus) and not self.capacity.gpus_known:
             return Waits("the GPUs of this box cannot be read now")
-        never = shortage(standing.request, self.capacity.at_best(), have="here")
+        never = self._never(standing)
         if never and not standing.placed:
             return self._refuse(standing.claim, never)
         if (over := self.floor.over_cap(standing.claim)) and not standing.placed and not standing.stays:
             after_s = self.comebacks.after_s(standing.claim, clock)
             return Ended(standing.claim, EndReason.PREEMPTED, over, release_after_s=after_s, over_cap=True)
+        if (alone := self.floor.alone()) is not None:
+            return Waits(f"job {alone.claim.id} runs alone on this box")
         if capped := self.floor.capped(standing.claim, self.config.max_jobs, before.coming):
             return Waits(capped)
-        room = self.floor.room_for(standing, total, clock=clock, now=now)
+        kept = self.floor.reserves_before(standing, total, clock=clock, now=now)
+        room = self.floor.room_beside(kept, total)
         if before.coming and standing.request.cpus > room.cpus - before.coming:
             return Waits("the turn of another queue comes first")
-        place = choose(standing.still_needs, room)
+        why = self._in_the_way(standing, kept)
+        place = None if why else choose(standing.still_needs, beside_runner(room) if standing.request.alone else room)
         if place is not None and self.capacity.lock(place):
             return msgspec.structs.replace(place, disk=standing.request.disk)
         stage_ahead = self.floor.may_stage_ahead(standing, room, most=self.config.ahead, now=now)
-        return Waits(self.floor.reason(standing, room, clock), stage_ahead)
+        return Waits(why or self.floor.reason(standing, room, clock), stage_ahead)
+
+    def _never(self, standing: Standing) -> str:
+        """Say what this box can never give a job."""
+        request, at_best = standing.request, self.capacity.at_best()
+        if never := shortage(request, at_best, have="here"):
+            return never
+        never = shortage(request, beside_runner(at_best), have="here") if request.alone else ""
+        return f"{never} while the runner keeps one for itself" if never else ""
+
+    def _in_the_way(self, standing: Standing, kept: Standing | None) -> str:
+        """Say what other jobs do that keeps one from starting whatever is free, where one of them is to be alone."""
+        if kept is not None and kept.request.alone:
+            return f"job {kept.claim.id} waits to run alone on this box"
+        busy = self.floor.busy_beside(standing) if standing.request.alone else ""
+        return f"waits for the box to be empty: {busy}" if busy else ""
 
     def _refuse(self, claim: ClaimedJob, never: str) -> Ended:
         """End a job that this box can never run: rejected where nobody else could, else left to the next box."""

@@ -31,8 +31,9 @@ class Standing:
     since: float
     # Fetched to be staged while others run.
     ahead: bool = False
-    # Its disk is granted, and the cache has it.
+    # Its disk is granted, and the cache has it; and its workspace is complete.
     placed: bool = False
+    staged: bool = False
     # GPUs, cores and memory are granted.
     place: Place | None = None
     compute_held: bool = False

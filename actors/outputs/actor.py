@@ -101,7 +101,9 @@ class Outputs(Stage[OutputsMessage]):
                 await self._failed(message)
             case PulseAsked():
                 message.reply.answer(None)
-            case Started() | StopJob() | QuietChanged():
+            case QuietChanged():
+                self.quiet.change(message)
+            case Started() | StopJob():
                 pass
             case _:
                 assert_never(message)
@@ -126,6 +128,8 @@ class Outputs(Stage[OutputsMessage]):
     async def _adopt(self, entry: JournalEntry) -> None:
         """Go on with what had ended; tell the others again of what was stored."""
         claim = entry.claimed.claim
+        if entry.holds and claim.job.exclusive == "box":
+            self.quiet.change(QuietChanged(entry.key))  # inventory will say so too, when others' uploads have begun
         if entry.stored is not None:
             self._inventory.urgent(Released(claim.key, "all", claim.claimed_at))
             self._tell(claim, entry.stored)
@@ -154,6 +158,7 @@ class Outputs(Stage[OutputsMessage]):
             await self._release(leaving)
             return
         await self._journal_end(leaving)
+        await self.quiet.over(claim.key)
         if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._fence.is_held(claim):
             await self._lost(leaving)
             return

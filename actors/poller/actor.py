@@ -143,7 +143,7 @@ class Poller(Stage[PollerMessage]):
             case SendBeat():
                 self._start(self._backend.beat, self.caller, message.beat, name="beat")
             case QuietChanged():
-                pass
+                self.quiet.change(message)
             case _:
                 assert_never(message)
 
@@ -156,7 +156,12 @@ class Poller(Stage[PollerMessage]):
         opened = await until_open(self._open_once, self.world.random, self._in_trouble)
         self.cancel_task("cut off")
         work = self._work = QueueWork(
-            opened, self._stages, tell_state=self._tell_state, stopping=lambda: self._stopping, settle=self._settle_soon
+            opened,
+            self._stages,
+            tell_state=self._tell_state,
+            stopping=lambda: self._stopping,
+            settle=self._settle_soon,
+            quiet=self.quiet,
         )
         identity = work.queue.identity
         self.ref.urgent(_Done())

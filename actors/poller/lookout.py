@@ -15,6 +15,7 @@ from runner.errors import RunnerError
 from runner.job import EndReason, Key
 from runner.kernel import Ref
 from runner.messages import StopJob
+from runner.quiet import Quiet
 
 REMOVED = "cancelled: its credential file was taken away"
 STOPS_S = 5.0
@@ -26,15 +27,22 @@ class Lookout:
     """Looks at one queue beside the renewals. ``tell_state`` is told how the queue is, and its depth."""
 
     def __init__(
-        self, opened: OpenQueue, stages: tuple[Ref[object], ...], tell_state: Callable[[str, int | None], None]
+        self,
+        opened: OpenQueue,
+        stages: tuple[Ref[object], ...],
+        tell_state: Callable[[str, int | None], None],
+        quiet: Quiet,
     ) -> None:
         """Begin with nothing told."""
-        self._opened, self._stages, self._tell_state = opened, stages, tell_state
+        self._opened, self._stages, self._tell_state, self._quiet = opened, stages, tell_state, quiet
         # Jobs that carried a stop mark and were told to the stages already.
         self._stop_told: set[str] = set()
 
     async def look_regularly(self) -> None:
-        """Read stop marks and the depth again and again, for ever: at least every third of the lease."""
+        """
+        Read stop marks and the depth again and again, for ever: at least every third of the lease. While a job has the
+        box for itself, marks are read with the renewals, and the depth is not.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(self._read_stop_marks, STOPS_S))
             group.create_task(self._repeat(self._tell_depth, DEPTH_S))
@@ -42,7 +50,8 @@ class Lookout:
     async def _repeat(self, look: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
             await look()
-            await asyncio.sleep(min(every_s, self._opened.queue.lease_s / 3))
+            third = self._opened.queue.lease_s / 3
+            await asyncio.sleep(min(every_s, third) if self._quiet.alone is None else third)
 
     async def _read_stop_marks(self) -> None:
         held_now = self._opened.leases.held
@@ -55,6 +64,7 @@ class Lookout:
                 self.stop(key, held.attempt, EndReason.CANCELLED)
 
     async def _tell_depth(self) -> None:
+        await self._quiet.over()
         await self._opened.stop_marks()  # whose answer says whether results can be reached, before a job needs them
         try:
             self._tell_state("polling", await self._opened.depth())

@@ -20,6 +20,7 @@ from runner.job import Key, Verdict
 from runner.kernel import Ref
 from runner.leaving import WITHDRAWN
 from runner.messages import CreditGiven, Ended, Offered, WithdrawAsked
+from runner.quiet import Quiet
 
 AHEAD_DEPTH = 2
 """One job is staged ahead only where another waits behind it, so that no idle box goes without."""
@@ -52,10 +53,11 @@ class QueueWork:
         tell_state: Callable[[str, int | None], None],
         stopping: Callable[[], bool],
         settle: Callable[[Key], None],
+        quiet: Quiet,
     ) -> None:
         """Begin with nothing held."""
         self.opened, self.queue, self.leases = opened, opened.queue, opened.leases
-        self.lookout = Lookout(opened, stages, tell_state)
+        self.lookout = Lookout(opened, stages, tell_state, quiet)
         self._settle_soon, self._inventory, self._outputs = settle, stages[0], stages[-1]
         self._settling, self._allowance = Settling(opened), opened.allowance
         self._claiming = Claiming(opened, self._settling, self.lookout, stopping=stopping, settle=settle)

@@ -18,7 +18,7 @@ ABOUT: dict[str, str] = {
     "stop_grace": "from SIGTERM to SIGKILL",
     "retries": "more attempts after a failure of the job itself; faults of the box are free",
     "priority": "higher first, within a queue that can order",
-    "exclusive": "whole cards and pinned cores, or alone on the machine",
+    "exclusive": "`gpu`: whole cards, and cores of its own; `box`: alone on the machine, on all cores but one",
     "network": "a network of the queue's policy",
     "capabilities": "names of the queue's policy",
     "mounts": "names of the queue's policy",

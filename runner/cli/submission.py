@@ -95,7 +95,7 @@ FIELDS: dict[str, tuple[str, Callable[[str], object], str]] = {
     "stop-grace": ("DURATION", DURATION, "from SIGTERM to SIGKILL"),
     "retries": ("N", whole, "more attempts after a failure of the job itself"),
     "priority": ("N", whole, "higher first"),
-    "exclusive": ("no|gpu|box", str, "whole cards, or alone on the machine"),
+    "exclusive": ("no|gpu|box", str, "cores of its own, or alone on the machine"),
     "network": ("NAME", str, "a network of the queue's policy"),
     "continue-from": ("KEY", str, "an ended job whose workspace this one starts with"),
 }

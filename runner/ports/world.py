@@ -30,6 +30,8 @@ class World:
     up_s: Callable[[], float]
     """Seconds since the machine booted, its sleep included; never set, and one clock for all lives of the runner."""
     random: Callable[[], float]
+    keep_off: Callable[[tuple[int, ...]], None]
+    """Keep the runner itself off these cores from now on; of none, or of all that it may use, it keeps off nowhere."""
     journal: Journal
     credentials: Credentials
     spool: Spool

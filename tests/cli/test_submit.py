@@ -207,7 +207,7 @@ def test_a_named_queue_is_made_at_its_first_use(tmp_path: Path) -> None:
         ('["a"]', ["table"]),
         ('id = "../x"\ncommand = ["true"]', ["id", "../x"]),
         ('name = "x"\n', ["command is missing"]),
-        ('command = ["true"]\nexclusive = "box"\n', ["exclusive", "not served yet"]),
+        ('command = ["true"]\nrequires = { site = "b" }\n', ["requires", "not served yet"]),
         ('command = ["true"]\n[[outputs]]\npath = "../up"\nurl = "folder:///x/"\n', ["outputs[0].path", "../up"]),
         ('command = "true"\n', ["command"]),
         ("inputs = 3\ncommand = ['true']\n", ["inputs"]),

@@ -53,8 +53,11 @@ def _lost(entry: JournalEntry) -> bool:
 class FakeJournal:
     def __init__(self) -> None:
         self.entries: dict[Key, JournalEntry] = {}
+        # All that was ever appended, and when on the loop's clock.
+        self.history: list[tuple[float, Key, JournalRecord]] = []
 
     async def append(self, key: Key, record: JournalRecord) -> None:
+        self.history.append((asyncio.get_running_loop().time(), key, record))
         entry = self.entries.get(key)
         if isinstance(record, ClaimRecord):
             self.entries[key] = self._claimed(entry, key, record)

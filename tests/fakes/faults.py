@@ -25,6 +25,8 @@ class Life:
         self.killed = asyncio.Event()
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
+        # Calls by ``port.method``, an iterator's items among them.
+        self.calls: Counter[str] = Counter()
 
     def end(self) -> None:
         self.killed.set()
@@ -91,6 +93,7 @@ class Flaky:
 
     def _call(self, method: str, found: Callable[..., object]) -> Callable[..., object]:
         async def call(*args: object, **kwargs: object) -> object:
+            self._life.calls[f"{self._name}.{method}"] += 1
             before = self._life.seeded.random() < 0.5
             await self._life.step()
             await self._meet_trouble(method, *args, **kwargs)
@@ -117,6 +120,7 @@ class Flaky:
         async def iterate(*args: object, **kwargs: object) -> AsyncIterator[object]:
             await self._life.step()
             async for item in found(*args, **kwargs):
+                self._life.calls[f"{self._name}.{method}"] += 1
                 await self._meet_trouble(method, *args, **kwargs)
                 await self._life.fault(self._name, method)
                 await self._life.step()

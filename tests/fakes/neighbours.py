@@ -18,6 +18,7 @@ from runner.job import Job, Key, Resources
 from runner.kernel import Actor, Ref, Supervisor
 from runner.messages import CreditGiven, CreditReturned, Granted, Offered, Released, SendBeat
 from runner.ports import Box
+from runner.quiet import Quiet
 from runner.records import ClaimedJob
 from runner.stage import FaultBudget
 from runner.units import Duration
@@ -137,7 +138,15 @@ class Bench:
         self.inventory: Ref[InventoryMessage] = self._supervisor.add(
             "inventory",
             lambda: Inventory(
-                config, world, FaultBudget(world.now), cache=sink, executor=executor, outputs=sink, directory=directory
+                config,
+                world,
+                FaultBudget(world.now),
+                cache=sink,
+                executor=executor,
+                outputs=sink,
+                logs=sink,
+                directory=directory,
+                quiet=Quiet(),
             ),
         )
 

@@ -11,6 +11,7 @@ from runner.secret import Secret
 from tests.fakes.queue import FakeQueue
 from tests.fakes.world import FakeWorld, job_bytes
 
+IO = {"inputs": [{"path": "x", "url": "folder:///data"}], "outputs": [{"path": "o", "url": "folder:///r"}]}
 JOBS: tuple[dict[str, object], ...] = (
     {"id": "plain"},
     {"id": "lines", "command": ["run", "40", "0", "200"]},
@@ -21,11 +22,7 @@ JOBS: tuple[dict[str, object], ...] = (
     {"id": "late", "command": ["run", "900", "0", "3"], "timeout": "30s"},
     {"id": "evil", "inputs": [{"path": "evil", "url": "folder:///evil.tar"}]},
     {"id": "missing", "inputs": [{"path": "x", "url": "folder:///missing"}]},
-    {
-        "id": "with-io",
-        "inputs": [{"path": "x", "url": "folder:///data"}],
-        "outputs": [{"path": "o", "url": "folder:///r"}],
-    },
+    {"id": "with-io", **IO},
     {
         "id": "io-too",
         "inputs": [{"path": path, "url": f"folder:///{path}"} for path in ("x", "y", "z")],
@@ -34,6 +31,9 @@ JOBS: tuple[dict[str, object], ...] = (
     {"id": "never-written", "outputs": [{"path": "never", "url": "folder:///r"}]},
     {"id": "too-big", "resources": {"gpus": 3}},
     {"id": "stopped", "command": ["run", "5000", "0", "3"]},
+    {"id": "alone", "exclusive": "box", "command": ["run", "30", "0", "9"], **IO},
+    {"id": "alone-too", "exclusive": "box", "command": ["run", "4", "3", "2"], "retries": 1},
+    {"id": "own-cores", "exclusive": "gpu", "resources": {"gpus": 1, "cpus": 0.5}},
 )
 
 

@@ -82,6 +82,10 @@ class FakeWorld:
         self.changed: list[Credential] = []
         self.opened_with: dict[str, Credential] = {}
         self.sinks: list[FakeSink] = []
+        # What the latest life called, by ``port.method``.
+        self.calls: Counter[str] = Counter()
+        # The cores that the runner was told to keep off, one entry a telling; goes with its process.
+        self.kept_off: list[tuple[int, ...]] = []
         self.ledger = Ledger()
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
@@ -138,12 +142,15 @@ class FakeWorld:
             return {name: flaky("sink", sink) for name, sink in self.new_sinks(results).items()}
 
         self.probe.locked.clear()
+        self.kept_off.clear()
+        self.calls = life.calls
         self.spool._news = asyncio.Event()  # noqa: SLF001 - waiters of an earlier life are gone
         return World(
             box=BOX,
             now=self.now,
             up_s=lambda: asyncio.get_running_loop().time(),
             random=life.seeded.random,
+            keep_off=self.kept_off.append,
             journal=flaky("journal", self.journal),
             credentials=flaky("credentials", FakeCredentials(self.files)),
             spool=flaky("spool", self.spool),

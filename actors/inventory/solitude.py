@@ -1,0 +1,51 @@
+"""
+While one job has the box for itself: who is told, and that the runner keeps off that job's cores.
+
+From its grant until its container is gone. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors.inventory.floor import Floor
+from runner.directory import Directory
+from runner.kernel import Ref
+from runner.messages import QuietChanged
+from runner.quiet import Quiet
+
+
+class Solitude:
+    """Tells ``stages``, and the poller of every queue, and changes ``quiet`` at once."""
+
+    def __init__(
+        self,
+        floor: Floor,
+        quiet: Quiet,
+        keep_off: Callable[[tuple[int, ...]], None],
+        stages: tuple[Ref[QuietChanged], ...],
+        directory: Directory,
+    ) -> None:
+        """Begin with nothing told."""
+        self._floor, self._quiet, self._keep_off = floor, quiet, keep_off
+        self._stages, self._directory = stages, directory
+
+    def look(self) -> None:
+        """Tell everybody where a job begins to be alone, or ended."""
+        found = self._floor.alone()
+        key = None if found is None else found.claim.key
+        if key == self._quiet.alone:
+            return
+        self._keep_off(found.place.cores if found is not None and found.place is not None else ())
+        changed = QuietChanged(key)
+        self._quiet.change(changed)
+        for stage in self._stages:
+            stage.urgent(changed)
+        for entry in self._directory.queues().values():
+            entry.poller.urgent(changed)
+
+    def greet(self, queue: str) -> None:
+        """Tell the poller that just began to read a queue."""
+        entry = self._directory.find(queue)
+        if entry is not None and self._quiet.alone is not None:
+            entry.poller.urgent(QuietChanged(self._quiet.alone))

@@ -1,0 +1,36 @@
+"""
+Whether one job has the box for itself now: what can wait does so until that is over, lest it shows in its measurements.
+
+Each actor has its own, changed by what inventory tells it; inventory's is that of the ring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.job import Key
+    from runner.messages import QuietChanged
+
+
+class Quiet:
+    """Begins with nobody alone."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        # The job that has the box for itself, None where nobody has.
+        self.alone: Key | None = None
+        # Replaced with every change, so that whoever waits looks again.
+        self._changed = asyncio.Event()
+
+    def change(self, message: QuietChanged) -> None:
+        """Take in who is alone now."""
+        self.alone = message.alone
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def over(self, key: Key | None = None) -> None:
+        """Return once nobody is alone; at once where it is the job of this key. Waits as long as that job runs."""
+        while self.alone is not None and self.alone != key:
+            await self._changed.wait()
