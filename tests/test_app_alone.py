@@ -11,7 +11,7 @@ import pytest
 
 from runner.control import RunningControl
 from runner.job import EndReason
-from runner.records import GrantRecord, StageRecord, StartRecord, StoreRecord
+from runner.records import ExitRecord, GrantRecord, StageRecord, StartRecord, StoreRecord
 from tests.fakes.faults import Trouble
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, until, why
 from tests.fakes.solitude import check_solitude
@@ -197,6 +197,39 @@ def test_the_next_one_is_staged_while_the_last_one_uploads_and_begins_with_its_l
         )
 
     assert run_virtual(main()) < 0.1
+
+
+def test_nobody_behind_it_slips_in_while_the_last_one_uploads() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        world.troubles["store.put"] = slow(30)
+        async with alive(world):
+            await put(world, "own", id="first", exclusive="box", outputs=IO["outputs"])
+            await put(world, "own", id="second", exclusive="box")
+            await put(world, "own", id="small", resources=HALF)
+            await until(lambda: now() > 20)
+            assert why(world, "small").startswith("job second waits to run alone on this box")
+            await until(lambda: ended(world, "first", "second", "small"))
+        assert when(world, "second", ExitRecord) <= when(world, "small", StartRecord)
+
+    run_virtual(main())
+
+
+def test_who_waits_for_a_card_in_other_hands_holds_up_nobody() -> None:
+    """It is its turn, and the box is empty; but that is not what it waits for."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.probe.held_elsewhere = {"GPU-0", "GPU-1"}
+        async with alive(world, configuration(patience=5000)):
+            await put(world, "own", id="alone", exclusive="box", resources={"gpus": 1})
+            await put(world, "own", id="small", resources=HALF)
+            await until(lambda: ended(world, "small"), limit_s=60)
+            assert why(world, "alone").startswith("its GPU is held by another runner")
+            world.probe.held_elsewhere = set()
+            await until(lambda: ended(world, "alone"), limit_s=60)
+
+    run_virtual(main())
 
 
 def test_one_that_cannot_be_staged_ends_though_the_box_was_granted_to_it() -> None:

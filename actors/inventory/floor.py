@@ -189,6 +189,7 @@ class Floor:
         One whose time limit ends it before the kept one could begin anyway may take that, too.
         """
         kept = next((job for job in self.waiting() if self._reserves(job, clock=clock, now=now)), None)
+        kept = kept or self._next_alone(clock)
         if kept is None or kept is standing or clock + standing.limit_s <= self._begins_by(kept, total, clock):
             return None
         return kept
@@ -217,6 +218,18 @@ class Floor:
             return False
         patient = clock - standing.since > self._patience_s and standing.kept(now)
         return patient or self.share.behind(claim.queue, claim.user, clock)
+
+    def _next_alone(self, clock: float) -> Standing | None:
+        """
+        Return the job whose turn it is, where that is to be alone and the last ones only store what they left, or are
+        staged: nobody slips in.
+        """
+        waiting = self.waiting_in_turn(clock)
+        if not waiting or self.running():
+            return None
+        turns = self.share.turns(clock)
+        job = waiting[min(waiting, key=lambda queue: (turns.get(queue, 0.0), queue))][0]
+        return job if job.request.alone and self.busy_beside(job) else None
 
     def _begins_by(self, standing: Standing, total: Room, clock: float) -> float:
         """Return when a waiting job could begin if every running one used its whole time limit."""
