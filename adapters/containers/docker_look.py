@@ -33,7 +33,7 @@ def engine_version(url: str) -> str:
     Raises:
         Unavailable: nobody answers at this URL within five seconds.
     """
-    return _get(url, "/version", _Version).version
+    return look(url, "/version", _Version).version
 
 
 def containers_of_others(url: str, box: str) -> tuple[str, ...]:
@@ -44,12 +44,18 @@ def containers_of_others(url: str, box: str) -> tuple[str, ...]:
         Unavailable: as above.
     """
     filters = quote(json.dumps({"label": [LABEL_BOX]}))
-    listed = _get(url, f"/containers/json?all=1&filters={filters}", tuple[_Listed, ...])
+    listed = look(url, f"/containers/json?all=1&filters={filters}", tuple[_Listed, ...])
     return tuple(sorted(it.names[0].lstrip("/") for it in listed if it.labels.get(LABEL_BOX) != box and it.names))
 
 
-def _get(url: str, path: str, kind: type[T]) -> T:
-    connection = _connection(url)
+def look(url: str, path: str, kind: type[T], limit_s: float = ANSWER_WITHIN_S) -> T:
+    """
+    Return what the engine answers.
+
+    Raises:
+        Unavailable: nobody answers at this URL, or not in time, or it is no engine.
+    """
+    connection = _connection(url, limit_s)
     try:
         connection.request("GET", path)
         with connection.getresponse() as response:
@@ -60,19 +66,19 @@ def _get(url: str, path: str, kind: type[T]) -> T:
         connection.close()
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
+def _connection(url: str, limit_s: float) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme == "unix":
-        return _UnixConnection(parts.path)
-    return http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=ANSWER_WITHIN_S)
+        return _UnixConnection(parts.path, limit_s)
+    return http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=limit_s)
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=ANSWER_WITHIN_S)
-        self._path = path
+    def __init__(self, path: str, limit_s: float) -> None:
+        super().__init__("docker", timeout=limit_s)
+        self._path, self._limit_s = path, limit_s
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.sock.settimeout(ANSWER_WITHIN_S)
+        self.sock.settimeout(self._limit_s)
         self.sock.connect(self._path)

@@ -57,9 +57,10 @@ class SecretShelf:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Return the directories that other jobs must not look into, made if they can be."""
-        with contextlib.suppress(OSError, RunnerError):
-            self._root()
+        """Return the directories that jobs of the same user must not look into: made, so that they can be hidden."""
+        if os.geteuid() != 0:
+            with contextlib.suppress(OSError, RunnerError):
+                self._root()
         return self._places
 
     def path(self, name: str) -> str:

@@ -43,7 +43,8 @@ def _told(check: Check) -> str:
 
 
 async def _examine(args: argparse.Namespace) -> list[Check]:
-    from runner.cli import check_box, check_services
+    from adapters.registry import has_engine
+    from runner.cli import check_box, check_escapes, check_services
     from runner.cli.settings import load
     from runner.receipt import Check
 
@@ -63,6 +64,7 @@ async def _examine(args: argparse.Namespace) -> list[Check]:
         check_box.cgroups(),
         check_box.isolation(config),
         *check_services.docker(config),
+        *(check_escapes.escapes(config) if has_engine(config) else ()),
         await check_services.gpus(config),
         *await check_services.sources(config),
     ]
