@@ -99,7 +99,7 @@ class Inventory(Stage[InventoryMessage]):
         self._floor = Floor(float(config.patience))
         comebacks = Comebacks(float(config.patience))
         self._granting = Granting(self._floor, self._capacity, comebacks, config, box=world.box.id)
-        self._credits = Credits(self._floor, config)
+        self._credits = Credits(self._floor, config, directory)
         self._solitude = Solitude(self._floor, quiet, world.keep_off, (cache, outputs, logs), directory)
         self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False
@@ -212,7 +212,8 @@ class Inventory(Stage[InventoryMessage]):
                 await self.blaming(standing.claim.key, self._consider(standing, before, waiting))
                 if not standing.waits:
                     return True
-            self._give_credit(queue, before, free, total)
+            if not self._draining and not self.quiet.alone:
+                self._credits.send(queue, before, free, total, clock=self._clock)
         return False
 
     async def _consider(self, standing: Standing, before: Due, in_turn: list[Standing]) -> None:
@@ -245,8 +246,7 @@ class Inventory(Stage[InventoryMessage]):
         self._in_task(standing, "grant", partial(self._handover.grant, standing, placed_before=placed_before))
 
     def _in_task(self, standing: Standing, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        claim = standing.claim
-        task = f"{name} {claim.key} {claim.attempt}"
+        claim, task = standing.claim, f"{name} {standing.claim.key} {standing.claim.attempt}"
         self.cancel_task(task)
         self.start_soon(work, name=task, on_error=lambda error: _JobFailed(claim, error))
 
@@ -276,10 +276,7 @@ class Inventory(Stage[InventoryMessage]):
 
     async def _end(self, claim: ClaimedJob, reason: EndReason, message: str) -> None:
         ended, standing = Ended(claim, reason, message), self._floor.jobs.get(claim.key)
-        if standing is not None and standing.placed:
-            await self._outputs.tell(ended)
-        else:
-            await self._leave(ended)
+        await (self._outputs.tell(ended) if standing is not None and standing.placed else self._leave(ended))
 
     async def _leave(self, ended: Ended) -> None:
         """Let a job go of which this box holds nothing; outputs says when that is stored."""
@@ -300,8 +297,3 @@ class Inventory(Stage[InventoryMessage]):
         await self._leave(Ended(standing.claim, EndReason.PREEMPTED, why, release_after_s=after_s))
         if not standing.kept(self.world.now()):
             self._credits.rest(standing.claim.queue, self._clock + after_s)
-
-    def _give_credit(self, queue: str, before: Due, free: Room, total: Room) -> None:
-        entry = None if self._draining or self.quiet.alone else self._directory.find(queue)
-        if entry is not None and (credit := self._credits.give(queue, before, free, total, clock=self._clock)):
-            entry.poller.urgent(credit)

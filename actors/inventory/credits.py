@@ -1,5 +1,5 @@
 """
-Credits: how much room each queue may still fetch for. Pure; ``clock`` is the loop's clock in seconds.
+Credits: how much room each queue may still fetch for, and who is told. ``clock`` is the loop's clock in seconds.
 
 A queue has at most one. It is used up by an offer, or comes back.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from actors.inventory.floor import Due, Floor
 from actors.inventory.standing import Standing
 from runner.config import Config
+from runner.directory import Directory
 from runner.messages import CreditGiven, CreditReturned
 from runner.placement import Room
 from runner.records import ClaimedJob
@@ -46,9 +47,9 @@ class Credit:
 class Credits:
     """Credits by queue."""
 
-    def __init__(self, floor: Floor, config: Config) -> None:
-        """Begin without queues."""
-        self._floor, self._config = floor, config
+    def __init__(self, floor: Floor, config: Config, directory: Directory) -> None:
+        """Begin without queues; ``directory`` says who fetches from each."""
+        self._floor, self._config, self._directory = floor, config, directory
         self._of: dict[str, Credit] = {}
 
     def returned(self, message: CreditReturned, clock: float) -> None:
@@ -118,12 +119,13 @@ class Credits:
                 before = Due(before.waiting, before.coming + 1)
                 heapq.heappush(line, (turn + share.step(queue, 1 / total.cpus, clock), queue))
 
-    def give(self, queue: str, before: Due, free: Room, total: Room, *, clock: float) -> CreditGiven | None:
-        """
-        Return the credit that a queue is due now, given from here on; None where it is due none.
+    def send(self, queue: str, before: Due, free: Room, total: Room, *, clock: float) -> None:
+        """Give a queue the credit that it is due now, if any; ``before`` are the jobs of those whose turn is first."""
+        entry = self._directory.find(queue)
+        if entry is not None and (credit := self._give(queue, before, free, total, clock)):
+            entry.poller.urgent(credit)
 
-        ``before`` are the jobs of the queues whose turn comes first.
-        """
+    def _give(self, queue: str, before: Due, free: Room, total: Room, clock: float) -> CreditGiven | None:
         credit = self._of.get(queue)
         if credit is None or credit.given or credit.rests_until > clock:
             return None

@@ -155,14 +155,8 @@ class Poller(Stage[PollerMessage]):
     async def _open(self) -> None:
         opened = await until_open(self._open_once, self.world.random, self._in_trouble)
         self.cancel_task("cut off")
-        work = self._work = QueueWork(
-            opened,
-            self._stages,
-            tell_state=self._tell_state,
-            stopping=lambda: self._stopping,
-            settle=self._settle_soon,
-            quiet=self.quiet,
-        )
+        told = self._tell_state, lambda: self._stopping, self._settle_soon
+        work = self._work = QueueWork(opened, self._stages, *told, quiet=self.quiet)
         identity = work.queue.identity
         self.ref.urgent(_Done())
         about = (self.source, self.rights.results, lambda: not self._stopping, self._holds_still, self._closed)

@@ -49,10 +49,10 @@ class QueueWork:
         self,
         opened: OpenQueue,
         stages: tuple[Ref[object], ...],
-        *,
         tell_state: Callable[[str, int | None], None],
         stopping: Callable[[], bool],
         settle: Callable[[Key], None],
+        *,
         quiet: Quiet,
     ) -> None:
         """Begin with nothing held."""

@@ -1,0 +1,76 @@
+"""
+Every message of the ring; each says who sends it, in which lane, and how many may stand.
+
+Messages are past-tense facts or imperative requests. The normal lane may wait (back-pressure, forward only); the urgent
+lane never waits. The table in ARCHITECTURE.md is this file's index.
+"""
+
+from runner.messages.house import (
+    CredentialChanged,
+    CreditGiven,
+    CreditReturned,
+    GpusAsked,
+    ProbeReported,
+    PulseAsked,
+    QueueClosed,
+    QueueStateTold,
+    QuietChanged,
+    SendBeat,
+    SourcesAsked,
+    StopAnnounced,
+    StopCredits,
+    StopFetching,
+    TakenOver,
+    WithdrawAsked,
+)
+from runner.messages.jobs import (
+    Ended,
+    Exited,
+    Granted,
+    JobAdopted,
+    LeaseCheck,
+    LeaseChecked,
+    Offered,
+    Placed,
+    Released,
+    Reported,
+    Settled,
+    Staged,
+    StagingDone,
+    Started,
+    StopJob,
+)
+
+__all__ = [
+    "CredentialChanged",
+    "CreditGiven",
+    "CreditReturned",
+    "Ended",
+    "Exited",
+    "GpusAsked",
+    "Granted",
+    "JobAdopted",
+    "LeaseCheck",
+    "LeaseChecked",
+    "Offered",
+    "Placed",
+    "ProbeReported",
+    "PulseAsked",
+    "QueueClosed",
+    "QueueStateTold",
+    "QuietChanged",
+    "Released",
+    "Reported",
+    "SendBeat",
+    "Settled",
+    "SourcesAsked",
+    "Staged",
+    "StagingDone",
+    "Started",
+    "StopAnnounced",
+    "StopCredits",
+    "StopFetching",
+    "StopJob",
+    "TakenOver",
+    "WithdrawAsked",
+]
