@@ -81,7 +81,7 @@ class Creation:
     def _closed(self) -> tuple[str, ...]:
         url = self._engine.url
         socket = (url.removeprefix(_UNIX),) if url.startswith(_UNIX) else ()
-        return (*socket, self._settings.directory, *self._settings.closed)
+        return (*self._settings.closed, self._settings.directory, *socket)
 
     def _gpu_way(self, spec: ContainerSpec, engine: Engineered) -> str:
         real = [gpu.uuid for gpu in spec.grant.here.gpus if not gpu.simulated]

@@ -21,7 +21,7 @@ from adapters.containers.docker_engine import Engine
 from adapters.containers.packet_filter import stands
 from runner.errors import RuntimeMissing, Unavailable
 from tests.adapters.containers.docker_boxes import DockerBox, collect
-from tests.adapters.containers.walled import BEYOND, BOX, HERE, THERE, WalledMachine
+from tests.adapters.containers.walled import BEYOND, BOX, HERE, REWRITTEN, THERE, WalledMachine
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration]
 LISTEN = "import socket; s = socket.create_server(('', 8000)); print('listens', flush=True); s.accept()"
@@ -56,7 +56,7 @@ SPELLINGS = (
     "http://beyond.test/to?http://169.254.169.254/",
     "http://beyond.test/to?http://metadata.test/",
 )
-METADATA = (*(f"http://{one}/" for one in (*HERE, *THERE) if ":" not in one), *SPELLINGS)
+METADATA = (*(f"http://{one}/" for one in (*HERE, *THERE, *REWRITTEN) if ":" not in one), *SPELLINGS)
 THE_BOX = (f"http://{BOX}/", "http://box.test/", "http://192.0.2.1/", f"http://beyond.test/to?http://{BOX}/")
 PLACES = (("INPUT", "-t", "filter"), ("DOCKER-USER", "-t", "filter"), ("PREROUTING", "-t", "raw"))
 REACHED = (f"http://{BEYOND}/", "http://beyond.test/")

@@ -30,6 +30,8 @@ HERE = ("169.254.169.254", "192.0.0.192", "fd00:ec2::254")
 """Metadata services that the box itself would answer for, as some clouds' agents do."""
 THERE = ("169.254.170.2", "100.100.100.200", "168.63.129.16")
 """Those that stand beyond it."""
+REWRITTEN = {"203.0.113.77": BOX, "203.0.113.78": THERE[0]}
+"""Addresses beyond that the box rewrites to others, as proxies of services do."""
 NAMES = {"beyond.test": BEYOND, "metadata.test": HERE[0], "far.metadata.test": THERE[0], "box.test": BOX}
 MAPPED_FROM, MAPPED = 300_000, 65_536
 
@@ -99,6 +101,8 @@ def walled_engine(directory: Path) -> Iterator[Walled]:
         names = [f"{name}={address}" for name, address in NAMES.items()]
         box, beyond = (stack.enter_context(_served_namespace(names)) for _ in range(2))
         _connect(box, beyond)
+        for address, to in REWRITTEN.items():
+            box.run("iptables", "-t", "nat", "-A", "PREROUTING", "-d", address, "-j", "DNAT", "--to-destination", to)
         inside = (*_mapping(directory), "nsenter", f"--net=/proc/{box.pid}/ns/net", "--")
         flags = (
             "--iptables=true", "--ip6tables=false", "--userland-proxy=false", f"--dns={BEYOND}", "--bip=192.0.2.1/24",
