@@ -36,12 +36,12 @@ def read_profile(path: str) -> str:
 
 def check_runtime(name: str, known: Collection[str]) -> None:
     """
-    Check that the engine has a runtime of this name; empty: its own.
+    Check that the engine has a runtime of this name; empty: its own. One with dots in it newer engines find by itself.
 
     Raises:
         RuntimeMissing: it has not.
     """
-    if name and name not in known:
+    if name and "." not in name and name not in known:
         raise RuntimeMissing(
             f'oci_runtime = "{name}": the engine has no runtime of that name, only {", ".join(sorted(known))}; '
             "add it to runtimes in daemon.json"

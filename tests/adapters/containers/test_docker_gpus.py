@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ RUNTIMES = {"Runtimes": {"runc": {"path": "runc"}, "nvidia": {"path": "nvidia-co
 NEW, OLD = "1.51", "1.41"
 
 
-def chosen(directory: Path, handover: str, info: dict[str, object], api: str) -> str:
+def chosen(directory: Path, handover: str, info: Mapping[str, object], api: str) -> str:
     """Ask an imitation of an engine which way it hands both over."""
 
     async def scenario() -> str:
@@ -56,7 +57,7 @@ def chosen(directory: Path, handover: str, info: dict[str, object], api: str) ->
     ],
     ids=["old", "old with runtime", "25", "25 with runtime", "28, none", "28", "28 with runtime", "28, one unknown"],
 )
-def test_the_way_is_what_the_engine_can(tmp_path: Path, info: dict[str, object], api: str, way: str) -> None:
+def test_the_way_is_what_the_engine_can(tmp_path: Path, info: Mapping[str, object], api: str, way: str) -> None:
     """CDI where it names every card, or may, and nothing else is there; else NVIDIA's hook."""
     assert way == chosen(tmp_path, "auto", info, api)
 
@@ -68,7 +69,9 @@ def test_the_way_is_what_the_engine_can(tmp_path: Path, info: dict[str, object],
         (KNOWN, NEW, rf"no file in /etc/cdi, /var/run/cdi names {GPU}, {MIG}: write one with `nvidia-ctk cdi"),
     ],
 )
-def test_cdi_that_an_engine_cannot_do_is_refused(tmp_path: Path, info: dict[str, object], api: str, words: str) -> None:
+def test_cdi_that_an_engine_cannot_do_is_refused(
+    tmp_path: Path, info: Mapping[str, object], api: str, words: str
+) -> None:
     with pytest.raises(RuntimeMissing, match=words):
         chosen(tmp_path, "cdi", info, api)
 

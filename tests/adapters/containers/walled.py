@@ -33,6 +33,7 @@ THERE = ("169.254.170.2", "100.100.100.200", "168.63.129.16")
 REWRITTEN = {"203.0.113.77": BOX, "203.0.113.78": THERE[0]}
 """Addresses beyond that the box rewrites to others, as proxies of services do."""
 NAMES = {"beyond.test": BEYOND, "metadata.test": HERE[0], "far.metadata.test": THERE[0], "box.test": BOX}
+MAPPINGS = ("/etc/subuid", "/etc/subgid")
 MAPPED_FROM, MAPPED = 300_000, 65_536
 
 
@@ -143,13 +144,15 @@ def _mapping(directory: Path) -> tuple[str, ...]:
     """Give the engine a mapping of users without writing it into the machine's own files."""
     table = directory / "mapping"
     table.write_text(f"nobody:{MAPPED_FROM}:{MAPPED}\nnogroup:{MAPPED_FROM}:{MAPPED}\n")
-    bind = 'for file in /etc/subuid /etc/subgid; do mount --bind "$0" $file || exit 1; done; exec "$@"'
-    return ("sh", "-c", bind, str(table))
+    bind = 'mount --bind "$0" "$1" && mount --bind "$0" "$2" && shift 2 && exec "$@"'
+    return ("sh", "-c", bind, str(table), *MAPPINGS)
 
 
 def obstacle() -> str:
     """Say why such an engine cannot be had here; "" where it can."""
     if os.geteuid() != 0:
         return "needs root"
+    if not all(Path(file).exists() for file in MAPPINGS):
+        return f"there is no {' or no '.join(MAPPINGS)}"
     missing = [program for program in ("ip", "nsenter", "iptables", "setpriv", "unshare") if not find_program(program)]
     return f"not installed: {', '.join(missing)}" if missing else ""
