@@ -56,6 +56,27 @@ def test_a_gpu_in_the_hands_of_another_runner_is_waited_for() -> None:
     run_virtual(main())
 
 
+def test_where_containers_get_no_gpu_their_jobs_go_to_the_next_box_and_others_run() -> None:
+    """A way out of them is open here, and the box refuses that: the reason names it, and another box is told."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        world.withheld = "no container gets a GPU while a known way out is open (CVE-2025-23266)"
+        async with alive(world):
+            await put(world, "shared", id="shared", image="cuda", resources=HALF)
+            await put(world, "own", id="own", image="cuda", resources=HALF)
+            await put(world, "own", id="process", resources=HALF)
+            await until(lambda: ended(world, "own", "process"), limit_s=60)
+            (message,) = world.queues["shared"].messages.values()
+            await until(lambda: message.note.refused_by == ("box-1",), limit_s=60)
+            told = newest(world, "own")
+            assert told is not None
+            assert "CVE-2025-23266" in told.message
+        assert [reason(world, job) for job in ("own", "process", "shared")] == ["rejected", "succeeded", None]
+
+    run_virtual(main())
+
+
 def test_an_ended_job_that_is_taken_back_holds_no_gpu() -> None:
     """After a restart its outputs are uploaded still; the GPUs went back when its container did."""
 

@@ -32,9 +32,12 @@ class Capacity:
     def __init__(self, world: World, *, cpu_only: bool) -> None:
         """Begin without having seen the devices."""
         self._box, self._probe, self._cpu_only = world.box, world.probe, cpu_only
+        self._why_no_gpus = world.why_no_gpus
         self._table: GpuTable | None = None
         # Whether the driver answered, so that what is missing may be refused.
         self.gpus_known = False
+        # Why no container may have a GPU, "" where it may.
+        self.withheld = ""
 
     @property
     def seen(self) -> bool:
@@ -48,18 +51,19 @@ class Capacity:
         Once seen, not while a job has the box for itself.
         """
         while True:
+            withheld = await self._why_no_gpus()
             try:
-                tell(ProbeReported(await caller.once(self._probe.table, "GPU probe")))
+                tell(ProbeReported(await caller.once(self._probe.table, "GPU probe"), withheld=withheld))
             except RunnerError as error:
                 logger.warning("the GPUs cannot be read", extra={"action": "probe", "reason": str(error)})
                 if not self.seen:
-                    tell(ProbeReported(GpuTable(driver=None), known=False))
+                    tell(ProbeReported(GpuTable(driver=None), known=False, withheld=withheld))
             await asyncio.sleep(PROBE_EVERY_S)
             await quiet.over()
 
     def report(self, reported: ProbeReported) -> None:
         """Take in what the devices look like now."""
-        self._table, self.gpus_known = reported.table, reported.known
+        self._table, self.gpus_known, self.withheld = reported.table, reported.known, reported.withheld
 
     def total(self) -> Room:
         """Return what may be given out now: only GPUs that are healthy."""

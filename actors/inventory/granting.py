@@ -71,7 +71,7 @@ class Granting:
         total = self.capacity.total()
         if standing.request.gpus > len(total.gpus) and not self.capacity.gpus_known:
             return Waits("the GPUs of this box cannot be read now")
-        never = self._never(standing)
+        never = self._withheld(standing) or self._never(standing)
         if never and not standing.placed:
             return self._refuse(standing.claim, never)
         if (over := self.floor.over_cap(standing.claim)) and not standing.placed and not standing.stays:
@@ -106,6 +106,10 @@ class Granting:
             return f"job {kept.claim.id} waits to run alone on this box"
         busy = self.floor.busy_beside(standing) if standing.request.alone else ""
         return f"waits for the box to be empty: {busy}" if busy else ""
+
+    def _withheld(self, standing: Standing) -> str:
+        in_container = standing.claim.runtime == "container"
+        return self.capacity.withheld if in_container and standing.request.gpus else ""
 
     def _refuse(self, claim: ClaimedJob, never: str) -> Ended:
         """End a job that this box can never run: rejected where nobody else could, else left to the next box."""

@@ -44,10 +44,12 @@ class ProbeReported(msgspec.Struct, frozen=True):
     The probe's own task ⇢ inventory: what the devices look like now.
 
     ``known`` is false where the driver did not answer: nothing is handed out then, and nothing refused for want of it.
+    ``withheld`` says why containers get none.
     """
 
     table: GpuTable
     known: bool = True
+    withheld: str = ""
     """False where the driver did not answer: nothing is handed out then, and nothing refused for want of it."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from runner.credential import Credential, Rights
@@ -13,6 +13,11 @@ from runner.ports.images import ImageRecords, Images
 from runner.ports.queues import Broker
 from runner.ports.results import Results, Sink
 from runner.ports.stores import Blobs, Store, Workspaces
+
+
+async def all_is_well() -> str:
+    """Be a box where nothing forbids it."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,5 @@ class World:
     """Credential and queue name."""
     open_sinks: Callable[[Results | None], Mapping[str, Sink]]
     """By name; called once for what was opened, since a sink remembers what it has sent there."""
+    why_no_gpus: Callable[[], Awaitable[str]] = all_is_well
+    """Say why no container may have a GPU now, "" where they may; asked again and again, and never raises."""

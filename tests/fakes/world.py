@@ -89,6 +89,8 @@ class FakeWorld:
         self.ledger = Ledger()
         self.failed: Counter[str] = Counter()
         self.hung: Counter[str] = Counter()
+        # Why containers get no GPU.
+        self.withheld = ""
 
     def true_now(self) -> float:
         return EPOCH + asyncio.get_running_loop().time()
@@ -165,7 +167,11 @@ class FakeWorld:
             open_store=lambda _url, _rights: opened("store", self.store, ""),
             open_results=open_results,
             open_sinks=open_sinks,
+            why_no_gpus=self.why_no_gpus,
         )
+
+    async def why_no_gpus(self) -> str:
+        return self.withheld
 
     def count(self, life: Life) -> None:
         self.failed += life.failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
@@ -32,9 +33,9 @@ async def image_with(box: DockerBox, env: Mapping[str, str], tag: str) -> str:
     return f"{tag}:1"
 
 
-async def variables(box: DockerBox, image: str, env: dict[str, str] | None = None) -> dict[str, str]:
+async def variables(box: DockerBox, image: str, env: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return the environment that a job of this image has."""
-    _, output = await box.run(box.spec("env", image=image, env=env or {}))
+    _, output = await box.run(box.spec("env", image=image, env=dict(env)))
     return dict(line.split("=", 1) for line in output["stdout"].decode().splitlines())
 
 
