@@ -7,7 +7,6 @@ Crash-only: there is no other way to start.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 
 from runner.calls import Patience
@@ -22,6 +21,8 @@ logger = logging.getLogger(__name__)
 STOPPED_TWICE = 2
 REAP_S = 600.0
 REAP_EVERY_S = 600.0
+REAP_GRACE_S = 60.0
+"""A container that no job owns is looked at again after so long, before it is removed."""
 REMOVAL_S = 30.0
 
 
@@ -31,6 +32,9 @@ class Recovery:
     def __init__(self, ring: Ring) -> None:
         """Keep whom to tell."""
         self._ring, self._world, self._caller = ring, ring.world, ring.caller
+        # Containers of this box that no job owned, by runtime and name, and when each was first seen (loop seconds).
+        self._unowned: dict[tuple[str, str], float] = {}
+        self._patience = Patience(try_s=self._caller.patience.try_s, all_s=REAP_S)
 
     async def adopt(self) -> None:
         """Let every journaled job re-enter at its own stage; only then may queues be read."""
@@ -47,10 +51,11 @@ class Recovery:
         logger.info("jobs taken back", extra={"action": "adopt", "jobs": len(entries)})
 
     async def reap_regularly(self) -> None:
-        """Remove containers of this box that no journaled job owns, for ever."""
+        """Remove containers of this box that no journaled job owns, for ever; those of other boxes are left alone."""
         while True:
-            await self._reap()
-            await asyncio.sleep(REAP_EVERY_S)
+            for kind in self._world.containers:
+                await self._reap(kind)
+            await asyncio.sleep(REAP_GRACE_S + 1 if self._unowned else REAP_EVERY_S)
             await self._ring.quiet.over()
 
     async def _end_unseen(self, entry: JournalEntry) -> None:
@@ -67,17 +72,27 @@ class Recovery:
         text = f"its own task in stage {entry.faulted.stage if entry.faulted else ''} made the runner end twice"
         self._ring.address("outputs").urgent(Ended(claim, EndReason.RUNNER_FAULT, text))
 
-    async def _reap(self) -> None:
-        """Remove containers of this box that no journaled job owns: their jobs ended, the removal did not work."""
-        patience = Patience(try_s=self._caller.patience.try_s, all_s=REAP_S)
-        for runtime in self._world.containers.values():
-            try:
-                for name in await self._caller.until_done(runtime.list_ours, "containers", patience):
-                    if not await self._owned_now(name):
-                        remove = functools.partial(runtime.remove, name)
-                        await self._caller.until_done(remove, f"removal of {name}", patience)
-            except RunnerError as error:
-                logger.warning("containers were not reaped", extra={"action": "reap", "reason": str(error)})
+    async def _reap(self, kind: str) -> None:
+        patience, runtime = self._patience, self._world.containers[kind]
+        try:
+            ours = await self._caller.until_done(runtime.list_ours, "containers", patience)
+            unowned = {(kind, name) for name in ours if not await self._owned_now(name)}
+            self._unowned = {it: at for it, at in self._unowned.items() if it[0] != kind or it in unowned}
+            for it in sorted(unowned):
+                await self._remove_later(*it)
+        except RunnerError as error:
+            logger.warning("containers were not reaped", extra={"action": "reap", "reason": str(error)})
+
+    async def _remove_later(self, kind: str, name: str) -> None:
+        """Remove what no job owned a while ago, nor does now: its job ended, or the journal is another one."""
+        clock, remove = asyncio.get_running_loop().time(), self._world.containers[kind].remove
+        seen_at = self._unowned.setdefault((kind, name), clock)
+        if seen_at == clock:
+            facts = {"action": "reap", "container": name, "after_s": REAP_GRACE_S}
+            logger.warning("no job owns a container of this box; it is removed soon", extra=facts)
+        elif clock - seen_at >= REAP_GRACE_S and not await self._owned_now(name):
+            await self._caller.until_done(lambda: remove(name), f"removal of {name}", self._patience)
+            del self._unowned[kind, name]
 
     async def _owned_now(self, name: str) -> bool:
         return name in _containers_of(await self._ring.trail.in_flight())

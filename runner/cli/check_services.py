@@ -32,9 +32,8 @@ def docker(config: Config) -> Iterator[Check]:
         return
     if others:
         fix = f"docker rm -f {' '.join(others[:3])}, once nobody misses them"
-        yield Check(
-            "containers", "warn", f"{len(others)} are another box's and left alone: {', '.join(others[:3])}", fix
-        )
+        told = f"{len(others)} are another box's and left alone: {', '.join(others)}"
+        yield Check("containers", "warn", told, fix)
 
 
 async def gpus(config: Config) -> Check:

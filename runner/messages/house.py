@@ -50,7 +50,6 @@ class ProbeReported(msgspec.Struct, frozen=True):
     table: GpuTable
     known: bool = True
     withheld: str = ""
-    """False where the driver did not answer: nothing is handed out then, and nothing refused for want of it."""
 
 
 class PulseAsked(msgspec.Struct, frozen=True):
