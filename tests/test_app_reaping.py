@@ -37,7 +37,7 @@ def test_what_no_job_owns_is_told_of_and_removed_a_minute_later(caplog: pytest.L
         async with alive(world):
             await asyncio.sleep(50)
             assert LEFT in world.containers.containers
-            assert [record.__dict__["container"] for record in caplog.records if "no job owns" in record.msg] == [LEFT]
+            assert {record.__dict__["container"] for record in caplog.records if "no job owns" in record.msg} == {LEFT}
             await asyncio.sleep(15)
             assert set(world.containers.containers) == {f"{key_of(world, 'long')}.1"}
             await until(lambda: newest(world, "long"), limit_s=400)
