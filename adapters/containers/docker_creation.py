@@ -21,11 +21,13 @@ from adapters.containers.docker_spec import DEADLINE_DIRECTORY, SECRETS, TMP, WO
 from adapters.containers.docker_state import LABEL_UID, Engineered
 from adapters.containers.docker_users import JobUser, choose
 from runner.environment import taken_from_image
-from runner.errors import BadInput
+from runner.errors import BadInput, RuntimeMissing, Unavailable
 from runner.ports import ContainerSpec
 
 HTTP_BAD_PARAMETER = 400
 _UNIX = "unix://"
+# What an engine without NVIDIA's hook, or without CDI, says of a request for GPUs.
+_NO_GPUS = "could not select device driver"
 
 
 class _ImageConfig(msgspec.Struct, frozen=True):
@@ -118,6 +120,8 @@ def _volumes(spec: ContainerSpec, image: _ImageConfig) -> tuple[str, ...]:
     return tuple(sorted(declared - {WORK, TMP, DEADLINE_DIRECTORY, SECRETS}))
 
 
-def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | EngineRefusal:
-    """Tell a job that cannot be run from an engine that did not run it, by the status it gave."""
+def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | Unavailable:
+    """Tell a job that cannot be run from an engine that did not or cannot run it, by the status and words it gave."""
+    if _NO_GPUS in refusal.words:
+        return RuntimeMissing(f"{refusal}; install NVIDIA's container toolkit, and start Docker again")
     return BadInput(str(refusal)) if refusal.status in of_the_job else refusal

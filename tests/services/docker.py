@@ -49,19 +49,25 @@ def start(directory: Path) -> Iterator[Mapping[str, str]]:
 
 @contextmanager
 def engine_in(
-    directory: Path, flags: Sequence[str], images: Mapping[str, Callable[[Path], None]], inside: Sequence[str] = ()
+    directory: Path,
+    flags: Sequence[str],
+    images: Mapping[str, Callable[[Path], None]],
+    *,
+    inside: Sequence[str] = (),
+    has_gpus: bool = True,
 ) -> Iterator[Path]:
     """
     Start an engine with these flags and images (name and what writes its files), and yield its socket.
 
-    `inside` is what it is run through, in the mount namespace that it has of its own.
+    `inside` is what it is run through, in the mount namespace that it has of its own. With `has_gpus` it takes requests
+    for some.
     """
     socket = directory / "docker.sock"
     plugins_stood = PLUGINS.exists()
     engine = Engine(socket)
     daemon = Daemon(
         command=_command(directory, socket, flags, inside),
-        environment=_environment(directory),
+        environment=_environment(directory, has_gpus=has_gpus),
         log=directory / "dockerd.log",
         ready=engine.answers,
     )
@@ -98,9 +104,9 @@ def _empty_configuration(directory: Path) -> Path:
     return path
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def _environment(directory: Path, *, has_gpus: bool) -> dict[str, str]:
     hooks = directory / "hooks"
-    if find_program(GPU_HOOK) is None:
+    if has_gpus and find_program(GPU_HOOK) is None:
         _write_gpu_hook(hooks, directory / "gpu-hook.log")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
     # containerd leaves an account of its threads in TMPDIR when it is stopped the hard way.

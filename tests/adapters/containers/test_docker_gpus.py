@@ -18,7 +18,10 @@ from runner.errors import RuntimeMissing
 from runner.job import Key
 from runner.ports import ContainerSpec
 from runner.records import Grant, GrantedGpu, Place
+from tests.adapters.containers.docker_boxes import DockerBox
 from tests.adapters.containers.engine_imitation import imitation
+from tests.adapters.containers.walled import WalledMachine
+from tests.services.service import find_program
 
 GPU, MIG = "GPU-1111", "MIG-2222"
 KNOWN: dict[str, Any] = {"CDISpecDirs": ["/etc/cdi", "/var/run/cdi"]}
@@ -89,6 +92,22 @@ def test_the_engine_is_asked_by_uuid() -> None:
         {"Driver": "nvidia", "DeviceIDs": [GPU, MIG], "Capabilities": [["gpu", "compute", "utility"]]}
     ] == device_requests([GPU, MIG], "nvidia")
     assert [] == device_requests([], "cdi")
+
+
+@pytest.mark.docker
+@pytest.mark.integration
+@pytest.mark.skipif(find_program("nvidia-container-runtime-hook") is not None, reason="this engine has NVIDIA's hook")
+def test_an_engine_without_nvidias_hook_is_told_as_such(walled_machine: WalledMachine) -> None:
+    """By an engine of today's that was started without it; nothing is left."""
+
+    async def scenario(box: DockerBox) -> None:
+        with pytest.raises(
+            RuntimeMissing, match=r"could not select device driver .* install NVIDIA's container toolkit"
+        ):
+            await box.containers.start(box.spec("true", place=Place(gpus=(GrantedGpu(0, GPU),))))
+        assert () == await box.containers.list_ours()
+
+    walled_machine.run(scenario)
 
 
 @pytest.mark.parametrize(("way", "shown"), [("cdi", "void"), ("nvidia", f"{GPU},{MIG}")])

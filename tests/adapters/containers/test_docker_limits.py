@@ -120,19 +120,19 @@ def test_handing_the_workspace_over_follows_no_link(machine: DockerMachine, tmp_
 
 
 def test_gpus_are_handed_over_by_uuid(machine: DockerMachine) -> None:
-    """The engine passes them to NVIDIA's hook, and the job sees them and no others."""
-    gpus = (GrantedGpu(1, "GPU-11111111-aaaa"), GrantedGpu(3, "GPU-33333333-bbbb"))
+    """The engine passes them, slices of cards too, to NVIDIA's hook, and the job sees them and no others."""
+    gpus = (GrantedGpu(1, "GPU-11111111-aaaa"), GrantedGpu(3, "MIG-33333333-bbbb"))
 
     async def scenario(box: DockerBox) -> None:
         spec = box.spec(*SH, "echo $NVIDIA_VISIBLE_DEVICES $NVIDIA_DRIVER_CAPABILITIES", place=Place(gpus=gpus))
         running = await box.containers.start(spec)
         output = await collect(box.containers, spec.name)
         assert running.isolation.gpu == "enforced"
-        assert output["stdout"] == b"GPU-11111111-aaaa,GPU-33333333-bbbb compute,utility\n"
+        assert output["stdout"] == b"GPU-11111111-aaaa,MIG-33333333-bbbb compute,utility\n"
 
     machine.run(scenario)
     asked = Path(os.environ["RUNNER_TEST_GPU_HOOK_LOG"]).read_text()
-    assert '"NVIDIA_VISIBLE_DEVICES=GPU-11111111-aaaa,GPU-33333333-bbbb"' in asked
+    assert '"NVIDIA_VISIBLE_DEVICES=GPU-11111111-aaaa,MIG-33333333-bbbb"' in asked
 
 
 def test_a_job_without_gpus_gets_none_whatever_its_image_asks_for(machine: DockerMachine) -> None:

@@ -109,7 +109,9 @@ def walled_engine(directory: Path) -> Iterator[Walled]:
             "--iptables=true", "--ip6tables=false", "--userland-proxy=false", f"--dns={BEYOND}", "--bip=192.0.2.1/24",
             "--default-address-pool=base=198.51.100.0/24,size=28", "--userns-remap=nobody:nogroup",
         )  # fmt: skip
-        socket = stack.enter_context(engine_in(directory, flags, {PYTHON_IMAGE: write_host_python}, inside))
+        socket = stack.enter_context(
+            engine_in(directory, flags, {PYTHON_IMAGE: write_host_python}, inside=inside, has_gpus=False)
+        )
         yield Walled(f"unix://{socket}", box, beyond)
 
 
