@@ -193,7 +193,7 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
     ends = loop.time() + grace_s
     _stop_all(runner, [entry for entry in await runner.trail.in_flight() if _only_waits(entry)])
     if grace_s > 0:
-        await _announce(runner, runner.world.now() + grace_s)
+        await _announce(runner, runner.world.now() + ends - loop.time())
     if await _settled(runner, hurry, ends):
         return
     _stop_all(runner, await runner.trail.in_flight())
