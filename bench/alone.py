@@ -7,14 +7,14 @@ memory, half a core each. The loop reports its own wall time, so starts and inte
 from the last stored byte of the job that was alone until the container of the next such job starts. **The runner's
 share** of one core is measured while one is alone for some seconds.
 
-The row is void where the neighbours cannot be seen: then this machine, or what else it does, hides what is measured.
+The row is void where the neighbours cannot be seen, or where the bare loop had to wait for a core: then this machine,
+or what else it does, hides what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import subprocess
@@ -35,15 +35,28 @@ NOISE_SETTLES_S, RUNNER_SETTLES_S = 0.5, 0.7
 QUIET_S, SAMPLED_S = 6.0, 4.0
 VISIBLE = 1.05
 """By so much must neighbours slow the loop down."""
+WAITED_MOST = 0.02
 BARS = {"alone_over_bare": 1.02, "handover_p50_ms": 100.0, "runner_share": 0.002}
 
 
-class Round(msgspec.Struct, frozen=True):
-    """Milliseconds: of the loop three times, and of the hand-over between two jobs that were alone."""
+class Loop(msgspec.Struct, frozen=True):
+    """How long the loop took, and how long it had a core, in seconds."""
 
-    bare_ms: float
-    alone_ms: float
-    beside_ms: float
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def waited(self) -> float:
+        """The share of its time in which it had none."""
+        return 1 - self.cpu_seconds / self.seconds
+
+
+class Round(msgspec.Struct, frozen=True):
+    """The loop three times, and the milliseconds of the hand-over between two jobs that were alone."""
+
+    bare: Loop
+    alone: Loop
+    beside: Loop
     handover_ms: float
 
 
@@ -61,7 +74,7 @@ class Measured:
         self._options = ["--docker-host", docker if image else ""]
         self._cores = frozenset(sorted(CORES)[1:]) or CORES
 
-    def bare_ms(self) -> float:
+    def bare(self) -> Loop:
         """Run the loop without a runner."""
         with on(self._cores):
             subprocess.run(program("loop", self._steps), cwd=self._home, env={"PATH": SYSTEM_PATH}, check=True)
@@ -69,13 +82,13 @@ class Measured:
 
     async def round(self, number: int) -> Round:
         """Give each its turn."""
-        bare_ms = self.bare_ms()
+        bare = await asyncio.to_thread(self.bare)
         async with running(self._home, self._options) as box:
             await asyncio.sleep(RUNNER_SETTLES_S)
-            alone_ms, handover_ms = await self._alone(box, number)
-            return Round(bare_ms, alone_ms, await self._beside(box, number), handover_ms)
+            alone, handover_ms = await self._alone(box, number)
+            return Round(bare, alone, await self._beside(box, number), handover_ms)
 
-    async def _alone(self, box: RunningBox, number: int) -> tuple[float, float]:
+    async def _alone(self, box: RunningBox, number: int) -> tuple[Loop, float]:
         first, second, behind = f"alone-{number}", f"next-{number}", f"behind-{number}"
         jobs = [self._job(job_id, "loop", self._steps, exclusive="box") for job_id in (first, second)]
         await box.put(*jobs, self._job(behind, "noise", 0.1))
@@ -85,9 +98,9 @@ class Measured:
             raise NotMeasuredError("two jobs that were to be alone overlap")
         return self._result(first), (_began_at(following) - _stored_at(last)) * 1000
 
-    async def _beside(self, box: RunningBox, number: int) -> float:
+    async def _beside(self, box: RunningBox, number: int) -> Loop:
         measured, noises = f"beside-{number}", [f"noise-{number}-{core}" for core in sorted(CORES)]
-        lasting = 4 * self._result(f"alone-{number}") / 1000 + 2
+        lasting = 4 * self._result(f"alone-{number}").seconds + 2
         share = {"cpus": SHARE_OF_NEIGHBOUR}
         await box.put(*(self._job(noise, "noise", lasting, resources=_sized(share)) for noise in noises))
         for noise in noises:
@@ -119,7 +132,7 @@ class Measured:
         defaults = {"resources": _sized({}), "timeout": "2m", "outputs": outputs, **where}
         return {"id": job_id, "command": program(what, how_much), **defaults, **fields}
 
-    def _result(self, job_id: str) -> float:
+    def _result(self, job_id: str) -> Loop:
         return _figure(self._home / "out" / job_id / "figures.json")
 
 
@@ -127,23 +140,20 @@ def _sized(resources: dict[str, float]) -> dict[str, object]:
     return {"memory": "256MiB", "disk": "64MiB", **resources}
 
 
-def _figure(path: Path) -> float:
-    return float(json.loads(path.read_text(encoding="ascii"))["seconds"]) * 1000
+def _figure(path: Path) -> Loop:
+    return msgspec.json.decode(path.read_bytes(), type=Loop)
 
 
 def _stored_at(entry: JournalEntry) -> float:
-    assert entry.stored, entry.key
-    return entry.stored.at
+    return entry.stored.at if entry.stored else 0.0
 
 
 def _began_at(entry: JournalEntry) -> float:
-    assert entry.stored and entry.stored.receipt.started_at, entry.key
-    return entry.stored.receipt.started_at
+    return (entry.stored and entry.stored.receipt.started_at) or 0.0
 
 
 def _ended_at(entry: JournalEntry) -> float:
-    assert entry.stored and entry.stored.receipt.ended_at, entry.key
-    return entry.stored.receipt.ended_at
+    return (entry.stored and entry.stored.receipt.ended_at) or 0.0
 
 
 def spread(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -154,19 +164,32 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 def figures_of(rounds: Sequence[Round], runner_share: float) -> dict[str, object]:
     """Return the row: figures, ratios of medians, and whether it is void."""
-    times = {name: [getattr(one, f"{name}_ms") for one in rounds] for name in ("bare", "alone", "beside", "handover")}
-    found = {name: value for who, values in times.items() for name, value in spread(who, values).items()}
-    bare = found["bare_p50_ms"]
-    ratios = {f"{who}_over_bare": round(found[f"{who}_p50_ms"] / bare, 4) for who in ("alone", "beside")}
-    most = {"handover_most_ms": round(max(times["handover"]), 2), "runner_share": round(runner_share, 5)}
-    row = {**found, **ratios, **most}
+    loops = {
+        "bare": [one.bare for one in rounds],
+        "alone": [one.alone for one in rounds],
+        "beside": [one.beside for one in rounds],
+    }
+    handovers = [one.handover_ms for one in rounds]
+    row = spread("handover", handovers) | {"handover_most_ms": round(max(handovers), 2)}
+    for name, of_name in loops.items():
+        row |= spread(name, [loop.seconds * 1000 for loop in of_name])
+        row[f"{name}_waited"] = round(statistics.median(loop.waited for loop in of_name), 4)
+    for name in ("alone", "beside"):
+        row[f"{name}_over_bare"] = round(row[f"{name}_p50_ms"] / row["bare_p50_ms"], 4)
+    row["runner_share"] = round(runner_share, 5)
     void = void_because(row)
     missed = [f"{name} {row[name]:g}, bar {bar:g}" for name, bar in BARS.items() if row[name] > bar]
     return {**row, "void": void, "bars": BARS, "missed": missed, "reached": not void and not missed}
 
 
 def void_because(row: dict[str, float]) -> str:
-    """Say why nothing can be seen from this row, "" where it can: the neighbours must stand out of the spread."""
+    """
+    Say why nothing can be seen from this row, "" where it can.
+
+    Without any of our jobs the loop must have its core for itself, and our neighbours must stand out of the spread.
+    """
+    if row["bare_waited"] > WAITED_MOST:
+        return f"this machine is not idle: bare, the loop was without a core {row['bare_waited']:.1%} of its time"
     visible = max(row["bare_p50_ms"] * VISIBLE, row["bare_p50_ms"] + row["bare_iqr_ms"])
     if row["beside_p50_ms"] > visible:
         return ""
@@ -176,7 +199,7 @@ def void_because(row: dict[str, float]) -> str:
 async def measure(options: argparse.Namespace, home: Path) -> dict[str, object]:
     """Find how many steps take as long as asked for, then measure all rounds."""
     trial = Measured(home, 1_000_000, options.image, options.docker_host)
-    steps = int(1_000_000 * options.seconds * 1000 / min(trial.bare_ms() for _ in range(3)))
+    steps = int(1_000_000 * options.seconds / min(trial.bare().seconds for _ in range(3)))
     machine = Measured(home, steps, options.image, options.docker_host)
     rounds = [await machine.round(number) for number in range(options.rounds)]
     how = {"rounds": options.rounds, "runtime": "container" if options.image else "process", "steps": steps}
@@ -190,7 +213,7 @@ def main() -> int:
     parser.add_argument("--docker-host", default="unix:///var/run/docker.sock", help="the engine (%(default)s)")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(CORES)})
-    with tempfile.TemporaryDirectory(prefix="runner-alone-", dir="/var/tmp") as directory:  # noqa: S108 - a disk
+    with tempfile.TemporaryDirectory(prefix="runner-alone-", dir="/var/tmp") as directory:
         home = Path(directory)
         home.chmod(0o755)
         return report("alone", asyncio.run(measure(options, home)), options)

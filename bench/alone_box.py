@@ -1,4 +1,4 @@
-"""A real ``runner run`` on a directory of its own, that comes and goes; how jobs get into it, and what became of them."""
+"""A real ``runner run`` on a directory of its own, that comes and goes: how jobs get in, and what became of them."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ async def running(home: Path, options: Sequence[str]) -> AsyncIterator[RunningBo
         NotMeasuredError: it does not serve.
     """
     state = home / "state"
-    words = ["-m", "runner", "run", "--state-dir", str(state), "--gpus", "none", "--log-level", "error", *options]
-    with on(CORES):
-        process = subprocess.Popen([sys.executable, *words], cwd=Path(__file__).parents[1])
+    process = _start(state, options)
     try:
         await _ready(state / "control.sock", process)
         async with _served(state, process.pid) as box:
@@ -108,9 +106,15 @@ async def running(home: Path, options: Sequence[str]) -> AsyncIterator[RunningBo
         process.wait()
 
 
+def _start(state: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    words = ["-m", "runner", "run", "--state-dir", str(state), "--gpus", "none", "--log-level", "error", *options]
+    with on(CORES):
+        return subprocess.Popen([sys.executable, *words], cwd=Path(__file__).parents[1])
+
+
 async def _ready(socket: Path, process: subprocess.Popen[bytes]) -> None:
     ends = time.monotonic() + READY_S
-    while not socket.exists():
+    while not await asyncio.to_thread(socket.exists):
         if process.poll() is not None or time.monotonic() > ends:
             raise NotMeasuredError("the runner does not serve: see what it said above")
         await asyncio.sleep(0.05)

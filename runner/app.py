@@ -84,7 +84,7 @@ def build(config: Config, world: World) -> Runner:
     runner = Runner(config, world)
     inventory, cache, executor, outputs = runner.stages
     logs, common = runner.address("logs"), (config, world, runner.faults)
-    directory, quiet = runner.directory, runner.quiet
+    directory, quiet, edge = runner.directory, runner.quiet, (runner.address("sources"), logs)
     runner.add("logs", lambda: Logs(*common, directory=directory), group="edge", restart=EDGE)
     runner.add("outputs", lambda: Outputs(*common, inventory=inventory, logs=logs, directory=directory), restart=CORE)
     runner.add("executor", lambda: Executor(*common, inventory=inventory, outputs=outputs), restart=CORE)
@@ -96,7 +96,7 @@ def build(config: Config, world: World) -> Runner:
     runner.add(
         "inventory",
         lambda: Inventory(
-            *common, cache=cache, executor=executor, outputs=outputs, logs=logs, directory=directory, quiet=quiet
+            *common, cache=cache, executor=executor, outputs=outputs, edge=edge, directory=directory, quiet=quiet
         ),
         restart=CORE,
     )

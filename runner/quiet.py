@@ -7,6 +7,7 @@ Each actor has its own, changed by what inventory tells it; inventory's is that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ class Quiet:
         self.alone = message.alone
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def over_within(self, seconds: float) -> bool:
+        """Wait for that, for so long at most; tell whether it is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over()
+        return self.alone is None
 
     async def over(self, key: Key | None = None) -> None:
         """Return once nobody is alone; at once where it is the job of this key. Waits as long as that job runs."""

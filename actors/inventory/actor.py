@@ -87,7 +87,7 @@ class Inventory(Stage[InventoryMessage]):
         cache: Ref[Placed | QuietChanged],
         executor: Ref[object],
         outputs: Ref[Ended | QuietChanged],
-        logs: Ref[QuietChanged],
+        edge: tuple[Ref[QuietChanged], ...],
         directory: Directory,
         quiet: Quiet,
     ) -> None:
@@ -100,7 +100,7 @@ class Inventory(Stage[InventoryMessage]):
         comebacks = Comebacks(float(config.patience))
         self._granting = Granting(self._floor, self._capacity, comebacks, config, box=world.box.id)
         self._credits = Credits(self._floor, config, directory)
-        self._solitude = Solitude(self._floor, quiet, world.keep_off, (cache, outputs, logs), directory)
+        self._solitude = Solitude(self._floor, quiet, world.keep_off, (cache, outputs, *edge), directory)
         self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False
 

@@ -16,19 +16,19 @@ from runner.quiet import Quiet
 
 
 class Solitude:
-    """Tells ``stages``, and the poller of every queue, and changes ``quiet`` at once."""
+    """Tells ``actors`` and the poller of every queue, and changes ``quiet`` at once."""
 
     def __init__(
         self,
         floor: Floor,
         quiet: Quiet,
         keep_off: Callable[[tuple[int, ...]], None],
-        stages: tuple[Ref[QuietChanged], ...],
+        actors: tuple[Ref[QuietChanged], ...],
         directory: Directory,
     ) -> None:
         """Begin with nothing told."""
         self._floor, self._quiet, self._keep_off = floor, quiet, keep_off
-        self._stages, self._directory = stages, directory
+        self._actors, self._directory = actors, directory
 
     def look(self) -> None:
         """Tell everybody where a job begins to be alone, or ended."""
@@ -39,8 +39,8 @@ class Solitude:
         self._keep_off(found.place.cores if found is not None and found.place is not None else ())
         changed = QuietChanged(key)
         self._quiet.change(changed)
-        for stage in self._stages:
-            stage.urgent(changed)
+        for actor in self._actors:
+            actor.urgent(changed)
         for entry in self._directory.queues().values():
             entry.poller.urgent(changed)
 

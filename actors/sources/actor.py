@@ -21,7 +21,7 @@ from runner.broken_files import BrokenFiles
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
-from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
+from runner.messages import QueueClosed, QueueStateTold, QuietChanged, SourcesAsked, StopFetching
 from runner.pattern import finds
 from runner.ports import World
 from runner.source import Pollers, Source
@@ -30,6 +30,8 @@ from runner.stage import FaultBudget, Stage
 logger = logging.getLogger(__name__)
 
 TIDY_EVERY_S = 5.0
+ALONE_SCAN_S = 20.0
+"""While a job has the box for itself nothing watches the directory, but leases are renewed with what it says."""
 
 
 class _Scanned(msgspec.Struct, frozen=True):
@@ -45,9 +47,8 @@ class _Closed(msgspec.Struct, frozen=True):
     queue: str
 
 
-SourcesMessage = (
-    SourcesAsked | QueueStateTold | QueueClosed | StopFetching | _Scanned | Listed | Failed | Moved | _Closed
-)
+_Told = SourcesAsked | QueueStateTold | QueueClosed | StopFetching | QuietChanged
+SourcesMessage = _Told | _Scanned | Listed | Failed | Moved | _Closed
 
 
 class Sources(Stage[SourcesMessage]):
@@ -70,7 +71,7 @@ class Sources(Stage[SourcesMessage]):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Take over what stands, watch, and close now and then what nobody names any more."""
-        self._services = Services(self.caller, self.world.random, self._pollers, self.ref)
+        self._services = Services(self.caller, self.world.random, self._pollers, self.ref, self.quiet)
         for poller in self._pollers.standing():
             self._sources.take_over(poller)
         for source in self._sources:
@@ -101,9 +102,9 @@ class Sources(Stage[SourcesMessage]):
             case _Closed():
                 self._closed(message)
             case StopFetching():
-                self._stopping = True
-                for source in self._sources:
-                    self._finish(source)
+                self._finish_all()
+            case QuietChanged():
+                self.quiet.change(message)
             case SourcesAsked():
                 message.reply.answer(self._broken.table(self._sources, self._queueless))
             case _:
@@ -118,6 +119,8 @@ class Sources(Stage[SourcesMessage]):
                 told = ""
                 async for _ in self.world.credentials.changes():
                     await self._scan()
+                    while not await self.quiet.over_within(ALONE_SCAN_S):
+                        await self._scan()
             except RunnerError as error:
                 if str(error) != told:
                     logger.warning("credentials cannot be read", extra={"action": "scan", "reason": str(error)})
@@ -127,6 +130,11 @@ class Sources(Stage[SourcesMessage]):
     async def _scan(self) -> None:
         files = await self.caller.once(self.world.credentials.scan, "scan of the credentials")
         self.ref.urgent(_Scanned((*self._own, *files)))
+
+    def _finish_all(self) -> None:
+        self._stopping = True
+        for source in self._sources:
+            self._finish(source)
 
     async def _tidy(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from runner.calls import Caller
 from runner.credential import Credential
 from runner.errors import RunnerError
 from runner.kernel import Ref
+from runner.quiet import Quiet
 from runner.source import Pollers, Source
 
 LIST_EVERY_S = 5.0
@@ -51,10 +52,16 @@ class Services:
     """Asks the services; ``jitter`` returns a number from 0 to 1, ``sources`` is told what they answer."""
 
     def __init__(
-        self, caller: Caller, jitter: Callable[[], float], pollers: Pollers, sources: Ref[Listed | Failed | Moved]
+        self,
+        caller: Caller,
+        jitter: Callable[[], float],
+        pollers: Pollers,
+        sources: Ref[Listed | Failed | Moved],
+        quiet: Quiet,
     ) -> None:
         """Keep whom to ask and whom to tell."""
         self._caller, self._jitter, self._pollers, self._sources = caller, jitter, pollers, sources
+        self._quiet = quiet
 
     async def move(self, source: Source) -> None:
         """Let what is open behind a file have the secrets that it says now, for as long as its service is away."""
@@ -67,7 +74,10 @@ class Services:
         self._sources.urgent(Moved(source.name, credential))
 
     async def list_regularly(self, source: Source) -> None:
-        """List the queues now and then, since some appear later; where that fails, less and less often."""
+        """
+        List the queues now and then, since some appear later; where that fails, less and less often. Once listed, not
+        while a job has the box for itself.
+        """
         failures = 0
         while True:
             failures = 0 if source.again.is_set() else failures
@@ -77,6 +87,7 @@ class Services:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s(failures, error)):
                     await source.again.wait()
+            await self._quiet.over()
 
     def _pause_s(self, failures: int, error: RunnerError | None) -> float:
         if error is None:

@@ -59,7 +59,7 @@ class PulseAsked(msgspec.Struct, frozen=True):
 
 
 class QuietChanged(msgspec.Struct, frozen=True):
-    """inventory ⇢ poller, cache, outputs, logs: this job has the box for itself, None: nobody has. Latest wins."""
+    """inventory ⇢ sources, poller, cache, outputs, logs: this job has the box for itself, or nobody. Latest wins."""
 
     alone: Key | None
 

@@ -144,7 +144,7 @@ class Bench:
                 cache=sink,
                 executor=executor,
                 outputs=sink,
-                logs=sink,
+                edge=(),
                 directory=directory,
                 quiet=Quiet(),
             ),
