@@ -43,7 +43,6 @@ from runner.messages import (
     StopCredits,
     StopJob,
 )
-from runner.placement import Room
 from runner.ports import World
 from runner.quiet import Quiet
 from runner.records import ClaimedJob, Place

@@ -17,6 +17,7 @@ import msgspec
 
 from actors.sources.known import KnownSources
 from actors.sources.services import Failed, Listed, Moved, Services
+from actors.sources.watching import watch
 from runner.broken_files import BrokenFiles
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
@@ -30,8 +31,6 @@ from runner.stage import FaultBudget, Stage
 logger = logging.getLogger(__name__)
 
 TIDY_EVERY_S = 5.0
-ALONE_SCAN_S = 20.0
-"""While a job has the box for itself nothing watches the directory, but leases are renewed with what it says."""
 
 
 class _Scanned(msgspec.Struct, frozen=True):
@@ -79,7 +78,7 @@ class Sources(Stage[SourcesMessage]):
                 self._finish(source)
         for poller in self._pollers.ending():
             self._end_soon(QueueClosed(poller.source, poller.queue))
-        self.start_soon(self._watch, name="watch")
+        self.start_soon(watch, self.world.credentials, self.caller, self.quiet, self._look_at, name="watch")
         self.start_soon(self._tidy, name="tidy")
         yield
 
@@ -110,25 +109,7 @@ class Sources(Stage[SourcesMessage]):
             case _:
                 assert_never(message)
 
-    async def _watch(self) -> None:
-        """Scan at start and at every hint."""
-        told = ""
-        while True:
-            try:
-                await self._scan()
-                told = ""
-                async for _ in self.world.credentials.changes():
-                    await self._scan()
-                    while not await self.quiet.over_within(ALONE_SCAN_S):
-                        await self._scan()
-            except RunnerError as error:
-                if str(error) != told:
-                    logger.warning("credentials cannot be read", extra={"action": "scan", "reason": str(error)})
-                told = str(error)
-            await asyncio.sleep(1.0)
-
-    async def _scan(self) -> None:
-        files = await self.caller.once(self.world.credentials.scan, "scan of the credentials")
+    def _look_at(self, files: tuple[CredentialFile, ...]) -> None:
         self.ref.urgent(_Scanned((*self._own, *files)))
 
     def _finish_all(self) -> None:
