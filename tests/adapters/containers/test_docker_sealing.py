@@ -54,7 +54,7 @@ def test_the_engine_is_asked_for_every_seal(machine: DockerMachine) -> None:
         assert {"/proc/kcore", "/proc/keys", "/sys/firmware"} <= set(host["MaskedPaths"])
         assert {"/proc/sys", "/proc/bus"} <= set(host["ReadonlyPaths"])
         assert ("", {"Test": ["NONE"]}) == (config["Domainname"], config["Healthcheck"])
-        assert [WORK, "/run/runner"] == [mount["Destination"] for mount in found["Mounts"]]
+        assert {WORK, "/run/runner"} == {mount["Destination"] for mount in found["Mounts"]}
 
     machine.run(scenario)
 
@@ -153,7 +153,7 @@ def test_an_image_cannot_loosen_the_seal(machine: DockerMachine) -> None:
         assert (0, [str(box.settings.uids[0]), WORK]) == (ended.code, lines[:2])
         assert lines[2].startswith("tmpfs /data tmpfs rw,nosuid,nodev,relatime,size=1048576k")
         assert "none" == running.isolation.network
-        assert [WORK, "/run/runner"] == [mount["Destination"] for mount in found["Mounts"]]
+        assert {WORK, "/run/runner"} == {mount["Destination"] for mount in found["Mounts"]}
 
     machine.run(scenario)
 
