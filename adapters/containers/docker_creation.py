@@ -26,8 +26,11 @@ from runner.ports import ContainerSpec
 
 HTTP_BAD_PARAMETER = 400
 _UNIX = "unix://"
-# What an engine without NVIDIA's hook, or without CDI, says of a request for GPUs.
-_NO_GPUS = "could not select device driver"
+# What an engine says of that which it has not got, and what to do about it; another box may have it.
+_LACKING = {
+    "could not select device driver": "install NVIDIA's container toolkit, and start Docker again",
+    "unknown capability": "a newer engine may know it",
+}
 
 
 class _ImageConfig(msgspec.Struct, frozen=True):
@@ -54,8 +57,8 @@ class Creation:
         Make the container, with ``directory`` as its own and ``network`` as the engine calls it; it is not started.
 
         Raises:
-            BadInput: its image is not there, or the engine finds its command or limits wrong, or a mount is missing.
-            RuntimeMissing: the box cannot do what its policy allows.
+            BadInput: its image is not there, or the engine finds its command or limits wrong.
+            RuntimeMissing: the box lacks, or cannot do, what its policy allows.
             Unavailable: all uids are taken, or the engine did not do it.
         """
         is_special = bool(spec.root or spec.oci_runtime or spec.grant.here.gpus)
@@ -122,6 +125,7 @@ def _volumes(spec: ContainerSpec, image: _ImageConfig) -> tuple[str, ...]:
 
 def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | Unavailable:
     """Tell a job that cannot be run from an engine that did not or cannot run it, by the status and words it gave."""
-    if _NO_GPUS in refusal.words:
-        return RuntimeMissing(f"{refusal}; install NVIDIA's container toolkit, and start Docker again")
+    advice = next((advice for words, advice in _LACKING.items() if words in refusal.words), "")
+    if advice:
+        return RuntimeMissing(f"{refusal}; {advice}")
     return BadInput(str(refusal)) if refusal.status in of_the_job else refusal

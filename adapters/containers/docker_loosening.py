@@ -56,12 +56,13 @@ def check_mounts(mounts: Collection[str], closed: Collection[str], taken: str) -
     the job has its own files, and the engine would make directories there for root.
 
     Raises:
-        BadInput: one is missing, or is, holds or lies in something of these.
+        RuntimeMissing: one is not there; another box may have it.
+        BadInput: one is, holds or lies in something of these.
     """
     for mount in mounts:
         real = os.path.realpath(mount)
         if not os.path.isabs(mount) or not os.path.exists(real):
-            raise BadInput(f"mounts: {mount} is not on this box; make it, or take it out of mounts")
+            raise RuntimeMissing(f"mounts: {mount} is not on this box; make it, or take it out of mounts")
         if _meets(os.path.normpath(mount), taken):
             raise BadInput(f"mounts: {mount} cannot be given to a job: its own files stand at {taken}")
         for path in closed:

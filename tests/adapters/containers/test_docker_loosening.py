@@ -75,16 +75,12 @@ def test_mounts_that_cannot_be_are_named(tmp_path: Path) -> None:
     link = tmp_path / "link"
     (state / "queue").mkdir(parents=True)
     link.symlink_to(state)
-    for mount, words in (
-        ("/nowhere/at/all", "is not on this box"),
-        ("etc", "is not on this box"),
-        (str(state), "holds, or lies in"),
-        (str(state / "queue"), "holds, or lies in"),
-        (str(tmp_path), "holds, or lies in"),
-        (str(link), "holds, or lies in"),
-    ):
-        with pytest.raises(BadInput, match=words):
+    for mount in ("/nowhere/at/all", "etc"):
+        with pytest.raises(RuntimeMissing, match="is not on this box"):
             check_mounts((mount,), (str(state),), "/work")
+    for closed in (state, state / "queue", tmp_path, link):
+        with pytest.raises(BadInput, match="holds, or lies in"):
+            check_mounts((str(closed),), (str(state),), "/work")
     with pytest.raises(BadInput, match="own files stand"):
         check_mounts((str(tmp_path / "link" / "queue"),), (), str(tmp_path / "link"))
     check_mounts(("/usr",), (str(state),), "/work")
@@ -182,7 +178,7 @@ os.chown("/work", 1, 1)
 @docker
 def test_a_capability_that_the_engine_does_not_know_is_told_in_its_words(machine: DockerMachine) -> None:
     async def scenario(box: DockerBox) -> None:
-        with pytest.raises(BadInput, match="CAP_NOSUCH"):
+        with pytest.raises(RuntimeMissing, match=r"CAP_NOSUCH.*a newer engine may know it"):
             await box.containers.start(box.spec("true", capabilities=("CAP_NOSUCH",)))
 
     machine.run(scenario)
