@@ -154,8 +154,11 @@ def verdict(escape: Escape, part: Part) -> Verdict:
         return "fixed"
     if part.of == "project":
         return "vulnerable"
-    found = [_by_package(known, part.version) for known in escape.packages] if part.of == "distribution" else []
-    return next((told for told in found if told != "cannot tell"), "cannot tell")
+    for known in escape.packages if part.of == "distribution" else ():
+        told = _by_package(known, part.version)
+        if told != "cannot tell":
+            return told
+    return "cannot tell"
 
 
 def _is_in_range(escape: Escape, version: str) -> bool:

@@ -40,7 +40,7 @@ def test_an_example_can_be_used_and_names_every_key(kind: str) -> None:
     assert {*tomllib.loads(whole), *later} == set(FILES[kind].__struct_fields__)
     assert set(tomllib.loads(refused)) == set(later)
     said = tomllib.loads(text)
-    assert (kind, read(text).url) == (read(text).kind, said.get("url", said.get("host")))
+    assert (kind, read(text).url) == (read(text).kind, said.get("url", said.get("host", said.get("directory"))))
 
 
 @pytest.mark.parametrize("kind", QUEUES)
