@@ -24,7 +24,7 @@ ABOUT: dict[str, str] = {
     "mounts": "names of the queue's policy",
     "requires": "labels of the box",
     "env": "variables of the job",
-    "secrets": "names of the queue's secrets, masked in logs",
+    "secrets": "names of the queue's secrets: files in the directory that `RUNNER_SECRETS_DIR` names, covered in logs",
     "continue_from": "key of an ended job whose workspace this one starts with",
     "resources": "what it needs of the box, below",
     "inputs": "what is staged into the workspace, below",
