@@ -35,7 +35,7 @@ def open_broker(credential: Credential, box: Box) -> Broker:
     """Open the service of a credential file."""
     opener = BROKERS.get(credential.kind)
     if opener is None:
-        raise ConfigurationError(f"queues of kind {credential.kind!r} are not served yet; known: {_names(BROKERS)}")
+        raise ConfigurationError(f"no queues of kind {credential.kind!r} are served; known: {_names(BROKERS)}")
     return opener(credential, box)
 
 
