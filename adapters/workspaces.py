@@ -29,6 +29,8 @@ from runner.receipt import InputAccount
 ROOT_MODE = 0o711
 """Jobs have users of their own, which pass through here to their workspace and see no other."""
 _OUTBOXES = ".outbox"
+# 4 KiB. File systems are made with room for a file in every 16 KiB or so; then none can be made by anybody.
+_LEAST_BLOCKS = 8
 _PROTECTED_HARDLINKS = "/proc/sys/fs/protected_hardlinks"
 
 
@@ -184,13 +186,13 @@ class FolderWorkspaces:
 
 
 def _used_below(root: int, stop: Stop) -> int:
-    """Add up blocks, of a file with several names once."""
+    """Add up blocks, of a file with several names once; also empty files take one's worth, of the disk's table."""
     blocks, counted = os.fstat(root).st_blocks, set[tuple[int, int]]()
     for found in walk(root):
         stop.check()
         identity = found.state.st_dev, found.state.st_ino
         if found.state.st_nlink == 1 or identity not in counted:
-            blocks += found.state.st_blocks
+            blocks += max(found.state.st_blocks, _LEAST_BLOCKS)
         if found.state.st_nlink > 1:
             counted.add(identity)
     return blocks * 512

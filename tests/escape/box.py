@@ -23,17 +23,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from adapters.containers.command import PROCESSES
+from runner.receipt import Receipt
 from tests.adapters.unprivileged import NOBODY
 from tests.at_work import AtWork, at_work, until
 from tests.cli.typed import LIMIT_S, clean_environ
+from tests.markdown import ROOT
 
 INSIDE = Path(__file__).with_name("inside")
 SYSTEM_PYTHON = "/usr/bin/python3"
 CARD = Path("/dev/runner-test-card")
 JOB_SECONDS = 60
+USAGE = 64
 START_LIMIT_S = 15.0
 NET_RAW = 1 << 13
 APART = ("unshare", "--mount", "--uts", "--ipc", "--propagation=private")
+BOMBS_BOUNDS = {"processes": PROCESSES, "memory_mib": 96, "disk_mib": 32}
+"""What jobs of bombs are granted, and more processes than any may have."""
 NEIGHBOUR = """
 echo $SECRET > kept
 for place in /tmp /var/tmp /dev/shm; do echo $SECRET > $place/$SECRET; chmod 666 $place/$SECRET; done
@@ -59,6 +67,11 @@ class Box:
         environ = {**clean_environ(), "HOME": str(self.directory)}
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environ)
 
+    @property
+    def image_words(self) -> list[str]:
+        """Return what has a command run in this box's image."""
+        return ["--image", self.image] if self.image else []
+
     def job(self, job_id: str, *names: str, more: str = "") -> Path:
         """Write the job that tries these probes, all where none is named."""
         places = {"probes.pyz": self.directory / "probes.pyz", "world.json": self.directory / "world.json"}
@@ -72,9 +85,14 @@ class Box:
     def try_out(self, job_id: str, *names: str, more: str = "") -> dict[str, dict[str, str]]:
         """Run a job of probes and return what became of each."""
         done = self.type("submit", "--follow", "--id", job_id, self.job(job_id, *names, more=more))
-        said = answers(done.stdout)
-        assert said, done.stderr
-        return said
+        assert done.returncode != USAGE, done.stderr
+        return answers(done.stdout)
+
+    def receipt(self, job_id: str) -> Receipt:
+        """Return how a job ended."""
+        shown = self.type("show", job_id, "--json")
+        assert shown.returncode == 0, shown.stderr
+        return msgspec.json.decode(shown.stdout, type=Receipt)
 
     def control(self, *names: str, loose: str = "root") -> dict[str, dict[str, str]]:
         """
@@ -158,8 +176,9 @@ def opened(user: int, *options: object, image: str = "", under: Sequence[str] = 
 def _package(directory: Path) -> Path:
     """Lay the probes out as an archive that runs: its own main, and the package that it imports."""
     root = directory / "program"
-    shutil.copytree(INSIDE, root / "inside", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "inside" / "__main__.py").rename(root / "__main__.py")
+    package = root / INSIDE.relative_to(ROOT)
+    shutil.copytree(INSIDE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__main__.py").rename(root / "__main__.py")
     return root
 
 
@@ -176,6 +195,7 @@ def _worth_having(directory: Path, stack: ExitStack) -> dict[str, str]:
     _directories_of_secrets(directory, secret)
     return {
         "secret": secret,
+        **{name: str(value) for name, value in BOMBS_BOUNDS.items()},
         "neighbour_secret": f"neighbours-{uuid.uuid4().hex}",
         "state": str(directory / "state"),
         "control": str(directory / "state" / "control.sock"),
@@ -238,9 +258,8 @@ def _port(stack: ExitStack) -> str:
 @contextmanager
 def _beside_a_neighbour(box: Box) -> Iterator[Box]:
     secret = box.world["neighbour_secret"]
-    image = ["--image", box.image] if box.image else []
     submitted = box.type(
-        "submit", "--id", "neighbour", *image, "--env", f"SECRET={secret}", "--", "sh", "-c", NEIGHBOUR
+        "submit", "--id", "neighbour", *box.image_words, "--env", f"SECRET={secret}", "--", "sh", "-c", NEIGHBOUR
     )
     assert submitted.returncode == 0, submitted.stderr
     workspace = Path(box.world["state"], "workspaces")
@@ -261,11 +280,14 @@ def _beside_a_neighbour(box: Box) -> Iterator[Box]:
 
 
 def _pids_of(secret: str) -> list[int]:
-    """Find processes by a word in their environment, those that only became what they run."""
+    return [pid for pid in pids_with(f"SECRET={secret}") if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
+
+
+def pids_with(variable: str) -> list[int]:
+    """Find the processes of this machine that have a variable in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            asleep = (process / "comm").read_text() == "sleep\n"
-            if asleep and f"SECRET={secret}".encode() in (process / "environ").read_bytes():
+            if variable in (process / "environ").read_text(errors="replace").split("\0"):
                 found.append(int(process.name))
     return found

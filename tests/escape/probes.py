@@ -145,6 +145,11 @@ FILES = (
     _row("overwrite_what_runs_it", "the program that starts containers, replaced (CVE-2019-5736)"),
     _row("open_descriptors", "what the runner or engine had open (CVE-2024-21626)"),
     _row("directory_from_outside", "the box's root, by a directory left open", unproved="needs a start that leaks one"),
+    _row(
+        "links_left_behind",
+        "a file of the box stored as an output, or made the runner's",
+        unproved="what became of them is seen from outside",
+    ),
     _row("set_uid_program", "root, by a program that gives it"),
     _row("file_capabilities", "a capability, by a program that gives it"),
 )
@@ -161,4 +166,13 @@ NETWORK = (
     _row("socket_to_the_hypervisor", "the host of a virtual machine", either=("docker",)),
 )
 PROBES = (*MOUNTS, *KERNEL, *PROCESSES, *FILES, *NETWORK)
-BOMBS = ("fork_bomb",)
+BOMBS = (
+    _row("fork_bomb", "no process for anybody else"),
+    _row("memory_bomb", "no memory for anybody else"),
+    _row("shared_memory_bomb", "the same, by way of `/dev/shm`"),
+    _row("temporary_files_bomb", "no disk for the runner, by way of `/tmp`", *PROCESS),
+    _row("disk_bomb", "no disk for the runner"),
+    _row("inode_bomb", "no more files on the runner's disk"),
+    _row("what_stays_behind", "processes that outlive their job"),
+)
+"""Each is a job of its own, beside a neighbour; tried in containers and with `view`, whose limits are set."""

@@ -22,6 +22,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a box to break out of is made by root"),
 ]
 NAMES = [probe.name for probe in PROBES]
+LINKED = ("private", "writable", "open_directory")
+STRANGER = 1_800_000_000
 PLAIN_CONTAINER = (
     "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
     "audit_write,setfcap"
@@ -85,6 +87,21 @@ def test_each_way_of_process_jobs_holds_what_it_is_said_to(way: str, tmp_path: P
         path = programs(Path(directory), bwrap=way == "bwrap")
         with opened(0 if way in {"view", "uid"} else NOBODY, under=UNDER[way], path=path) as box:
             check(box, way)
+            if way == "view":
+                check_links(box)
+
+
+def check_links(box: Box) -> None:
+    """Have a job leave links, whose ends it names as outputs; nothing of theirs is stored, or given another owner."""
+    stored = box.directory / "stored"
+    names = ("private", "writable", "above/private", "open_directory")
+    more = "".join(f'[[outputs]]\npath = "{name}"\nurl = "folder://{stored}/"\n' for name in names)
+    for name in LINKED:
+        os.chown(box.world[name], STRANGER, STRANGER)
+    assert box.try_out("links", "links_left_behind", more=more)["links_left_behind"]["verdict"] == "held"
+    assert [path for path in stored.rglob("*") if path.is_file() and path.name != "receipt.json"] == []
+    assert {Path(box.world[name]).stat().st_uid for name in LINKED} == {STRANGER}
+    assert len(box.receipt("links").outputs) == len(names)
 
 
 @pytest.mark.docker
@@ -94,6 +111,7 @@ def test_a_container_holds_what_it_is_said_to(docker_url: str, python_image: str
         opened(0, "--docker-host", docker_url, image=image) as box,
     ):
         check(box, "docker")
+        check_links(box)
 
 
 def test_every_probe_succeeds_where_nothing_holds_it() -> None:
@@ -109,6 +127,8 @@ def test_every_probe_succeeds_where_nothing_holds_it() -> None:
 def test_security_md_shows_the_same_table() -> None:
     rows = [[f"`{probe.name}`", probe.gives, *(probe.told(way) for way in WAYS)] for probe in PROBES]
     assert Page("SECURITY.md").table("probe") == rows
+    bombs = [[f"`{bomb.name}`", bomb.gives, *(bomb.told(way) for way in ("docker", "view"))] for bomb in BOMBS]
+    assert Page("SECURITY.md").table("bomb") == bombs
 
 
 def test_there_is_one_row_for_each_program() -> None:
@@ -118,5 +138,5 @@ def test_there_is_one_row_for_each_program() -> None:
         for module in INSIDE.glob("*.py")
         for name in re.findall(r"^@probe\ndef (\w+)", module.read_text(), re.MULTILINE)
     }
-    assert programs_there == {*NAMES, *BOMBS}
+    assert programs_there == {*NAMES, *(bomb.name for bomb in BOMBS)}
     assert len(NAMES) == len(set(NAMES))

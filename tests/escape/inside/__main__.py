@@ -10,10 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from inside import bombs, files, kernel, mounts, network, processes
-from inside.world import PROGRAMS, NotTriedError, World
+from tests.escape.inside import bombs, files, kernel, mounts, network, processes
+from tests.escape.inside.world import PROGRAMS, NotTriedError, World
 
-LIMIT_S = 10
+LIMIT_S = 40
 MODULES = (mounts, kernel, processes, files, network, bombs)
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from inside.world import World, first_open, probe
+from tests.escape.inside.world import World, first_open, probe
 
 GONE_BEFORE = frozenset({0, 1, 2})
 
@@ -173,6 +173,15 @@ def found(program: str) -> str:
 def says(program: str, script: str) -> str:
     asked = subprocess.run([program, "-I", "-c", script], capture_output=True, text=True, timeout=5, check=False)
     return asked.stdout.strip()
+
+
+@probe
+def links_left_behind(world: World) -> str:
+    """Whoever looks at them afterwards, as root, is to follow none; what became of it is seen from outside."""
+    for name in ("private", "writable", "open_directory"):
+        Path(name).symlink_to(world[name])
+    Path("above").symlink_to(Path(world["private"]).parent)
+    return ""
 
 
 @probe

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from inside.world import NotTriedError, World, call, first_open, permitted, probe
+from tests.escape.inside.world import NotTriedError, World, call, first_open, permitted, probe
 
 REBOOT, KEXEC, INIT_MODULE, SWAPON, ACCT = (169, 142), (246, 104), (175, 105), (167, 224), (163, 89)
 SETTIMEOFDAY, CLOCK_ADJTIME, SETHOSTNAME, SYSLOG = (164, 170), (305, 266), (170, 161), (103, 116)

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from inside.world import NotTriedError, World, call, permitted, probe
+from tests.escape.inside.world import NotTriedError, World, call, permitted, probe
 
 MOUNT, UMOUNT, PIVOT_ROOT, CHROOT = (165, 40), (166, 39), (155, 41), (161, 51)
 OPEN_TREE, FSOPEN, MOUNT_SETATTR = (428, 428), (430, 430), (442, 442)

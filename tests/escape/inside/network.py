@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from inside.world import NotTriedError, World, probe
+from tests.escape.inside.world import NotTriedError, World, probe
 
 LIMIT_S = 1.0
 ENGINES = (

@@ -5,7 +5,7 @@ import errno
 import os
 from pathlib import Path
 
-from inside.world import World, call, probe
+from tests.escape.inside.world import World, call, probe
 
 PTRACE, READ_MEMORY, PIDFD_OPEN, PIDFD_GETFD = (101, 117), (310, 270), (434, 434), (438, 438)
 SEIZE = 0x4206
