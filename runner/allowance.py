@@ -14,8 +14,8 @@ from runner.job import Key
 from runner.records import ClaimedJob
 from runner.units import format_duration
 
-FULL_S = 2.0
-"""Who found no place asks again after so long."""
+FULL_S, SPENT_S = 2.0, 15.0
+"""Who found no place asks again after so long: where others fetch, and where all that may be taken is."""
 LOOK_S = 1.0
 
 
@@ -52,6 +52,11 @@ class Allowance:
     @property
     def _places(self) -> int:
         return self._jobs - len(self._taken) - self._fetching
+
+    @property
+    def rest_s(self) -> float:
+        """How long to leave it alone where no place was free."""
+        return FULL_S if self._fetching else SPENT_S
 
     @property
     def is_scarce(self) -> bool:

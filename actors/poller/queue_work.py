@@ -14,7 +14,6 @@ from actors.poller.leases import Held
 from actors.poller.lookout import Lookout
 from actors.poller.open_queue import OpenQueue
 from actors.poller.settling import Settling
-from runner.allowance import FULL_S
 from runner.errors import RunnerError
 from runner.job import Key, Verdict
 from runner.kernel import Ref
@@ -94,7 +93,7 @@ class QueueWork:
     async def fetch(self, intake: Intake, credit: CreditGiven) -> Fetched:
         """Wait for one delivery, claim it, and tell of it, where the runner may take one more."""
         if not self._allowance.begin_fetch(self.queue.identity):
-            return Fetched(found=False, retry_after_s=FULL_S)
+            return Fetched(found=False, retry_after_s=self._allowance.rest_s)
         try:
             return await self._fetch(intake, credit)
         finally:

@@ -1,4 +1,4 @@
-"""A container whose job another box has taken meanwhile: it is stopped, and what it made is stored nowhere."""
+"""Containers whose runner leaves, drains or loses their jobs: what each is told, and what of it is stored."""
 
 from __future__ import annotations
 
@@ -55,3 +55,30 @@ async def _take(queue: Path) -> None:
     await opened.renew(delivery.token)
     await opened.close()
     await broker.close()
+
+
+TELLS = (
+    'trap \\"cat $RUNNER_DEADLINE_FILE > made; date +%s >> made; exit 3\\" TERM; '
+    "touch ready; while :; do sleep 0.1; done"
+)
+
+
+def test_a_container_knows_when_a_drain_stops_it_and_what_it_left_is_stored(
+    tmp_path: Path, docker_url: str, busybox_image: str
+) -> None:
+    """It asked for an hour to stop, and is given a quarter of what is left; it needs none of it."""
+    ring = Ring(tmp_path, docker_url, busybox_image)
+    output = f'outputs = [{{ path = "made", url = "folder://{ring.data}/" }}]'
+    job = f'id = "long"\nimage = "{ring.image}"\ncommand = ["sh", "-c", "{TELLS}"]\nstop_grace = "1h"\n{output}\n'
+    with at_work(ring.state, *ring.options, "--preempt-grace", "40s") as box:
+        assert box.type("submit", "--queue", ring.url, "-", stdin=job).status == 0
+        until(lambda: list(ring.state.glob("workspaces/long.*/ready")), "it runs")
+        begun = time.time()
+        assert box.type("drain", "--grace", "3s").status == 0
+        assert box.process.wait(60) == 0
+    told_at, stopped_at = map(float, (ring.data / "long" / "made").read_text().split())
+    assert begun + 3 <= told_at <= stopped_at + 1 < told_at + 5
+    receipt = box.receipt("long", "--queue", ring.url)
+    assert ("waiting", "preempted", 3, "retry") == (
+        receipt.state, receipt.end_reason, receipt.exit_code, receipt.verdict
+    )  # fmt: skip
