@@ -11,7 +11,7 @@ import functools
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -25,7 +25,6 @@ from runner.config import Config
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, Refused
 from runner.ports import Box, Broker, Containers, Dialect, GpuProbe, Images, Results, Sink, Store, World
-from runner.ports.world import all_is_well
 
 DOCKER_UIDS = 256
 """Of the configured uids the last ones are for containers, the others for processes."""
@@ -217,14 +216,6 @@ def open_images(config: Config) -> Images | None:
     return DockerImages(config.docker_host)
 
 
-def _why_no_gpus(config: Config) -> Callable[[], Awaitable[str]]:
-    if not (config.refuse_vulnerable and has_engine(config)):
-        return all_is_well
-    from adapters.containers.vulnerable import OpenEscapes
-
-    return OpenEscapes(config.docker_host).why_no_gpus
-
-
 def has_engine(config: Config) -> bool:
     """Tell whether a Docker engine may be reached: its socket exists, or it is somewhere on a network."""
     scheme, _, path = config.docker_host.partition("://")
@@ -256,6 +247,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
         ConfigurationError: the state directory cannot be used, or another runner holds it.
     """
     from adapters.blobs import FolderBlobs
+    from adapters.containers.vulnerable import gate
     from adapters.credentials import DirectoryCredentials
     from adapters.image_records import FileImageRecords
     from adapters.journal import SqliteJournal
@@ -300,6 +292,6 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             open_store=functools.partial(open_store, umask=umask),
             open_results=lambda credential, queue: open_results(credential, queue, box),
             open_sinks=open_sinks,
-            why_no_gpus=_why_no_gpus(config),
+            why_no_gpus=gate(config, engine=has_engine(config)),
         )
         await asyncio.sleep(0)  # let callbacks of what was just stopped run before their ports close

@@ -9,15 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from adapters.containers.engine_parts import parts
 from adapters.escapes import ESCAPES, Part, verdict
+from runner.config import Config
 from runner.errors import RunnerError
+from runner.ports.world import all_is_well
 
 logger = logging.getLogger(__name__)
 
 EVERY_S = 60.0
 NAMED_AT_MOST = 3
+
+
+def gate(config: Config, *, engine: bool) -> Callable[[], Awaitable[str]]:
+    """Return who says why no container may have a GPU: nobody, where the box does not ask for it or has no engine."""
+    return OpenEscapes(config.docker_host).why_no_gpus if engine and config.refuse_vulnerable else all_is_well
 
 
 class OpenEscapes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import stat
 import tempfile
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -47,7 +47,8 @@ class Harness(ABC):
         self.directory = directory
         # Values by name, as the box has them; they are looked up at each start.
         self.secrets: dict[str, bytes] = {}
-        self.in_memory = Path(f"/dev/shm/runner-test-{uuid.uuid4().hex}")
+        # One for all lives of a runner on this directory, also those in processes of their own.
+        self.in_memory = Path(f"/dev/shm/runner-test-{hashlib.sha256(bytes(directory)).hexdigest()[:16]}")
         self.places = (str(self.in_memory),)
 
     def shelf(self, box: str) -> SecretShelf:
