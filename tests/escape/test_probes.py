@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.unprivileged import NOBODY
+from tests.adapters.unprivileged import NOBODY, write_bwrap
 from tests.conformance.container_harness import ProcessHarness
 from tests.escape.box import INSIDE, Box, opened
 from tests.escape.images import privileged_image
@@ -65,15 +65,13 @@ def check(box: Box, way: str) -> None:
 
 
 def programs(directory: Path, *, bwrap: bool) -> str:
-    """Return a PATH with no more than a runner needs, where bubblewrap takes no rights that it was not started for."""
+    """Return a PATH with no more than a runner needs."""
     directory.chmod(0o755)
     for name in ("setsid", "setpriv"):
         (directory / name).symlink_to(str(shutil.which(name)))
     if bwrap:
         (directory / "true").symlink_to("/bin/true")
-        words = f"setpriv --inh-caps=-all --ambient-caps=-all {shutil.which('bwrap')}"
-        (directory / "bwrap").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-        (directory / "bwrap").chmod(0o755)
+        write_bwrap(directory)
     return str(directory)
 
 

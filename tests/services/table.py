@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.services import compiler, docker, localstack, moto, rabbitmq, redis, registry
+from tests.services import bubblewrap, compiler, docker, localstack, moto, rabbitmq, redis, registry
 from tests.services.service import Service
 
 SERVICES: Mapping[str, Service] = MappingProxyType(
@@ -13,6 +13,7 @@ SERVICES: Mapping[str, Service] = MappingProxyType(
             docker.SERVICE,
             registry.SERVICE,
             compiler.SERVICE,
+            bubblewrap.SERVICE,
             redis.SERVICE,
             rabbitmq.SERVICE,
             localstack.SERVICE,

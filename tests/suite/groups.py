@@ -37,7 +37,7 @@ class Group:
 PLACES = {
     "kernel": ("tests/kernel",),
     "conformance": ("tests/conformance",),
-    "processes": ("tests/adapters/containers",),
+    "processes": ("tests/adapters/containers", "tests/escape"),
     "adapters": ("tests/adapters",),
     "app": ("tests/test_app*.py", "tests/test_killed*.py"),
     "whole": (
@@ -90,7 +90,13 @@ GROUPS = (
         marks=PLAIN,
         services=("compiler",),
     ),
-    Group(name="processes", shows="the process runtime", tests=PLACES["processes"], marks=PLAIN),
+    Group(
+        name="processes",
+        shows="the process runtime",
+        tests=PLACES["processes"],
+        marks=PLAIN,
+        services=("bubblewrap",),
+    ),
     Group(
         name="docker",
         shows="containers on a real engine",

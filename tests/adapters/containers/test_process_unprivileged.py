@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.unprivileged import write_bwrap
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
@@ -22,6 +24,14 @@ pytestmark = [
 
 SUITE = ("tests/conformance/test_containers.py", "tests/conformance/test_containers_through_restarts.py")
 NOBODY = "65534"
+USER = (
+    f"--reuid={NOBODY}",
+    f"--regid={NOBODY}",
+    "--clear-groups",
+    # The one right, to read everything, is for interpreters in directories of root's; jobs do not get it.
+    "--inh-caps=+dac_read_search",
+    "--ambient-caps=+dac_read_search",
+)
 # What container engines leave to root by default.
 IN_CONTAINERS = (
     "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
@@ -37,11 +47,11 @@ def directory() -> Iterator[Path]:
         yield Path(path)
 
 
-def run_suite(directory: Path, *privileges: str) -> str:
+def run_suite(directory: Path, *privileges: str, path: str = "") -> str:
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(directory / "base")]
     # No engine, which such a user may not reach; and the harness opens the directories below TMPDIR.
     own = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_TEST_")}
-    env = {**own, "TMPDIR": str(directory.parent)}
+    env = {**own, "TMPDIR": str(directory.parent), "PATH": f"{path}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["setpriv", *privileges, *pytest_, *SUITE], capture_output=True, text=True, timeout=110, check=False, env=env
     )
@@ -51,10 +61,14 @@ def run_suite(directory: Path, *privileges: str) -> str:
 
 def test_the_suite_passes_as_a_user_without_rights(directory: Path) -> None:
     os.chown(directory, int(NOBODY), int(NOBODY))
-    # The one right, to read everything, is for interpreters in directories of root's; jobs do not get it.
-    reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    said = run_suite(directory, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *reading)
-    assert "passed" in said
+    assert "passed" in run_suite(directory, *USER)
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+def test_the_suite_passes_as_a_user_without_rights_who_has_bubblewrap(directory: Path) -> None:
+    os.chown(directory, int(NOBODY), int(NOBODY))
+    (directory / "bin").mkdir()
+    assert "passed" in run_suite(directory, *USER, path=str(write_bwrap(directory / "bin")))
 
 
 def test_the_suite_passes_as_root_inside_a_plain_container(directory: Path) -> None:
