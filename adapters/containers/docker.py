@@ -31,6 +31,7 @@ from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
 from adapters.containers.docker_state import LABEL_NETWORK, LABEL_UID, Inspected, exit_of, running_of
 from adapters.containers.docker_usage import PeakMemory
+from adapters.containers.masking import masked
 from adapters.containers.ownership import hand_over
 from adapters.containers.secret_shelf import SecretShelf, no_secrets
 from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
@@ -99,7 +100,9 @@ class DockerContainers:
         try:
             begins = not any(skip.get(stream, 0) for stream in ("stdout", "stderr"))
             output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip)
-            async with aclosing(output.chunks(attachment if begins else None)) as chunks:
+            secrets = await _in_thread(self._shelf.values_of, name)
+            chunks = masked(output.chunks(attachment if begins else None), secrets)
+            async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
         finally:

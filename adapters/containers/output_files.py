@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from runner.ports import Chunk
 
@@ -108,7 +108,7 @@ class Follower:
         self._give_up_at: float | None = None
         self._over = False
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """
         Yield what the files hold until the container ended and nobody can write any more.
 

@@ -14,12 +14,14 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
+from contextlib import aclosing
 
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.cgroup_group import Group
 from adapters.containers.confinement import Confinement, find_confinement
 from adapters.containers.control import PASS_THROUGH, STREAMS, Control, Record
 from adapters.containers.exits import Ending, Exits
+from adapters.containers.masking import masked
 from adapters.containers.output_files import Follower, OutputFile
 from adapters.containers.ownership import take_back
 from adapters.containers.preparation import Preparation
@@ -121,8 +123,9 @@ class ProcessContainers:
         control = self._control(name)
         files = [OutputFile(stream, control.output(stream), skip.get(stream, 0)) for stream in STREAMS]
         follower = Follower(files, self._exits.watch(control), lambda: bool((tree := self.tree(name)) and tree.pids()))
-        async for chunk in follower.chunks():
-            yield chunk
+        async with aclosing(masked(follower.chunks(), await self._threads.run(self._shelf.values_of, name))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def wait(self, name: str) -> Exit:
         """

@@ -14,7 +14,7 @@ from adapters.containers.syscalls import is_in_memory
 from runner.errors import SecretMissing
 from runner.ports import ContainerSpec
 from tests.conformance.container_harness import Harness
-from tests.conformance.container_steps import STUBBORN, ran_as, until_it_says
+from tests.conformance.container_steps import STUBBORN, output, ran_as, until_it_says
 
 pytestmark = [
     pytest.mark.integration,
@@ -27,7 +27,8 @@ here = os.environ["RUNNER_SECRETS_DIR"]
 state = os.stat(here + "/HF_TOKEN")
 print(json.dumps({
     "names": sorted(os.listdir(here)), "value": open(here + "/HF_TOKEN", "rb").read().hex(),
-    "mode": oct(state.st_mode & 0o7777), "mine": state.st_uid == os.getuid(), "env": dict(os.environ),
+    "mode": oct(state.st_mode & 0o7777), "mine": state.st_uid == os.getuid(),
+    "env": {name: value.encode().hex() for name, value in os.environ.items()},
 }))
 """
 
@@ -55,7 +56,7 @@ def test_a_job_finds_its_secrets_as_files_of_its_own_and_in_no_variable(harness:
     seen = found(harness, in_env=False)
     assert (seen["names"], seen["value"]) == (["HF_TOKEN", "other"], VALUE.hex())
     assert (seen["mode"], seen["mine"]) == ("0o400", True)
-    assert "hunter2" not in str(seen["env"])
+    assert b"hunter2".hex() not in str(seen["env"])
     assert "HF_TOKEN" not in str(seen["env"])
 
 
@@ -66,7 +67,7 @@ def test_where_the_queue_says_so_they_are_variables_too(harness: Harness) -> Non
     seen = found(harness, in_env=True)
     env = seen["env"]
     assert isinstance(env, dict)
-    assert (seen["names"], env["HF_TOKEN"]) == (["HF_TOKEN"], text)
+    assert (seen["names"], bytes.fromhex(env["HF_TOKEN"]).decode()) == (["HF_TOKEN"], text)
 
 
 @pytest.mark.parametrize("value", [b"a\0b", b"\xff"])
@@ -167,3 +168,20 @@ def test_a_start_again_gives_the_values_of_now(harness: Harness) -> None:
         return said
 
     assert asyncio.run(main()) == [b"old", b"new"]
+
+
+def test_what_a_job_prints_of_them_is_covered_and_no_byte_moves(harness: Harness) -> None:
+    """Also for the next life of the runner, which goes on where the log ends."""
+    harness.secrets = {"HF_TOKEN": b"hunter2hunter3\n"}
+    script = "printf 'a hunter2'; sleep 0.1; echo hunter3 b; echo hunter2hunter3 >&2"
+
+    async def main() -> None:
+        async with harness.open() as containers:
+            await containers.start(with_secrets(harness, "sh", "-c", script))
+            seen = await output(containers, "job")
+            assert seen == {"stdout": b"a ************** b\n", "stderr": b"**************\n"}
+        async with harness.open() as next_life:
+            rest = await output(next_life, "job", {"stdout": 2, "stderr": 15})
+            assert rest == {"stdout": b"************** b\n", "stderr": b""}
+
+    asyncio.run(main())

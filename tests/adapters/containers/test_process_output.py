@@ -136,7 +136,7 @@ def test_closing_in_the_middle_leaves_no_file_open(tmp_path: Path) -> None:
     async def main() -> None:
         chunks = followed(tmp_path, over()).chunks()
         await anext(chunks)
-        await chunks.aclose()  # type: ignore[attr-defined] # a generator, as the port's iterators are
+        await chunks.aclose()
         held = [Path(f"/proc/self/fd/{name.name}").resolve() for name in Path("/proc/self/fd").iterdir()]
         assert tmp_path / "stdout" not in held
 

@@ -22,7 +22,11 @@ pytestmark = [
     ),
 ]
 
-SUITE = ("tests/conformance/test_containers.py", "tests/conformance/test_containers_through_restarts.py")
+SUITE = (
+    "tests/conformance/test_containers.py",
+    "tests/conformance/test_containers_through_restarts.py",
+    "tests/conformance/test_container_secrets.py",
+)
 NOBODY = "65534"
 USER = (
     f"--reuid={NOBODY}",
