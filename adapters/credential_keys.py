@@ -9,7 +9,7 @@ import msgspec
 from runner.credential import QueueRights
 from runner.units import Duration
 
-LATER_KEYS = ("stores", "push", "allow_endpoints")
+LATER_KEYS = ("stores", "allow_endpoints")
 """Rights that nothing grants yet. A file that names one is refused: who wrote it counts on it."""
 
 

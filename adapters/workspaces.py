@@ -8,14 +8,16 @@ step, without following links. Long work runs in threads that end when their cal
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 
 from adapters.archives import Limits
 from adapters.beneath import DIRECTORY
+from adapters.build_context import pack_context, read_text
 from adapters.collecting import Collecting, CollectLimits
-from adapters.files import OWNER_DIRECTORY, explained
+from adapters.files import OWNER_DIRECTORY, explained, make_directory
 from adapters.interruptible import Stop, interruptibly
 from adapters.outbox import Outbox
 from adapters.placing import place_archive, place_file, place_text
@@ -23,7 +25,7 @@ from adapters.trees import remove_tree, walk
 from adapters.worker import Worker
 from runner.errors import Refused
 from runner.job import Input, Key, Output
-from runner.ports import CollectedFile
+from runner.ports import BuildContext, CollectedFile
 from runner.receipt import InputAccount
 
 ROOT_MODE = 0o711
@@ -31,6 +33,7 @@ ROOT_MODE = 0o711
 _OUTBOXES = ".outbox"
 # 4 KiB. File systems are made with room for a file in every 16 KiB or so; then none can be made by anybody.
 _LEAST_BLOCKS = 8
+_CONTEXT = "build-context.tar"
 _PROTECTED_HARDLINKS = "/proc/sys/fs/protected_hardlinks"
 
 
@@ -58,6 +61,18 @@ class FolderWorkspaces:
 
     async def collect(self, workspace: str, output: Output, job_id: str) -> tuple[CollectedFile, ...]:
         return await interruptibly("collecting", lambda stop: self._collect(workspace, output, job_id, stop))
+
+    async def read_text(self, workspace: str, path: str) -> str:
+        return await interruptibly("placing", lambda _: self._read_text(workspace, path))
+
+    async def pack_context(
+        self, workspace: str, path: str, *, dockerfile: tuple[str, str], limit_bytes: int
+    ) -> BuildContext:
+        pack = functools.partial(self._pack_context, workspace, path, dockerfile, limit_bytes)
+        return await interruptibly("packing", pack)
+
+    async def drop_context(self, workspace: str) -> None:
+        await interruptibly("workspaces", lambda _: remove_tree(self._context(workspace)))
 
     async def used_bytes(self, workspace: str) -> int:
         return await interruptibly("measuring", lambda stop: self._used_bytes(workspace, stop))
@@ -118,6 +133,22 @@ class FolderWorkspaces:
             contextlib.closing(outbox),
         ):
             return tuple(Collecting(root, outbox, self._collect_limits, stop).collect(output, job_id))
+
+    def _read_text(self, workspace: str, path: str) -> str:
+        with self._opened(workspace) as root:
+            return read_text(root, path)
+
+    def _pack_context(
+        self, workspace: str, path: str, dockerfile: tuple[str, str], limit_bytes: int, stop: Stop
+    ) -> BuildContext:
+        target = self._context(workspace)
+        with explained("packing what is to be built", target), self._opened(workspace) as root:
+            make_directory(os.path.dirname(target))
+            remove_tree(target)
+            return pack_context(root, path, dockerfile, target, limit_bytes, stop)
+
+    def _context(self, workspace: str) -> str:
+        return os.path.join(self._outbox(workspace), _CONTEXT)
 
     def _outbox(self, workspace: str) -> str:
         return os.path.join(self._outboxes, os.path.basename(workspace))

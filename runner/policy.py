@@ -55,7 +55,7 @@ def _problems(job: Job, rights: Rights, runtime: str, source: str) -> Iterator[s
             yield f"{rule}: only containers get any: name an image, or leave {rule} out"
         yield from _not_named(rule, names, getattr(rights, rule), source)
     yield from _not_named("secrets", job.secrets, rights.secrets, source)
-    if runtime == "container" and job.build is None and not _is_listed(job.image, rights.images):
+    if runtime == "container" and job.build is None and not is_listed(job.image, rights.images):
         yield f"image {job.image}: not one of the images that {source} allows: {', '.join(rights.images)}"
     if job.build is not None and job.build.push and not job.build.push.startswith(rights.push or "\0"):
         yield f'build.push {job.build.push}: not allowed: write push = ["{job.build.push}"] into {source}'
@@ -68,6 +68,6 @@ def _not_named(rule: str, names: tuple[str, ...], allowed: tuple[str, ...], sour
             yield f'{rule}: {name} is not allowed to jobs of this queue: write {rule} = ["{name}"] into {where}'
 
 
-def _is_listed(image: str, patterns: tuple[str, ...]) -> bool:
+def is_listed(image: str, patterns: tuple[str, ...]) -> bool:
     """Tell whether an image matches a pattern of the list (``*`` and ``?`` stand for anything); no list allows all."""
     return not patterns or any(fnmatchcase(image, pattern) for pattern in patterns)

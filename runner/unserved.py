@@ -12,7 +12,6 @@ def not_served(job: Job) -> tuple[str, ...]:
     A job that sets one is rejected by name: ignoring it would run something else than what was asked for.
     """
     asked = {
-        "build": job.build is not None,
         "venv": job.venv is not None,
         "requires": bool(job.requires),
         "continue_from": bool(job.continue_from),

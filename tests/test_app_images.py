@@ -61,7 +61,7 @@ def test_an_image_is_pulled_once_for_all_who_wait_for_it() -> None:
                 image = receipt(world, job).image
                 assert image is not None
                 assert (image.name, image.digest) == (NAME, "digest of id-1")
-                assert 10 < len([line for line in told(world, job) if line.endswith(" %")]) <= PULL_S / 5
+                assert 10 < len([line for line in told(world, job) if line.endswith(" %")]) <= PULL_S / 5 + 1
             assert any("another job" in line for job in ("own-0", "shared-0") for line in told(world, job))
 
     run_virtual(main())
@@ -262,5 +262,129 @@ def test_what_a_killed_runner_had_pulled_is_still_ours() -> None:
         async with alive(world, configuration(images_free=Size(1 << 50))):
             await until(lambda: ended(world, "job"))
             await until(lambda: NAME not in stands(world), limit_s=300)
+
+    run_virtual(main())
+
+
+DOCKERFILE = "FROM 127.0.0.1:5000/lab/job:1 AS base\nRUN make\n"
+
+
+def with_dockerfile(text: str = DOCKERFILE, **rights: object) -> FakeWorld:
+    world = with_image()
+    world.images.pull_s = 20.0
+    world.workspaces.texts["src/Dockerfile"] = text
+    world.shown[:] = [with_rights(file, **rights) for file in world.shown]
+    return world
+
+
+async def built(world: FakeWorld, *jobs: str, **build: str) -> None:
+    async with alive(world):
+        for job in jobs:
+            await put(world, "own", id=job, build={"path": "src", **build}, resources={"cpus": 0.2, "memory": "1GiB"})
+        await until(lambda: ended(world, *jobs))
+
+
+def test_a_dockerfile_is_built_once_for_each_content() -> None:
+    """Upon the image that was resolved, within the job's limits, and told in every log; what runs is what was built."""
+
+    async def main() -> None:
+        world = with_dockerfile()
+        await built(world, "first", "second")
+        (order,) = world.images.built
+        assert (order.network, order.memory, order.cpus, order.dockerfile) == ("none", 1 << 30, 0.2, "Dockerfile")
+        assert world.images.pulls == {NAME: 1}
+        assert [spec.image for spec in world.containers.begun] == ["built 1"] * 2
+        image = receipt(world, "second").image
+        assert image is not None
+        assert (image.name, image.digest) == (order.name, "digest of built 1")
+        for job in ("first", "second"):
+            assert any("Step 1/1 : FROM base" in line for line in told(world, job))
+        await built(world, "again")
+        assert len(world.images.built) == 1
+        assert any("built before" in line for line in told(world, "again"))
+        world.workspaces.content = "changed"
+        await built(world, "changed")
+        assert len(world.images.built) == 2
+
+    run_virtual(main())
+
+
+def test_builds_come_one_after_the_other() -> None:
+    """No grant counts what they take."""
+
+    async def main() -> None:
+        world = with_dockerfile()
+        world.workspaces.texts["other/Dockerfile"] = DOCKERFILE
+        async with alive(world):
+            for job, path in (("a", "src"), ("b", "other")):
+                await put(world, "own", id=job, build={"path": path}, resources=SMALL)
+            await until(lambda: world.images.built)
+            await asyncio.sleep(10)
+            assert len(world.images.built) == 1
+            await until(lambda: ended(world, "a", "b"))
+        assert len(world.images.built) == 2
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("text", "rights", "error", "end", "words"),
+    [
+        ("FROM x\nADD http://169.254.169.254/ /x\n", {}, None, "environment_failed", "line 2: ADD takes plain paths"),
+        (DOCKERFILE, {"images": ("lab/*",)}, None, "environment_failed", "not one that own allows: lab/*"),
+        ("FROM nowhere:1\n", {}, None, "image_refused", "nowhere:1 cannot be had"),
+        (DOCKERFILE, {"pull": "never"}, None, "image_refused", 'pull = "never"'),
+        (DOCKERFILE, {}, Refused("cannot be built: code 2"), "environment_failed", "cannot be built: code 2"),
+        (DOCKERFILE, {}, Unavailable("the engine is away"), "image_unavailable", "the engine is away"),
+    ],
+)
+def test_a_build_that_fails_says_whose_fault_it_was(
+    text: str, rights: dict[str, object], error: Exception | None, end: str, words: str
+) -> None:
+    async def main() -> None:
+        world = with_dockerfile(text, **rights)
+        world.images.build_error = error
+        await built(world, "job")
+        assert end == reason(world, "job")
+        assert words in receipt(world, "job").message
+
+    run_virtual(main())
+
+
+def test_what_an_images_makers_left_for_builds_upon_it_is_checked_as_well() -> None:
+    async def main() -> None:
+        world = with_dockerfile()
+        world.images.on_build = ("ADD http://169.254.169.254/latest /x",)
+        await built(world, "job")
+        assert reason(world, "job") == "environment_failed"
+        assert "of its ONBUILD instructions" in receipt(world, "job").message
+        assert not world.images.built
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "trouble", "end"),
+    [
+        ((), None, "rejected"),
+        (("127.0.0.1:5000/lab/",), None, "succeeded"),
+        (("127.0.0.1:5000/lab/",), Refused("denied"), "image_refused"),
+        (("127.0.0.1:5000/lab/",), Unavailable("broke off"), "image_unavailable"),
+    ],
+)
+def test_what_was_built_is_pushed_where_the_queue_may(
+    allowed: tuple[str, ...], trouble: Exception | None, end: str
+) -> None:
+    async def main() -> None:
+        world = with_dockerfile(push=allowed)
+        if trouble is not None:
+            world.troubles["images.push"] = raises(trouble)
+        await built(world, "job", push="127.0.0.1:5000/lab/new:2")
+        assert end == reason(world, "job")
+        image = receipt(world, "job").image
+        if end == "succeeded":
+            assert image is not None
+            assert (image.name, image.digest) == ("127.0.0.1:5000/lab/new:2", "pushed built 1")
+        assert world.images.pushed == ({"127.0.0.1:5000/lab/new:2": "built 1"} if end == "succeeded" else {})
 
     run_virtual(main())

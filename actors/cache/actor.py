@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
+from actors.cache.builds import Builds, EnvironmentFailed
 from actors.cache.fetching import Fetcher
 from actors.cache.images import ImageRefused, ImageStore, ImageUnavailable
 from actors.cache.inputs import Inputs, OverBudget
@@ -65,6 +66,7 @@ class Cache(Stage[CacheMessage]):
         self._fetcher = Fetcher(config, self.caller, lambda: self._inputs.evict(0))
         self._inputs = Inputs(world, directory, self._fetcher, self.trail)
         self._images = ImageStore(config, world, self.caller, self.trail, self)
+        self._builds = Builds(config, world, self._fetcher, self.trail, self._images)
         # Jobs that are being staged; a stop ends those, and only those.
         self._staging: dict[Key, ClaimedJob] = {}
 
@@ -148,7 +150,7 @@ class Cache(Stage[CacheMessage]):
             await self.trail.record(claim.key, StageRecord(staged, self.world.now()))
             await self._executor.tell(Staged(claim, staged))
             self._inventory.urgent(StagingDone(claim.key, claim.claimed_at))
-        except (Refused, OutOfSpace, Unavailable) as error:
+        except (EnvironmentFailed, Refused, OutOfSpace, Unavailable) as error:
             await self._outputs.tell(Ended(claim, _reason(error), str(error)))
         finally:
             self._images.let_go(claim.key)
@@ -156,19 +158,25 @@ class Cache(Stage[CacheMessage]):
 
     async def _fill_workspace(self, claim: ClaimedJob, disk: int) -> StagedJob:
         await self.trail.tell_state(claim, "staging")
-        image = await self._images.obtain(claim) if claim.runtime == "container" else None
+        job, image = claim.job, None
+        if claim.runtime == "container" and job.build is None:
+            image = await self._images.obtain(claim, job.image)
         create = lambda: self.world.workspaces.create(claim.key, claim.attempt)  # noqa: E731 - one call, named
         workspace = await self._fetcher.fetch(create, f"workspace of {claim.key}")
-        inputs = await self._inputs.place_all(claim, workspace, disk)
+        inputs, name = await self._inputs.place_all(claim, workspace, disk), job.image
+        if job.build is not None:
+            name, image = await self._builds.obtain(claim, job.build, workspace, disk)
         if image is None:
-            return StagedJob(workspace, claim.job.image, inputs=inputs)
-        return StagedJob(workspace, claim.job.image, image.digest, inputs, image.id)
+            return StagedJob(workspace, name, inputs=inputs)
+        return StagedJob(workspace, name, image.digest, inputs, image.id)
 
 
-def _reason(error: Refused | OutOfSpace | Unavailable) -> EndReason:
+def _reason(error: EnvironmentFailed | Refused | OutOfSpace | Unavailable) -> EndReason:
     match error:
         case OverBudget():
             return EndReason.DISK_EXCEEDED
+        case EnvironmentFailed():
+            return EndReason.ENVIRONMENT_FAILED
         case ImageRefused():
             return EndReason.IMAGE_REFUSED
         case ImageUnavailable():

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LABEL_BOX = "gpu-runner.build-box"
+"""On what this box builds; not that of containers, or steps of a build would be taken for jobs."""
+
 
 class Collection:
     """Removes images; ``held`` are the ids that jobs need which are being staged."""
@@ -23,6 +26,8 @@ class Collection:
     def __init__(self, config: Config, world: World, trail: Trail, held: Callable[[], frozenset[str]]) -> None:
         """Keep what to ask."""
         self._config, self._world, self._trail, self._held = config, world, trail, held
+        # While an image is built, what its steps left so far is none of the remains.
+        self.building = False
 
     async def collect(self) -> None:
         """Remove images until as much is free as the configuration says, or none may go."""
@@ -50,6 +55,8 @@ class Collection:
         """Remove until ``floor_bytes`` are free; None: all that may go."""
         if floor_bytes is not None and await self._free_bytes(images) >= floor_bytes:
             return
+        if not self.building:
+            await images.drop_remains(f"{LABEL_BOX}={self._world.box.id}")
         known, wanted = await self._world.image_records.known(), wanted_by(await self._trail.in_flight())
         used = await images.in_use()
         for image in removable(await images.list(), known, wanted, used=used, now=self._world.now()):

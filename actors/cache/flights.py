@@ -19,6 +19,9 @@ from runner.trail import Trail
 TELL_EVERY_S = 5.0
 """Between two lines of one flight; a large image brings thousands of events."""
 
+LINES_MAX_BYTES = 1 << 20
+"""Of a build that says much."""
+
 Tell = Callable[[str], None]
 Work = Callable[[Tell], Awaitable[LocalImage]]
 
@@ -40,15 +43,28 @@ class _Flight:
     """One image on its way."""
 
     landed: asyncio.Future[LocalImage]
+    # Whether each line counts, as those of a build do, or only the newest.
+    every_line: bool
     aboard: dict[Key, ClaimedJob] = field(default_factory=dict)
-    # The newest line, and that nobody was told of it yet.
-    line: str = ""
+    # Lines that nobody was told of yet, and how many bytes of lines there were in all.
+    lines: list[str] = field(default_factory=list)
+    line_bytes: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, line: str) -> None:
-        """Take the place of the line before."""
-        self.line = line
+        """Take a line: beside those before, or in their place."""
+        if not self.every_line:
+            self.lines = [line]
+        elif self.line_bytes <= LINES_MAX_BYTES:
+            self.line_bytes += len(line)
+            self.lines.append(line if self.line_bytes <= LINES_MAX_BYTES else "… what comes after that is not told")
         self.news.set()
+
+    def take(self) -> str:
+        """Return what is to be told now."""
+        self.news.clear()
+        text, self.lines = "\n".join(self.lines), []
+        return text
 
 
 class Flights:
@@ -59,7 +75,9 @@ class Flights:
         self._hands, self._trail = hands, trail
         self._flights: dict[str, _Flight] = {}
 
-    async def join(self, name: str, claim: ClaimedJob, work: Work, *, begins: str) -> LocalImage:
+    async def join(
+        self, name: str, claim: ClaimedJob, work: Work, *, begins: str, every_line: bool = False
+    ) -> LocalImage:
         """
         Wait for a flight, begun with ``work`` where there is none; its end is everybody's.
 
@@ -69,7 +87,7 @@ class Flights:
         flight = self._flights.get(name)
         is_first = flight is None
         if flight is None:
-            flight = self._flights[name] = self._begin(name, work)
+            flight = self._flights[name] = self._begin(name, work, every_line=every_line)
         flight.aboard[claim.key] = claim
         try:
             await self._trail.say(claim, begins if is_first else f"{begins}, as another job has begun it")
@@ -78,8 +96,8 @@ class Flights:
         finally:
             self._leave(name, flight, claim)
 
-    def _begin(self, name: str, work: Work) -> _Flight:
-        flight = _Flight(asyncio.get_running_loop().create_future())
+    def _begin(self, name: str, work: Work, *, every_line: bool) -> _Flight:
+        flight = _Flight(asyncio.get_running_loop().create_future(), every_line)
         self._hands.start(lambda: self._fly(name, flight, work), _task(name))
         return flight
 
@@ -91,23 +109,29 @@ class Flights:
 
     async def _fly(self, name: str, flight: _Flight, work: Work) -> None:
         async with asyncio.TaskGroup() as group:
-            telling = group.create_task(self._tell_all(flight))
+            telling = group.create_task(self._tell_regularly(flight))
             try:
-                flight.landed.set_result(await work(flight.tell))
+                image = await work(flight.tell)
+                await self._tell(flight)
+                flight.landed.set_result(image)
             except Exception as error:  # noqa: BLE001 - raised again in the task of each job that is aboard
+                await self._tell(flight)
                 flight.landed.set_exception(error)
                 flight.landed.exception()  # nobody may be aboard any more
             telling.cancel()
         if self._flights.get(name) is flight:
             del self._flights[name]
 
-    async def _tell_all(self, flight: _Flight) -> None:
+    async def _tell_regularly(self, flight: _Flight) -> None:
         while True:
             await flight.news.wait()
-            flight.news.clear()
-            for claim in tuple(flight.aboard.values()):
-                await self._trail.say(claim, flight.line)
+            await self._tell(flight)
             await asyncio.sleep(TELL_EVERY_S)
+
+    async def _tell(self, flight: _Flight) -> None:
+        if text := flight.take():
+            for claim in tuple(flight.aboard.values()):
+                await self._trail.say(claim, text)
 
 
 def _task(name: str) -> str:

@@ -5,14 +5,17 @@ The images of jobs: pulled where they are not here, held while a job is staged; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from actors.cache.collection import Collection
 from actors.cache.fetching import Fetcher
-from actors.cache.flights import Flights, Hands, Tell
+from actors.cache.flights import Flights, Hands, Tell, Work
 from runner.calls import Caller
-from runner.credential import login_for
+from runner.credential import RegistryLogin, login_for
 from runner.errors import Refused, RunnerError, Unavailable
 from runner.image_name import registry_of, whole_name
 from runner.job import Key
@@ -50,19 +53,43 @@ class ImageStore:
         self._fetcher = Fetcher(config, caller, self.collection.make_room)
         self._flights = Flights(hands, trail)
 
-    async def obtain(self, claim: ClaimedJob) -> LocalImage:
+    async def obtain(self, claim: ClaimedJob, name: str) -> LocalImage:
         """
-        Return the job's image as its queue's file says (``pull``), and hold it until ``let_go``.
+        Return an image of a job as its queue's file says (``pull``), and hold it until ``let_go``.
 
         Raises:
             ImageRefused, ImageUnavailable: it cannot be had.
         """
-        try:
-            image = await self._obtain(claim, claim.job.image)
-        except Refused as error:
-            raise ImageRefused(str(error)) from error
-        except Unavailable as error:
-            raise ImageUnavailable(str(error)) from error
+        with _blamed_on_the_image():
+            return await self._held_for(claim, await self._obtain(claim, name))
+
+    async def fill(self, claim: ClaimedJob, name: str, work: Work, *, begins: str) -> LocalImage:
+        """
+        Return what is built under a name that says its content, and hold it until ``let_go``.
+
+        Raises:
+            RunnerError: it cannot be built.
+        """
+        image = await self._resolve(self._images(), name)
+        if image is None:
+            image = await self._flights.join(name, claim, work, begins=begins, every_line=True)
+        else:
+            await self._trail.say(claim, f"{begins}: the same was built before")
+        return await self._held_for(claim, image)
+
+    async def push(self, claim: ClaimedJob, image: LocalImage, name: str) -> LocalImage:
+        """
+        Store an image at a registry, and return it with its digest there.
+
+        Raises:
+            ImageRefused, ImageUnavailable: the registry does not take it.
+        """
+        images = self._images()
+        work = lambda tell: self._within_limit(lambda: self._push_once(images, image, name, tell), name)  # noqa: E731 - one call, named
+        with _blamed_on_the_image():
+            return await self._flights.join(f"{image.id} to {name}", claim, work, begins=f"pushing image {name}")
+
+    async def _held_for(self, claim: ClaimedJob, image: LocalImage) -> LocalImage:
         self._held.setdefault(claim.key, set()).add(image.id)
         await self._remembered(lambda: self._world.image_records.use(image.id, self._world.now()))
         return image
@@ -78,7 +105,7 @@ class ImageStore:
         if policy == "never":
             raise Refused(f'image {name} is not on this box, and {claim.source} says pull = "never": pull it by hand')
         began_at = self._world.up_s()
-        work = lambda tell: self._pull(images, name, tell)  # noqa: E731 - one call, named
+        work = lambda tell: self.bring(name, lambda images: self._pull_once(images, name, tell))  # noqa: E731 - one call, named
         image = await self._flights.join(whole_name(name), claim, work, begins=f"pulling image {name}")
         seconds = self._world.up_s() - began_at
         told = f"image {name}: {image.digest}, {format_size(image.size)}, after {format_duration(round(seconds, 1))}"
@@ -93,14 +120,20 @@ class ImageStore:
     async def _resolve(self, images: Images, name: str) -> LocalImage | None:
         return await self._fetcher.fetch(lambda: images.resolve(name), f"image {name}")
 
-    # Pulling
+    # Bringing one
 
-    async def _pull(self, images: Images, name: str, tell: Tell) -> LocalImage:
-        records, whole = self._world.image_records, whole_name(name)
+    async def bring(self, name: str, call: Callable[[Images], Awaitable[LocalImage]]) -> LocalImage:
+        """
+        Pull or build within the time limit, and remember as ours what came of it.
+
+        Raises:
+            RunnerError: it failed.
+        """
+        images, records, whole = self._images(), self._world.image_records, whole_name(name)
         before = await self._resolve(images, name)
         await self._remembered(lambda: records.begin(whole, before.id if before else ""))
         try:
-            image = await self._within_limit(lambda: self._pull_once(images, name, tell), name)
+            image = await self._within_limit(lambda: call(images), name)
         except RunnerError:
             await self._remembered(lambda: records.abandon(whole))
             raise
@@ -118,13 +151,20 @@ class ImageStore:
         return await self._caller.once(tries, what, try_s=limit_s)
 
     async def _pull_once(self, images: Images, name: str, tell: Tell) -> LocalImage:
-        """Pull with the login that the credential files say now."""
-        files = await self._caller.once(self._world.credentials.scan, "scan of the credentials")
-        file, login = login_for(name, files) or ("", None)
-        try:
+        file, login = await self._login(name)
+        with _logged_in(name, file):
             return await images.pull(name, login, tell)
-        except Refused as error:
-            raise Refused(f"{error}{_whose_login(str(error), name, file)}") from error
+
+    async def _push_once(self, images: Images, image: LocalImage, name: str, tell: Tell) -> LocalImage:
+        file, login = await self._login(name)
+        with _logged_in(name, file):
+            digest = await images.push(image.id, name, login, tell)
+        return msgspec.structs.replace(image, digest=digest or image.digest)
+
+    async def _login(self, name: str) -> tuple[str, RegistryLogin | None]:
+        """Return the login that the credential files say now, and which file."""
+        files = await self._caller.once(self._world.credentials.scan, "scan of the credentials")
+        return login_for(name, files) or ("", None)
 
     async def _remembered(self, call: Callable[[], Awaitable[None]]) -> None:
         """Write to the account of images: what is missing there stays for ever, but no job fails for it."""
@@ -132,6 +172,25 @@ class ImageStore:
             await self._caller.once(call, "account of images")
         except RunnerError as error:
             logger.warning("account of images not written", extra={"action": "image", "reason": str(error)})
+
+
+@contextmanager
+def _blamed_on_the_image() -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        raise ImageRefused(str(error)) from error
+    except Unavailable as error:
+        raise ImageUnavailable(str(error)) from error
+
+
+@contextmanager
+def _logged_in(name: str, file: str) -> Iterator[None]:
+    """Say with whose login a registry said no."""
+    try:
+        yield
+    except Refused as error:
+        raise Refused(f"{error}{_whose_login(str(error), name, file)}") from error
 
 
 def _whose_login(words: str, name: str, file: str) -> str:

@@ -53,12 +53,13 @@ class Intake:
         return problem_with(job, self.rights, runtime=self._runtime(job), source=self.source)
 
     def _runtime(self, job: Job) -> str:
-        return "process" if self.rights.runtime == "process" and not job.image else "container"
+        in_image = job.image or job.build is not None
+        return "process" if self.rights.runtime == "process" and not in_image else "container"
 
     def _with_runtime(self, decoded: Decoded) -> Decoded:
         """Give a job without an image the box's default one, where its queue may not run processes."""
         job = decoded.job
-        if decoded.problem or job.image or self.rights.runtime == "process":
+        if decoded.problem or job.image or job.build is not None or self.rights.runtime == "process":
             return decoded
         if self.default_image:
             return Decoded(msgspec.structs.replace(job, image=self.default_image))

@@ -7,6 +7,7 @@ An image's digest is the registry's where the name came from one, else the image
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from adapters.containers.docker_build import Networks, build
 from adapters.containers.docker_engine import Engine, EngineRefusal, decoded, to_its_end
 from adapters.containers.docker_progress import Progress
 from adapters.containers.docker_stream import LongCall, events, login_header
@@ -22,7 +24,7 @@ from adapters.files import explained
 from runner.credential import RegistryLogin
 from runner.errors import Refused, Unavailable
 from runner.image_name import repository_of, whole_name
-from runner.ports import LocalImage
+from runner.ports import BuildOrder, LocalImage
 
 SILENT_S = 300.0
 """A registry that moves nothing for so long does not answer."""
@@ -76,11 +78,15 @@ class DockerImages:
         url: where the engine listens.
         answer_s: how long it may take to answer an ordinary call.
         silent_s: how long a pull may show no progress.
+        networks: what image builds may be given; None: nothing.
     """
 
-    def __init__(self, url: str, *, answer_s: float = 30.0, silent_s: float = SILENT_S) -> None:
+    def __init__(
+        self, url: str, *, answer_s: float = 30.0, silent_s: float = SILENT_S, networks: Networks | None = None
+    ) -> None:
         self._engine = Engine(url, answer_s)
         self._silent_s = silent_s
+        self._networks = networks
         # Where the engine keeps its images; None until it was asked.
         self._root: str | None = None
 
@@ -127,6 +133,21 @@ class DockerImages:
             told = decoded(await self._get("describe itself", "info"), _Root, self._engine.url)
             self._root = told.path if self._engine.url.startswith("unix://") else ""
         return await asyncio.to_thread(_free_bytes, self._root) if self._root else None
+
+    async def build(self, order: BuildOrder, progress: Callable[[str], None]) -> LocalImage:
+        await build(self._engine, order, self._networks, progress)
+        image = await self.resolve(order.name)
+        if image is None:
+            raise Unavailable(f"Docker at {self._engine.url} broke off the build of {order.name}")
+        return image
+
+    async def drop_remains(self, label: str) -> None:
+        filters = json.dumps({"dangling": ["true"], "label": [label]})
+        async with (
+            self._engine.call("remove what builds left", REMOVE_S) as docker,
+            self._engine.send(docker, "POST", "images/prune", filters=filters),
+        ):
+            pass
 
     async def push(self, image_id: str, name: str, login: RegistryLogin | None, progress: Callable[[str], None]) -> str:
         call = LongCall(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from adapters.shape import nearest, quoted
-from runner.job import ID_PATTERN, TEXT_INPUT_MAX_BYTES, Input, Job, Output
+from runner.job import ID_PATTERN, TEXT_INPUT_MAX_BYTES, Build, Input, Job, Output
 from runner.unserved import not_served
 
 LATER_SCHEMES = ("s3", "https", "http", "gs")
@@ -29,6 +29,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _UPLOAD = re.compile(r"upload:sha256/[0-9a-f]{64}")
+_PUSHED = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:\w[\w.-]{0,127})?", re.ASCII)
 _FOLDER = "folder://"
 
 Problems = Iterator[str]
@@ -73,6 +74,8 @@ def _all_texts(job: Job) -> Iterator[tuple[str, str]]:
     for name in ("command", "capabilities", "mounts", "secrets"):
         yield from ((f"{name}[{index}]", text) for index, text in enumerate(getattr(job, name)))
     yield from ((f"steps[{index}]", text) for index, step in enumerate(job.steps) for text in step)
+    if job.build is not None:
+        yield from ((f"build.{name}", getattr(job.build, name)) for name in ("path", "dockerfile", "push"))
     for table, name in ((job.env, "env"), (job.requires, "requires")):
         yield from ((name, key) for key in table)
         yield from ((f"{name}.{key}", text) for key, text in table.items())
@@ -90,8 +93,22 @@ def _labels(job: Job) -> Problems:
             yield f"{where} is longer than {LABEL_MAX_CHARACTERS} characters: shorten it"
         if not text.isprintable():
             yield f"{where} {quoted(text)} holds control characters: take them out"
+    if job.build is not None:
+        yield from _build(job, job.build)
     if " " in job.image:
         yield f'image {quoted(job.image)} holds a space: write a name like "python:3.12-slim"'
+
+
+def _build(job: Job, build: Build) -> Problems:
+    if job.image:
+        yield "image and build exclude each other: keep one of them"
+    for where, path in (("path", build.path), ("dockerfile", build.dockerfile)):
+        if problem := path_problem(path):
+            yield f"build.{where} {problem}"
+    if _is_root(build.dockerfile):
+        yield f"build.dockerfile {quoted(build.dockerfile)} is a directory: name a file below build.path"
+    if build.push and not _PUSHED.fullmatch(build.push):
+        yield f"build.push {quoted(build.push)} names no place for an image: write HOST/PATH:TAG"
 
 
 def _command(job: Job) -> Problems:

@@ -174,21 +174,15 @@ def _print(args: argparse.Namespace, rows: list[Row]) -> int:
     if args.json:
         print_json(rows)
         return 0
-    yes = lambda flag: "yes" if flag else "-"  # noqa: E731 - one word
     cells = [
-        (
-            row.name or "<none>",
-            format_size(row.size),
-            ago(row.last_used),
-            yes(row.pinned),
-            yes(row.in_use),
-            yes(row.ours),
-            row.digest,
-        )
-        for row in rows
+        (row.name or "<none>", format_size(row.size), ago(row.last_used), *_flags(row), row.digest) for row in rows
     ]
     print_rows(HEADING, cells)
     return 0
+
+
+def _flags(row: Row) -> tuple[str, ...]:
+    return tuple("yes" if flag else "-" for flag in (row.pinned, row.in_use, row.ours))
 
 
 def _done(args: argparse.Namespace, document: object, sentence: str) -> int:

@@ -12,7 +12,7 @@ from runner.ports.dialects import Decoded, Dialect
 from runner.ports.images import BegunPull, BuildOrder, ImageRecords, ImageRow, Images, KnownImages, LocalImage
 from runner.ports.queues import NOBODY, Broker, DeadLetterRow, Delivery, Queue, QueuedMessage
 from runner.ports.results import End, LogLine, Position, Results, Sink
-from runner.ports.stores import Blob, Blobs, CollectedFile, Stat, Store, Workspaces
+from runner.ports.stores import Blob, Blobs, BuildContext, CollectedFile, Stat, Store, Workspaces
 from runner.ports.world import World
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Blobs",
     "Box",
     "Broker",
+    "BuildContext",
     "BuildOrder",
     "Chunk",
     "CollectedFile",

@@ -28,7 +28,7 @@ class LocalImage(msgspec.Struct, frozen=True):
 class BuildOrder(msgspec.Struct, frozen=True):
     """
     What to build: a local tar file, the Dockerfile's name in it, the name for the result, and what its steps may use:
-    a network by its name in the engine, bytes of memory, processors. ``labels`` mark the result.
+    a network of the queue's policy, bytes of memory, processors.
     """
 
     context: str
@@ -37,7 +37,6 @@ class BuildOrder(msgspec.Struct, frozen=True):
     network: str = "none"
     memory: int = 0
     cpus: float = 1.0
-    labels: dict[str, str] = {}
 
 
 class Images(Protocol):
@@ -86,6 +85,10 @@ class Images(Protocol):
             Refused: the Dockerfile cannot be built; with its own last words.
             OutOfSpace: the runtime's disk is full.
         """
+        ...
+
+    async def drop_remains(self, label: str) -> None:
+        """Remove what builds with this label left behind: steps of those that failed, and those built anew since."""
         ...
 
     async def push(self, image_id: str, name: str, login: RegistryLogin | None, progress: Callable[[str], None]) -> str:

@@ -78,6 +78,17 @@ class CollectedFile(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
+class BuildContext(msgspec.Struct, frozen=True):
+    """
+    What an image is built from: a local tar file, its digest and size; ``left_out`` counts links and special files.
+    """
+
+    local: str
+    digest: str
+    bytes: int
+    left_out: int = 0
+
+
 class Workspaces(Protocol):
     """The directories that jobs run in, one an attempt."""
 
@@ -104,6 +115,32 @@ class Workspaces(Protocol):
         What cannot be stored (never written, a link, FIFO, device, socket, sparse beyond its blocks) comes with a
         problem instead of a local path. Packed outputs come as one file.
         """
+        ...
+
+    async def read_text(self, workspace: str, path: str) -> str:
+        """
+        Read a text of at most 1 MiB that stands there.
+
+        Raises:
+            Refused: it is none.
+        """
+        ...
+
+    async def pack_context(
+        self, workspace: str, path: str, *, dockerfile: tuple[str, str], limit_bytes: int
+    ) -> BuildContext:
+        """
+        Pack a directory of the workspace, with another text for its Dockerfile (name there, text): the same bytes for
+        the same files. It stands until ``drop_context``, or until the workspace is removed.
+
+        Raises:
+            Refused: it cannot be read, or takes more than ``limit_bytes``.
+            OutOfSpace: the disk is full.
+        """
+        ...
+
+    async def drop_context(self, workspace: str) -> None:
+        """Delete what was packed; idempotent."""
         ...
 
     async def used_bytes(self, workspace: str) -> int:

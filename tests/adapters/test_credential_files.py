@@ -85,7 +85,7 @@ UNUSABLE = {
     FOLDER + "user_max_running = 0": "user_max_running must be 1 or more",
     **{
         f'{FOLDER}{key} = ["{SECRET}"]': f"{key}: not served yet, so no job would get it: take it out of the file"
-        for key in ("stores", "push", "allow_endpoints")
+        for key in ("stores", "allow_endpoints")
     },
     FOLDER + 'secrets = ["../HF"]': 'secrets must be names of letters, digits and _.-, as in secrets = ["HF_TOKEN"]',
     **{
@@ -99,7 +99,7 @@ UNUSABLE = {
     FOLDER + f'mounts = ["{SECRET}"]': 'mounts must be absolute and without .., as in mounts = ["/data"]',
     FOLDER
     + 'seccomp = "perf.json"': 'seccomp must be absolute and without .., as in seccomp = "/etc/runner/perf.json"',
-    FOLDER + 'push = ["/data"]\nallow_endpoints = ["A"]\nstores = []': "push, allow_endpoints: not served yet, "
+    FOLDER + 'allow_endpoints = ["A"]\nstores = ["/data"]': "stores, allow_endpoints: not served yet, "
     "so no job would get them: take them out of the file",
     FOLDER + 'dialect = "studioml"': "dialect studioml is not served yet",
     FOLDER + 'dialect = "nativ"': "dialect: no such dialect; did you mean native?",

@@ -18,8 +18,8 @@ SECRET = "s3cr3tV4lue"
 AUTH = base64.b64encode(f"ada:{SECRET}".encode()).decode()
 
 
-def docker_config(*, helpers: dict[str, object] | None = None, **auths: dict[str, str]) -> bytes:
-    return json.dumps({"auths": auths, **(helpers or {})}).encode()
+def docker_config(auths: dict[str, dict[str, str]], **helpers: object) -> bytes:
+    return json.dumps({"auths": auths, **helpers}).encode()
 
 
 def logins(data: bytes) -> list[tuple[str, str, str, str]]:
@@ -34,7 +34,7 @@ def test_a_docker_config_holds_logins_in_three_forms() -> None:
         "127.0.0.1:5000/lab": {"identitytoken": SECRET},
         "empty.example": {},
     }
-    assert logins(docker_config(**written)) == [
+    assert logins(docker_config(written)) == [
         ("ghcr.io", "ada", SECRET, ""),
         ("docker.io", "ada", SECRET, ""),
         ("127.0.0.1:5000/lab", "", "", SECRET),
@@ -50,12 +50,12 @@ def test_a_file_of_our_own_holds_one() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (docker_config(helpers={"credsStore": "pass"}), "(credsStore) are not used"),
-        (docker_config(helpers={"credHelpers": {"ghcr.io": "pass"}}, r={}), "(credHelpers) are not used"),
-        (docker_config(), "has no login in auths"),
-        (docker_config(r={"auth": SECRET}), "is not the base64"),
-        (docker_config(r={"username": SECRET}), "needs username and password"),
-        (docker_config(**{f"https://{SECRET}@host/": {"auth": AUTH}}), "auths names a registry that is none"),
+        (docker_config({}, credsStore="pass"), "(credsStore) are not used"),
+        (docker_config({"r": {}}, credHelpers={"ghcr.io": "pass"}), "(credHelpers) are not used"),
+        (docker_config({}), "has no login in auths"),
+        (docker_config({"r": {"auth": SECRET}}), "is not the base64"),
+        (docker_config({"r": {"username": SECRET}}), "needs username and password"),
+        (docker_config({f"https://{SECRET}@host/": {"auth": AUTH}}), "auths names a registry that is none"),
         (b'{"auths": []}', "has no login"),
         (b'{"auths": {"r": 1}}', "is no table"),
         (b'{"auths": {"r": {"auth": 1}}}', "is no text"),
@@ -92,7 +92,7 @@ def test_the_longest_place_that_a_name_begins_with_counts(image: str, file: str)
     """A login goes to its own registry and port, and to no path that only looks alike."""
     places = {"hub": "https://index.docker.io/v1/", "ghcr": "ghcr.io", "lab": "ghcr.io/lab", "local": "127.0.0.1:5000"}
     files = [
-        CredentialFile(name, name, read_credential(docker_config(**{place: {"auth": AUTH}})))
+        CredentialFile(name, name, read_credential(docker_config({place: {"auth": AUTH}})))
         for name, place in places.items()
     ]
     found = login_for(image, [CredentialFile("broken", "", reason="is broken"), *files])
@@ -101,9 +101,8 @@ def test_the_longest_place_that_a_name_begins_with_counts(image: str, file: str)
 
 def test_a_mounted_kubernetes_secret_is_read_and_shown_without_its_logins(tmp_path: Path) -> None:
     """Its one file begins with a dot."""
-    helped = docker_config(
-        helpers={"credsStore": "pass"}, **{"ghcr.io": {"auth": AUTH}, "127.0.0.1:5000": {"auth": AUTH}}
-    )
+    auths = {"ghcr.io": {"auth": AUTH}, "127.0.0.1:5000": {"auth": AUTH}}
+    helped = docker_config(auths, credsStore="pass")
     for name, data in ((".dockerconfigjson", helped), (".other", b"x")):
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).chmod(0o400)

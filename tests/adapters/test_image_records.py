@@ -33,7 +33,7 @@ def test_what_was_pulled_is_known_to_the_next_life(tmp_path: Path) -> None:
             ImageRow(B.id, "x:3", B.digest, 7, 11.0, 11.0),
             ImageRow(A.id, "x:1", A.digest, 7, 10.0, 20.0),
         )
-        assert (known.pins, known.begun) == ({"x:3"}, (BegunPull("x:4", ""),))
+        assert (known.pins, known.begun) == (frozenset({"x:3"}), (BegunPull("x:4", ""),))
         assert [await records.unpin("x:3") for _ in range(2)] == [True, False]
         await records.forget(B.id)
         assert [row.id for row in (await records.known()).rows] == [A.id]

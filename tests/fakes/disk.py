@@ -12,7 +12,7 @@ import msgspec
 from runner.credential import Credential
 from runner.errors import AlreadyStored, Refused, RunnerError
 from runner.job import Input, Key, Output
-from runner.ports import Blob, CollectedFile, LogLine, Position, SpoolSeal, Stat
+from runner.ports import Blob, BuildContext, CollectedFile, LogLine, Position, SpoolSeal, Stat
 from runner.receipt import BoxBeat, Event, InputAccount, Receipt
 from runner.records import (
     ClaimRecord,
@@ -141,6 +141,9 @@ class FakeWorkspaces:
 
     def __init__(self) -> None:
         self.standing: dict[str, list[str]] = {}
+        # What each job's workspace has as text, and whatever else stands there.
+        self.texts: dict[str, str] = {}
+        self.content = ""
 
     async def create(self, key: Key, attempt: int) -> str:
         workspace = f"{key}.{attempt}"
@@ -159,6 +162,20 @@ class FakeWorkspaces:
         if output.path == "never":
             return (CollectedFile(output.path, "", "", problem="was not written"),)
         return (CollectedFile(output.path, output.path, f"{workspace}/{output.path}", 3),)
+
+    async def read_text(self, workspace: str, path: str) -> str:
+        if path not in self.texts:
+            raise Refused(f"build.dockerfile: {path} of the workspace cannot be read: No such file or directory")
+        return self.texts[path]
+
+    async def pack_context(
+        self, workspace: str, path: str, *, dockerfile: tuple[str, str], limit_bytes: int
+    ) -> BuildContext:
+        digest = hashlib.sha256(f"{path} {dockerfile} {self.content}".encode()).hexdigest()
+        return BuildContext(f"{workspace} {path}", f"sha256:{digest}", 7)
+
+    async def drop_context(self, workspace: str) -> None:
+        return None
 
     async def used_bytes(self, workspace: str) -> int:
         return 0

@@ -38,6 +38,7 @@ class FakeImages:
     logins: list[RegistryLogin | None] = field(default_factory=list)
     built: list[BuildOrder] = field(default_factory=list)
     pushed: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
     build_error: Exception | None = None
     on_build: tuple[str, ...] = ()
 
@@ -94,6 +95,9 @@ class FakeImages:
             raise self.build_error
         self.here[whole_name(order.name)] = f"built {len(self.built)}"
         return self._image(f"built {len(self.built)}")
+
+    async def drop_remains(self, label: str) -> None:
+        self.dropped.append(label)
 
     async def push(self, image_id: str, name: str, login: RegistryLogin | None, progress: Callable[[str], None]) -> str:
         self.logins.append(login)

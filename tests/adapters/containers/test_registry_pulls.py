@@ -106,7 +106,7 @@ def test_a_registry_with_a_login_gives_and_takes_for_that_login_alone(machine: M
                 with pytest.raises(Refused, match=r"credentials|unauthorized|authentication") as told:
                     await images.pull(pushed, login, unheard)
                 assert PASSWORD not in str(told.value)
-            assert await images.pull(pushed, LOGIN, unheard)
+            assert (await images.pull(pushed, LOGIN, unheard)).names == (pushed,)
             await images.remove(pushed)
 
     with registry(tmp_path / "registry", login=True) as host:
