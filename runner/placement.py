@@ -7,7 +7,7 @@ Nothing here knows time, queues or health; the inventory hands in what may be gi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -43,18 +43,18 @@ class Room(msgspec.Struct, frozen=True):
     disk: int
 
 
-def request_of(job: Job, *, memory: int, disk: int, whole: Room) -> Request:
+def request_of(job: Job, *, memory: int, disk: int, most: Room) -> Request:
     """
     Read a job's request; ``memory`` and ``disk`` stand in for what it does not name.
 
-    One that is alone on the box gets all cores that it can, and what it does not name is all the memory of ``whole``.
+    One that is to be alone asks for all cores of ``most``, and for all the memory unless it names some.
     """
     asked, alone = job.resources, job.exclusive == "box"
     cpus = float(math.ceil(asked.cpus)) if job.exclusive == "gpu" else asked.cpus
-    memory = whole.memory if alone else memory
+    memory = most.memory if alone else memory
     return Request(
         gpus=int(asked.gpus),
-        cpus=max(cpus, beside_runner(whole).cpus) if alone else cpus,
+        cpus=max(cpus, most.cpus) if alone else cpus,
         memory=memory if asked.memory is None else int(asked.memory),
         disk=disk if asked.disk is None else int(asked.disk),
         pinned=job.exclusive == "gpu",
@@ -62,13 +62,11 @@ def request_of(job: Job, *, memory: int, disk: int, whole: Room) -> Request:
     )
 
 
-def beside_runner(room: Room) -> Room:
-    """Return a room without its first core, which stays the runner's while a job is alone; an only one is shared."""
-    first, *others = sorted(room.cores)
-    if not others:
-        return room
-    cores = {core: room.cores[core] for core in others}
-    return msgspec.structs.replace(room, cores=cores, cpus=room.cpus - 1 + room.cores[first])
+def without_cores(room: Room, cores: Collection[int]) -> Room:
+    """Return a room without some cores, and without what is not taken yet of those."""
+    left = {core: load for core, load in room.cores.items() if core not in cores}
+    unused = sum(1 - load for core, load in room.cores.items() if core in cores)
+    return msgspec.structs.replace(room, cores=left, cpus=room.cpus - unused)
 
 
 def without_idlest(room: Room, count: int) -> Room:

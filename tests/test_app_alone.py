@@ -338,6 +338,28 @@ def test_a_stream_of_exclusive_jobs_does_not_starve_small_ones(lasting: float) -
     assert ended_at - came_at < 3 * lasting + 40
 
 
+def test_a_queue_that_is_being_read_comes_first_where_it_is_its_turn() -> None:
+    """One of its jobs was cancelled while another one was alone; the next is on its way, and may take a moment."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world, configuration(patience=5000)) as runner:
+            await put(world, "own", id="holder", command=lasts(5))
+            await until(lambda: world.containers.starts)
+            for job_id in ("alone", "alone-too"):
+                await put(world, "own", id=job_id, exclusive="box", command=lasts(60))
+            await until(lambda: len(world.journal.entries) == 3 and now() > 10)
+            await put(world, "shared", id="cancelled")
+            await until(lambda: len(world.journal.entries) == 4)
+            await RunningControl(runner).cancel("cancelled")
+            await put(world, "shared", id="small")
+            world.troubles["queue.fetch"] = slow(0.5)
+            await until(lambda: ended(world, "alone-too", "small"))
+        assert when(world, "small", StartRecord) < when(world, "alone-too", StartRecord)
+
+    run_virtual(main())
+
+
 def test_it_gets_all_cores_but_one_and_the_memory_that_it_asks_for_or_all() -> None:
     async def main() -> None:
         world = FakeWorld()

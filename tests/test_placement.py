@@ -9,12 +9,12 @@ from runner.job import Job, Resources
 from runner.placement import (
     Request,
     Room,
-    beside_runner,
     choose,
     dominant_share,
     remaining,
     request_of,
     shortage,
+    without_cores,
     without_idlest,
 )
 from runner.records import GrantedGpu, Place
@@ -76,21 +76,21 @@ def test_cores_are_kept_free_where_they_are_used_least() -> None:
 
 
 def test_what_is_alone_gets_all_that_it_can_but_what_it_names() -> None:
-    """One core stays the runner's; an only one is shared. It asks for more than there is only by naming it."""
-    alone = request_of(Job(exclusive="box"), memory=5, disk=7, whole=BOX)
-    assert alone == Request(0, 7, 64, 7, alone=True)
-    place = choose(alone, beside_runner(BOX))
+    """Two threads of one core stay the runner's. It asks for more than there is only by naming it."""
+    most = without_cores(BOX, (0, 4))
+    alone = request_of(Job(exclusive="box"), memory=5, disk=7, most=most)
+    assert alone == Request(0, 6, 64, 7, alone=True)
+    place = choose(alone, most)
     assert place is not None
-    assert (place.cores, place.cpus) == (tuple(range(1, 8)), 7)
-    assert request_of(Job(exclusive="box", resources=Resources(cpus=8)), memory=5, disk=7, whole=BOX).cpus == 8
+    assert (place.cores, place.cpus) == ((1, 2, 3, 5, 6, 7), 6)
+    assert request_of(Job(exclusive="box", resources=Resources(cpus=8)), memory=5, disk=7, most=most).cpus == 8
     one = Room((), {3: 0.0}, 1.0, 64, 100)
-    assert beside_runner(one) == one
-    assert request_of(Job(exclusive="box", resources=Resources(cpus=0.5)), memory=5, disk=7, whole=one).cpus == 1
+    assert request_of(Job(exclusive="box", resources=Resources(cpus=0.5)), memory=5, disk=7, most=one).cpus == 1
 
 
 def test_what_is_pinned_gets_whole_cores() -> None:
     asked = Job(exclusive="gpu", resources=Resources(gpus=1, cpus=1.5))
-    assert request_of(asked, memory=5, disk=7, whole=BOX) == Request(1, 2, 5, 7, pinned=True)
+    assert request_of(asked, memory=5, disk=7, most=BOX) == Request(1, 2, 5, 7, pinned=True)
 
 
 @given(requests, st.lists(requests, max_size=10))
@@ -146,9 +146,9 @@ def test_words_say_what_is_missing() -> None:
 
 
 def test_defaults_fill_what_a_job_does_not_name() -> None:
-    assert request_of(Job(), memory=5, disk=7, whole=BOX) == Request(0, 1, 5, 7)
+    assert request_of(Job(), memory=5, disk=7, most=BOX) == Request(0, 1, 5, 7)
     asked = Job(resources=Resources(gpus=2, cpus=3, memory=Size(1), disk=Size(2)))
-    assert request_of(asked, memory=5, disk=7, whole=BOX) == Request(2, 3, 1, 2)
+    assert request_of(asked, memory=5, disk=7, most=BOX) == Request(2, 3, 1, 2)
 
 
 def test_the_dominant_share_is_of_gpus_where_a_job_holds_any() -> None:

@@ -15,7 +15,7 @@ import msgspec
 from runner.calls import Caller
 from runner.errors import RunnerError
 from runner.messages import ProbeReported
-from runner.placement import Room
+from runner.placement import Room, without_cores
 from runner.ports import World
 from runner.quiet import Quiet
 from runner.receipt import GpuTable
@@ -72,6 +72,10 @@ class Capacity:
     def at_best(self) -> Room:
         """Return what the box can ever give: also the GPUs that are ill now, and may recover."""
         return self._room(only_healthy=False)
+
+    def beside_runner(self, room: Room) -> Room:
+        """Return a room without the cores that stay the runner's while a job is alone."""
+        return without_cores(room, self._box.spare)
 
     def _room(self, *, only_healthy: bool) -> Room:
         box = self._box

@@ -17,7 +17,7 @@ from actors.inventory.standing import KEPT_AFTER_RELEASES, Standing
 from runner.config import Config
 from runner.job import EndReason
 from runner.messages import Ended
-from runner.placement import Request, beside_runner, choose, request_of, shortage
+from runner.placement import Request, choose, request_of, shortage
 from runner.records import ClaimedJob, Place
 
 BOXES_AGREE = 3
@@ -59,7 +59,7 @@ class Granting:
     def request(self, claim: ClaimedJob) -> Request:
         """Return what a job needs of this box."""
         sizes = {"memory": int(self.config.job_memory), "disk": int(self.config.job_disk)}
-        return request_of(claim.job, **sizes, whole=self.capacity.at_best())
+        return request_of(claim.job, **sizes, most=self.capacity.beside_runner(self.capacity.at_best()))
 
     def next_step(self, standing: Standing, before: Due, *, clock: float, now: float) -> Place | Waits | Ended:
         """
@@ -83,10 +83,11 @@ class Granting:
             return Waits(capped)
         kept = self.floor.reserves_before(standing, total, clock=clock, now=now)
         room = self.floor.room_beside(kept, total)
+        room = self.capacity.beside_runner(room) if standing.request.alone else room
         if before.coming and standing.request.cpus > room.cpus - before.coming:
             return Waits("the turn of another queue comes first")
         why = self._in_the_way(standing, kept)
-        place = None if why else choose(standing.still_needs, beside_runner(room) if standing.request.alone else room)
+        place = None if why else choose(standing.still_needs, room)
         if place is not None and self.capacity.lock(place):
             return msgspec.structs.replace(place, disk=standing.request.disk)
         stage_ahead = self.floor.may_stage_ahead(standing, room, most=self.config.ahead, now=now)
@@ -97,7 +98,7 @@ class Granting:
         request, at_best = standing.request, self.capacity.at_best()
         if never := shortage(request, at_best, have="here"):
             return never
-        never = shortage(request, beside_runner(at_best), have="here") if request.alone else ""
+        never = shortage(request, self.capacity.beside_runner(at_best), have="here") if request.alone else ""
         return f"{never} while the runner keeps one for itself" if never else ""
 
     def _in_the_way(self, standing: Standing, kept: Standing | None) -> str:

@@ -171,10 +171,16 @@ class ServiceManager(Protocol):
 
 
 class Box(msgspec.Struct, frozen=True):
-    """A machine as the runner may use it: id (a UUID), core numbers, bytes of memory and disk for jobs."""
+    """
+    A machine as the runner may use it: id (a UUID), core numbers, bytes of memory and disk for jobs.
+
+    ``spare`` are those of the cores that stay the runner's while a job is alone: one with all its threads, () where a
+    job would have none then.
+    """
 
     id: str
     cores: tuple[int, ...]
     memory: int
     disk: int
     hostname: str = ""
+    spare: tuple[int, ...] = ()

@@ -32,7 +32,7 @@ from tests.fakes.ledger import Ledger
 from tests.fakes.queue import FakeBroker, FakeQueue
 
 EPOCH = 1_700_000_000.0
-BOX = Box("box-1", (0, 1), 8 << 30, 100 << 30)
+BOX = Box("box-1", (0, 1), 8 << 30, 100 << 30, spare=(0,))
 GPUS = 2
 
 
