@@ -38,12 +38,12 @@ def spare_cores(cores: tuple[int, ...], threads: str = THREADS) -> tuple[int, ..
         listed = Path(threads.format(cores[0])).read_text("ascii").strip()
     except OSError:
         listed = ""
-    found = cores[:1] + tuple(core for core in cores[1:] if core in _numbers(listed))
+    found = cores[:1] + tuple(core for core in cores[1:] if core in numbers_in(listed))
     return next((some for some in (found, cores[:1]) if len(some) < len(cores)), ())
 
 
-def _numbers(listed: str) -> frozenset[int]:
-    """Read ``0-1,32``."""
+def numbers_in(listed: str) -> frozenset[int]:
+    """Read a list of Linux's: ``0-1,32``."""
     ranges = (part.partition("-") for part in listed.split(",") if part)
     return frozenset(number for first, _, last in ranges for number in range(int(first), int(last or first) + 1))
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.box import spare_cores
 from adapters.containers.command import SYSTEM_PATH
 from bench.alone_box import CORES, NotMeasuredError, RunningBox, cpu_s, on, running
 from bench.report import arguments, report
@@ -70,15 +71,22 @@ class Measured:
 
     def __init__(self, home: Path, steps: int, image: str, docker: str) -> None:
         """Measure a loop of so many steps; with an image, jobs are containers of the engine at that address."""
-        self._home, self._steps, self._image = home, steps, image
+        self._home, self._steps, self._image, self._docker = home, steps, image, docker
         self._options = ["--docker-host", docker if image else ""]
-        self._cores = frozenset(sorted(CORES)[1:]) or CORES
+        self._cores = CORES.difference(spare_cores(tuple(sorted(CORES))))
 
     def bare(self) -> Loop:
-        """Run the loop without a runner."""
+        """Run the loop without a runner; with an image, in a bare container."""
+        place = self._home / "bare"
+        place.mkdir(exist_ok=True)
+        words = program("loop", self._steps)
+        if self._image:
+            cores = ",".join(map(str, sorted(self._cores)))
+            run = ["docker", "-H", self._docker, "run", "--rm", "--network", "none", "--cpuset-cpus", cores]
+            words = [*run, "-v", f"{place}:/bare", "-w", "/bare", self._image, *words]
         with on(self._cores):
-            subprocess.run(program("loop", self._steps), cwd=self._home, env={"PATH": SYSTEM_PATH}, check=True)
-        return _figure(self._home / "figures.json")
+            subprocess.run(words, cwd=place, env={"PATH": SYSTEM_PATH}, check=True)
+        return _figure(place / "figures.json")
 
     async def round(self, number: int) -> Round:
         """Give each its turn."""

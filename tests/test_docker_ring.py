@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.box import numbers_in, spare_cores
 from adapters.containers.docker_engine import Engine
 from tests.at_work import AtWork, at_work, left_in, until
 from tests.cli.typed import Typed
@@ -248,3 +249,11 @@ def test_a_killed_runner_takes_its_container_back(tmp_path: Path, docker_url: st
         assert (receipt.log.lines, receipt.log.gaps) == (1 + len(numbers), 0)
         until(lambda: left_in(ring.queue) == [], "it is settled")
         assert second.stop() == 0
+
+
+def test_a_job_that_is_alone_has_all_cores_but_the_runners(ring: Ring, box: AtWork) -> None:
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    said = ring.follow(box, "alone", "--exclusive", "box", "--", "sh", "-c", "grep Cpus_allowed_list /proc/self/status")
+    (line,) = said.out.splitlines()
+    assert numbers_in(line.split()[1]) == set(cores) - set(spare_cores(cores))
+    assert box.receipt("alone", "--queue", ring.url).grant.cores == tuple(sorted(numbers_in(line.split()[1])))
