@@ -14,6 +14,7 @@ pytestmark = pytest.mark.integration
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMISED = {
     "hello": "hello from the runner\n",
+    "alone": "ms: ",
     "env": "job my-env, attempt 1, good morning\n",
     "files": "3\n",
     "gpu": "GPUs: SIM-",
