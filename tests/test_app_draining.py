@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 
-from runner.app import Runner, drain
+from runner.app import Runner, build, drain
 from runner.control import RunningControl
 from runner.messages import StopAnnounced
 from runner.receipt import Receipt
 from runner.units import Duration
-from tests.fakes.faults import hangs
+from tests.fakes.faults import Life, hangs
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, stop_fetching, until
-from tests.fakes.world import FakeWorld, configuration, key_of
+from tests.fakes.variety import put_variety, vary
+from tests.fakes.world import FakeWorld, configuration, key_of, new_life
+from tests.test_app import check_ledger, check_logs, live
 from tests.virtual_time import run_virtual
 
 LONG = ["run", "5000", "0", "1"]
@@ -314,3 +317,42 @@ def test_a_signal_hurries_no_drain_that_was_asked_for_otherwise_but_the_next_doe
                 assert control.hurry.is_set()
 
     run_virtual(main())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("seed", range(3))
+def test_drains_in_the_middle_of_everything_lose_and_double_nothing(seed: int) -> None:
+    """Ports fail and hang, and some drains are cut off by a kill; the last life finds all of it in order."""
+
+    async def main() -> FakeWorld:
+        world, seeded = FakeWorld(), random.Random(seed)
+        vary(world, seeded)
+        await put_variety(world, seeded)
+        for number in range(seeded.randint(1, 3)):
+            life = new_life(seed * 10 + number, fail=0.05, hang=0.01, calls_left=seeded.randint(200, 1500))
+            await _drained_life(world, life, after_s=seeded.uniform(0, 60), grace_s=seeded.choice((0.0, 5.0, 60.0)))
+        assert await live(world, configuration(), new_life(seed), for_s=50_000)
+        return world
+
+    world = run_virtual(main(), limit_s=90 * 86_400.0)
+    check_ledger(world)
+    check_logs(world)
+
+
+async def _drained_life(world: FakeWorld, life: Life, *, after_s: float, grace_s: float) -> None:
+    """One life that drains after a while, and ends when that is over or when it is killed, whatever is first."""
+    runner = build(configuration(preempt_grace=Duration(20)), world.open(life))
+    running, killed = asyncio.ensure_future(runner.run()), asyncio.ensure_future(life.killed.wait())
+    await asyncio.wait({running, killed}, timeout=after_s, return_when=asyncio.FIRST_COMPLETED)
+    stop_fetching(runner)
+    drained = asyncio.ensure_future(drain(runner, asyncio.Event(), grace_s))
+    done, _ = await asyncio.wait({running, killed, drained}, timeout=1000, return_when=asyncio.FIRST_COMPLETED)
+    assert done, "the drain never ended"
+    if drained in done:
+        await runner.stop(grace_s=5.0, order=("logs",))
+    life.end()
+    for task in (running, killed, drained):
+        task.cancel()
+    await asyncio.gather(running, killed, drained, return_exceptions=True)
+    world.count(life)
+    world.ledger.check()

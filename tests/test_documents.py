@@ -269,6 +269,8 @@ def test_what_is_deployed_sets_keys_that_exist_to_values_that_fit(name: str) -> 
     config, _ = resolve({}, dict(pairs), {}, "")
     assert {pair for pair, _ in pairs} <= {f"RUNNER_{key.upper()}" for key in FIELDS}
     assert (config != Config(), "NOT TRIED" in text) == (True, True)
+    hooks = re.findall(r"preStop: {exec: {command: \[runner, (\w+)\]}}", text)
+    assert hooks == (["drain"] if name == "kubernetes.yaml" else [])
     waits_s = {"13min": 780, "450": 450}[re.findall(r"(?:TimeoutStopSec=|GracePeriodSeconds: )(\w+)", text)[0]]
     assert waits_s >= config.drain_grace + config.preempt_grace + CLOSING_S, "the runner is killed before it has ended"
 

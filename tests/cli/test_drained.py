@@ -49,6 +49,19 @@ def test_a_drain_tells_when_it_stops_what_runs_and_stores_what_that_left(tmp_pat
         assert "the runner drains: this job is stopped at" in box.type("logs", "long").err
 
 
+def test_a_second_signal_ends_the_waiting(tmp_path: Path) -> None:
+    """The first has ten minutes for what runs; whoever cannot wait says so again, and the message is given back."""
+    with running(tmp_path) as box:
+        begin(box, "")
+        box.process.send_signal(signal.SIGTERM)
+        until(lambda: abs(deadline(box) - time.time() - 600) < 60, "the job knows of the drain")
+        box.process.send_signal(signal.SIGTERM)
+        box.process.communicate(timeout=40)
+        assert box.process.returncode == 0
+        receipt = json.loads(box.type("show", "long", "--json").out)
+        assert ("waiting", "preempted", "retry") == tuple(receipt[it] for it in ("state", "end_reason", "verdict"))
+
+
 def test_a_drain_that_becomes_a_leave_gives_jobs_their_time_back(tmp_path: Path) -> None:
     """What runs on reads its own limit again when the runner is gone."""
     with running(tmp_path) as box:
