@@ -12,13 +12,13 @@ from runner.job import (
     FAULTS_MAX,
     HISTORY_MAX,
     ID_PATTERN,
-    Build,
     EndReason,
     Job,
     Note,
     Output,
     PastAttempt,
     Resources,
+    Venv,
     Verdict,
     Whose,
     decide,
@@ -137,8 +137,8 @@ def test_keys_tell_queue_id_and_submission_apart() -> None:
 
 def test_what_is_not_served_yet_is_named() -> None:
     assert not_served(Job(command=("true",), resources=Resources(gpus=2))) == ()
-    job = Job(build=Build(), requires={"site": "b"}, resources=Resources(gpus=0.5), outputs=(Output("x", resume=True),))
-    assert not_served(job) == ("build", "requires", "resources.gpus (a fraction)", "outputs.resume")
+    job = Job(venv=Venv(), requires={"site": "b"}, resources=Resources(gpus=0.5), outputs=(Output("x", resume=True),))
+    assert not_served(job) == ("venv", "requires", "resources.gpus (a fraction)", "outputs.resume")
 
 
 def test_every_field_that_is_not_served_has_a_default_that_asks_for_nothing() -> None:
