@@ -106,6 +106,7 @@ def test_a_login_that_comes_later_lets_the_next_job_in_and_what_is_built_is_push
         log = typed("logs", "builds", "--state-dir", ring.directory / "s").err
         assert "built as 0, devices lo" in log
         assert f"pulling image {ring.base}" in log
+        assert f"build: {ring.base} is sha256:" in log
         said = ring.follow(
             box, "uses", "--image", f"{ring.host}/lab/new@{receipt.image.digest}", "--", "cat", "/greeting"
         )

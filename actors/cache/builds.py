@@ -89,6 +89,7 @@ class Builds:
                 raise Refused(f"image {name} of the Dockerfile: not one that {claim.source} allows: {allowed}")
             image = await self._store.obtain(claim, name)
             check_triggers(name, image.on_build)
+            await self._trail.say(claim, f"build: {name} is {image.digest}")
             ids[name] = image.id
         return ids
 

@@ -197,8 +197,10 @@ def _told(gone: list[Row]) -> str:
     from runner.units import format_size
 
     sizes = {row.id: row.size for row in gone}
+    if not sizes:
+        return "0 images removed: the others are in use, wanted, pinned, not the runner's, or were used within a minute"
     count = f"{len(sizes)} image{'s' * (len(sizes) != 1)}"
-    return f"{count} removed{f', {format_size(sum(sizes.values()))}' if sizes else ''}"
+    return f"{count} removed, {format_size(sum(sizes.values()))}"
 
 
 def _unheard(_line: str) -> None:

@@ -111,9 +111,13 @@ def test_a_build_is_labelled_limited_and_without_a_network(site: Site) -> None:
 def test_a_dockerfile_that_cannot_be_built_is_told_with_its_last_lines(site: Site, text: str, words: str) -> None:
     async def scenario() -> None:
         async with opened(site):
+            before = await site.images.list()
             with pytest.raises(Refused, match=words):
                 await site.build(text)
             assert await site.images.resolve(NAME) is None
+            await site.images.drop_remains(f"{LABEL}=other")
+            await site.images.drop_remains(f"{LABEL}=test")
+            assert await site.images.list() == before
 
     asyncio.run(scenario())
 
