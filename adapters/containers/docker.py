@@ -84,7 +84,8 @@ class DockerContainers:
         async with lock:
             found = await self._box.look_at_any(spec.name)
             if found is not None and not self._box.is_ours(found):
-                raise Unavailable(f"a container {spec.name} of another owner is in the way; remove or rename it")
+                called = self._box.called(spec.name)
+                raise Unavailable(f"a container {called} of another owner is in the way; remove or rename it")
             if found is None or not found.was_started:
                 found = await self._start_first_time(spec, found)
             return running_of(spec.name, found, await self._box.what_is_missing(), os.geteuid())
@@ -150,7 +151,7 @@ class DockerContainers:
             await _in_thread(change_deadline, self._settings.directory, name, at)
 
     async def list_ours(self) -> tuple[str, ...]:
-        containers = {name.lstrip("/") for listed in await self._box.list() for name in listed.names}
+        containers = {listed.name for listed in await self._box.list()}
         # Secrets of one that was never made, since the runner was killed just then, are found by their name alone.
         return tuple(sorted(containers | await _in_thread(self._shelf.names)))
 

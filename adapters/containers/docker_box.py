@@ -1,29 +1,42 @@
 """
 The containers of one box as the engine knows them: found by name or label, measured, deleted.
 
-Whose a container is stands in its labels; those of others are as if they were not there.
+Whose a container is, and what it is called here, stands in its labels; those of others are as if they were not there.
+What the engine calls it says the box, too, since two boxes on one engine may run attempts of the same job.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import msgspec
 
 from adapters.containers.docker_engine import Engine, EngineRefusal, decoded
 from adapters.containers.docker_spec import NAME
-from adapters.containers.docker_state import LABEL_BOX, Engineered, Inspected
+from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME, Engineered, Inspected
 from adapters.containers.docker_usage import Sample
 
 HTTP_CONFLICT = 409
 REMOVE_S = 60.0
 
 
+def engine_name(name: str, box: str) -> str:
+    """Return what an engine calls a container of a box when it is made."""
+    return f"{name}.{hashlib.sha256(box.encode()).hexdigest()[:8]}"
+
+
 class Listed(msgspec.Struct, frozen=True):
     """One container in the engine's list; names begin with a slash."""
 
+    id: str = msgspec.field(name="Id")
     names: list[str] = msgspec.field(name="Names")
     labels: dict[str, str] = msgspec.field(name="Labels", default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is called here; one that an earlier version made is called as the engine does."""
+        return self.labels.get(LABEL_NAME) or self.names[0].lstrip("/")
 
 
 class BoxContainers:
@@ -35,16 +48,29 @@ class BoxContainers:
         # What the engine told of itself last; None until it was asked.
         self._described: Engineered | None = None
 
+    def called(self, name: str) -> str:
+        """Return what the engine calls a container of this box."""
+        return engine_name(name, self._box)
+
     async def look(self, name: str) -> Inspected | None:
-        """Describe a container of this box; None: there is none."""
-        found = await self.look_at_any(name) if NAME.fullmatch(name) else None
-        return found if found is not None and self.is_ours(found) else None
+        """Describe a container of this box, also one that somebody renamed; None: there is none."""
+        if not NAME.fullmatch(name):
+            return None
+        found = await self._inspect(self.called(name))
+        if found is not None and self.is_ours(found):
+            return found
+        renamed = await self.list(name)
+        return await self._inspect(renamed[0].id) if renamed else None
 
     async def look_at_any(self, name: str) -> Inspected | None:
-        """Describe a container, whoever made it; None: there is none."""
+        """Describe the container of this name here, or one of somebody else that has its place; None: neither."""
+        return await self.look(name) or await self._inspect(self.called(name))
+
+    async def _inspect(self, engine_name: str) -> Inspected | None:
         try:
-            async with self._engine.call(f"describe container {name}") as docker:
-                return decoded(await docker.containers.container(name).show(), Inspected, self._engine.url)
+            async with self._engine.call(f"describe container {engine_name}") as docker:
+                described = await docker.containers.container(engine_name).show()
+                return decoded(described, Inspected, self._engine.url)
         except EngineRefusal as refusal:
             refusal.unless_absent()
             return None
@@ -66,9 +92,10 @@ class BoxContainers:
         """Tell whether it carries the box's id."""
         return found.labels.get(LABEL_BOX) == self._box
 
-    async def list(self) -> list[Listed]:
-        """List all of this box, running or not."""
-        filters = json.dumps({"label": [f"{LABEL_BOX}={self._box}"]})
+    async def list(self, name: str = "") -> list[Listed]:
+        """List all of this box, running or not, or those of one name."""
+        named = [f"{LABEL_NAME}={name}"] if name else []
+        filters = json.dumps({"label": [f"{LABEL_BOX}={self._box}", *named]})
         async with (
             self._engine.call("list this box's containers") as docker,
             self._engine.send(docker, "GET", "containers/json", all=1, filters=filters) as answer,

@@ -104,7 +104,7 @@ class Creation:
     async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> None:
         try:
             async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
-                await docker.containers.create(body, name=spec.name)
+                await docker.containers.create(body, name=self._box.called(spec.name))
         except EngineRefusal as refusal:
             raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
 

@@ -19,6 +19,7 @@ from adapters.containers.docker_state import (
     LABEL_BOX,
     LABEL_GPUS,
     LABEL_KEY,
+    LABEL_NAME,
     LABEL_NETWORK,
     LABEL_UID,
 )
@@ -160,6 +161,7 @@ def _environment(spec: ContainerSpec, real: list[str], gpu_way: str) -> dict[str
 def _labels(spec: ContainerSpec, settings: DockerSettings, owner: int) -> dict[str, str]:
     return {
         LABEL_BOX: settings.box,
+        LABEL_NAME: spec.name,
         LABEL_KEY: spec.key,
         LABEL_ATTEMPT: str(spec.attempt),
         LABEL_UID: str(owner),

@@ -11,6 +11,7 @@ from runner.ports import Exit, Running
 from runner.receipt import Isolation, Usage
 
 LABEL_BOX = "gpu-runner.box"
+LABEL_NAME = "gpu-runner.name"
 LABEL_KEY = "gpu-runner.key"
 LABEL_ATTEMPT = "gpu-runner.attempt"
 LABEL_UID = "gpu-runner.uid"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from adapters.containers.docker_engine import Engine
-from adapters.containers.docker_state import LABEL_BOX
+from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME
 from tests.at_work import end_orphans
 from tests.shared_queue import SharedQueue
 
@@ -98,9 +98,9 @@ class _Happened(msgspec.Struct, frozen=True):
 
     @property
     def attempt(self) -> str:
-        """The id and attempt of a job whose container it happened to: names are ``id.hash.attempt``."""
+        """The id and attempt of a job whose container it happened to: it is called ``id.hash.attempt``."""
         attributes = msgspec.convert(self.actor["Attributes"], dict[str, str])
-        key, _, attempt = attributes["name"].rpartition(".")
+        key, _, attempt = attributes[LABEL_NAME].rpartition(".")
         return f"{key.rpartition('.')[0]}.{attempt}"
 
 

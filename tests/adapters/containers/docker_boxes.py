@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from adapters.containers.docker import DockerContainers
+from adapters.containers.docker_box import engine_name
 from adapters.containers.docker_deadline import write_deadline
 from adapters.containers.docker_engine import Engine
 from adapters.containers.docker_spec import Arranged, DockerSettings, request
@@ -75,11 +76,15 @@ class DockerBox:
         output = await collect(self.containers, spec.name)
         return await self.containers.wait(spec.name), output
 
+    def called(self, name: str) -> str:
+        """Return what the engine calls a container of this box."""
+        return engine_name(name, self.id)
+
     async def inspect(self, name: str) -> dict[str, Any]:
-        """Return what the engine itself says."""
+        """Return what the engine itself says of a container of this box."""
         engine = Engine(self.url)
         async with engine.call("describe") as docker:
-            described: dict[str, Any] = await docker.containers.container(name).show()
+            described: dict[str, Any] = await docker.containers.container(self.called(name)).show()
         await engine.close()
         return described
 
@@ -88,7 +93,7 @@ class DockerBox:
         directory = write_deadline(self.settings.directory, spec.name, spec.deadline_at)
         uid = self.settings.uids[0]
         body = request(spec, self.settings, Arranged(uid=uid, owner=uid, deadline_directory=directory))
-        await self.create_raw(spec.name, body)
+        await self.create_raw(self.called(spec.name), body)
         if os.geteuid() == 0:
             hand_over(spec.workspace, self.settings.uids[0])
 

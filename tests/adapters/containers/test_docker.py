@@ -230,7 +230,7 @@ def test_a_container_that_somebody_removes_holds_nobody_up(machine: DockerMachin
             ended = group.create_task(box.containers.wait(spec.name))
             chunks = box.containers.attach(spec.name, {})
             assert (await anext(chunks)).data == b"ready\n"
-            await box.delete_raw(spec.name)
+            await box.delete_raw(box.called(spec.name))
             assert [chunk async for chunk in chunks] == []
         assert ended.result().code in {None, 137}
         assert "removed by somebody else" in (await box.containers.wait(spec.name)).message
@@ -294,7 +294,7 @@ def test_containers_of_others_are_never_touched(machine: DockerMachine, tmp_path
 
     async def scenario(box: DockerBox) -> None:
         spec = box.spec("true")
-        await box.create_raw(spec.name, {"Image": box.image, "Cmd": ["true"]})
+        await box.create_raw(box.called(spec.name), {"Image": box.image, "Cmd": ["true"]})
         try:
             with pytest.raises(Unavailable, match="another owner"):
                 await box.containers.start(spec)
@@ -304,7 +304,7 @@ def test_containers_of_others_are_never_touched(machine: DockerMachine, tmp_path
             assert await box.containers.list_ours() == ()
             assert (await box.inspect(spec.name))["State"]["Status"] == "created"
         finally:
-            await box.delete_raw(spec.name)
+            await box.delete_raw(box.called(spec.name))
 
     machine.run(scenario)
 
