@@ -97,7 +97,7 @@ def check_ledger(world: FakeWorld) -> None:
         ends = [event for event in world.results.events[key] if event.state == "ended"]
         assert len(ends) == 1, f"{key} has {len(ends)} ends"
     check_starts(world)
-    check_solitude(world.journal)
+    check_solitude(world)
     assert not world.kept_off or not world.kept_off[-1], "the runner still keeps off some cores"
     assert not world.containers.containers, f"containers are left: {list(world.containers.containers)}"
     assert not world.probe.locked, f"GPUs are still locked: {world.probe.locked}"

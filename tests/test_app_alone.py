@@ -7,12 +7,14 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from runner.control import RunningControl
+from runner.errors import Unavailable
 from runner.job import EndReason
 from runner.records import ExitRecord, GrantRecord, StageRecord, StartRecord, StoreRecord
-from tests.fakes.faults import Trouble
+from tests.fakes.faults import Trouble, raises
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, until, why
 from tests.fakes.solitude import check_solitude
 from tests.fakes.world import FakeWorld, configuration, key_of
@@ -68,7 +70,7 @@ def test_it_waits_until_the_box_is_empty_and_then_has_it_for_itself() -> None:
             assert next(iter(world.containers.containers.values())).spec.grant.here.cores == (1,)
             await until(lambda: ended(world, "alone", "next"))
             assert world.kept_off == [(1,), ()]
-        assert check_solitude(world.journal) == 1
+        assert check_solitude(world) == 1
 
     run_virtual(main())
 
@@ -110,7 +112,7 @@ def test_who_is_being_staged_is_waited_for_and_who_is_staged_is_not() -> None:
             assert not ended(world, "both")
             world.probe.held_elsewhere = set()
             await until(lambda: ended(world, "both"))
-        assert check_solitude(world.journal) == 1
+        assert check_solitude(world) == 1
 
     run_virtual(main())
 
@@ -176,7 +178,7 @@ def test_it_is_quiet_again_after_a_restart_before_anything_is_fetched(killed: bo
             assert not world.queues["shared"].claims
             assert not world.calls["queue.fetch"]
             await until(lambda: ended(world, "alone", *(f"small-{number}" for number in range(3))))
-        assert check_solitude(world.journal) == 1
+        assert check_solitude(world) == 1
 
     run_virtual(main())
 
@@ -190,7 +192,7 @@ def test_the_next_one_is_staged_while_the_last_one_uploads_and_begins_with_its_l
             await put(world, "shared", id=f"alone-{number}", exclusive="box", command=lasts(10), **IO)
         async with alive(world):
             await until(lambda: ended(world, *(f"alone-{number}" for number in range(3))))
-        assert check_solitude(world.journal) == 3
+        assert check_solitude(world) == 3
         return max(
             when(world, f"alone-{number + 1}", StartRecord) - when(world, f"alone-{number}", StoreRecord)
             for number in range(2)
@@ -424,3 +426,45 @@ async def _stream(put_one: Any, count: int) -> None:
     for number in range(count):
         await put_one(id=f"small-{number}", command=lasts(9.7), resources={"cpus": 0.1}, timeout="10s")
         await asyncio.sleep(1.3)
+
+
+def test_an_upload_that_waits_for_its_broker_keeps_nobody_from_being_alone() -> None:
+    """Else a box would stand still for as long as a broker is away; it goes on once the other one has ended."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "shared", id="cut-off", command=lasts(10), outputs=IO["outputs"])
+            await until(lambda: world.containers.starts)
+            world.troubles["queue.renew"] = raises(Unavailable("away"))
+            await put(world, "own", id="alone", exclusive="box", command=lasts(200))
+            await until(lambda: written(world, "alone", StartRecord), limit_s=100)
+            assert not world.store.put_at
+            world.troubles.clear()
+            await until(lambda: now() > 150)
+            assert not world.store.put_at
+            await until(lambda: ended(world, "alone", "cut-off"))
+        assert check_solitude(world) == 1
+
+    run_virtual(main())
+
+
+def test_one_that_is_taken_back_beside_others_harms_nobody() -> None:
+    """It cannot be, but by a journal that was changed."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world, killed=True):
+            for job_id, seconds in (("alone", 100), ("short", 50), ("long", 150)):
+                await put(world, "own", id=job_id, command=lasts(seconds), resources={"cpus": 0.3})
+            await until(lambda: len(world.containers.starts) == 3)
+        key = key_of(world, "alone")
+        claimed = world.journal.entries[key].claimed
+        job = msgspec.structs.replace(claimed.claim.job, exclusive="box")
+        changed = msgspec.structs.replace(claimed, claim=msgspec.structs.replace(claimed.claim, job=job))
+        world.journal.entries[key] = msgspec.structs.replace(world.journal.entries[key], claimed=changed)
+        async with alive(world):
+            await until(lambda: ended(world, "alone", "short", "long"))
+            assert {reason(world, job_id) for job_id in ("alone", "short", "long")} == {"succeeded"}
+
+    run_virtual(main())

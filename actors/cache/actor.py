@@ -22,7 +22,7 @@ from runner.directory import Directory
 from runner.errors import OutOfSpace, Refused, RunnerError, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
-from runner.messages import Ended, JobAdopted, Placed, PulseAsked, QuietChanged, Staged, StagingDone, StopJob
+from runner.messages import Ended, JobAdopted, Placed, PulseAsked, QuietChanged, RestChanged, Staged, StopJob
 from runner.ports import World
 from runner.records import ClaimedJob, StagedJob, StageRecord
 from runner.stage import FaultBudget, Stage, stopped_reason
@@ -57,7 +57,7 @@ class Cache(Stage[CacheMessage]):
         faults: FaultBudget,
         *,
         executor: Ref[Staged],
-        inventory: Ref[StagingDone],
+        inventory: Ref[RestChanged],
         outputs: Ref[Ended],
         directory: Directory,
     ) -> None:
@@ -149,7 +149,7 @@ class Cache(Stage[CacheMessage]):
             staged = await self._fill_workspace(claim, disk)
             await self.trail.record(claim.key, StageRecord(staged, self.world.now()))
             await self._executor.tell(Staged(claim, staged))
-            self._inventory.urgent(StagingDone(claim.key, claim.claimed_at))
+            self._inventory.urgent(RestChanged(claim.key, claim.claimed_at))
         except (EnvironmentFailed, Refused, OutOfSpace, Unavailable) as error:
             await self._outputs.tell(Ended(claim, _reason(error), str(error)))
         finally:

@@ -39,7 +39,7 @@ from runner.messages import (
     PulseAsked,
     QuietChanged,
     Released,
-    StagingDone,
+    RestChanged,
     StopCredits,
     StopJob,
 )
@@ -58,7 +58,7 @@ class _JobFailed(msgspec.Struct, frozen=True):
 
 InventoryMessage = (
     Offered
-    | StagingDone
+    | RestChanged
     | Released
     | CreditReturned
     | StopJob
@@ -120,8 +120,8 @@ class Inventory(Stage[InventoryMessage]):
         match message:
             case Offered():
                 await self.blaming(message.claim.key, self._offered(message.claim, ahead=message.ahead))
-            case StagingDone():
-                self._floor.staged(message.key, message.claimed_at)
+            case RestChanged():
+                self._floor.rest(message.key, message.claimed_at, rests=message.rests)
             case Released():
                 self._released(message)
             case CreditReturned():
@@ -182,7 +182,7 @@ class Inventory(Stage[InventoryMessage]):
             await self._offered(claim)
             return
         standing = self._standing(claim, placed=True)
-        standing.staged = entry.staged is not None
+        standing.rests = entry.staged is not None and entry.exited is None
         if entry.exited is not None:
             standing.place = Place(cpus=0.0)  # its container is gone; only its disk stands
         elif entry.granted is not None:

@@ -45,10 +45,10 @@ class Floor:
         known = self._leaving.get(claim.key) if standing is None else standing.claim.claimed_at
         return known == claim.claimed_at
 
-    def staged(self, key: Key, claimed_at: float) -> None:
-        """Account for a job whose workspace is complete, unless it was claimed again since."""
+    def rest(self, key: Key, claimed_at: float, *, rests: bool) -> None:
+        """Account for a job that does nothing now, or goes on, unless it was claimed again since."""
         if key in self.jobs and self.jobs[key].claim.claimed_at == claimed_at:
-            self.jobs[key].staged = True
+            self.jobs[key].rests = rests
 
     def leave(self, claim: ClaimedJob) -> None:
         """Let a job go that has nothing of the box."""
@@ -79,8 +79,8 @@ class Floor:
         others = [job for job in self.jobs.values() if job is not standing]
         doing = {
             "run": sum(job.compute_held for job in others),
-            "stage": sum(job.waits and job.placed and not job.staged for job in others),
-            "upload": sum(not job.waits and not job.compute_held for job in others),
+            "stage": sum(job.waits and job.placed and not job.rests for job in others),
+            "upload": sum(not job.waits and not job.compute_held and not job.rests for job in others),
         }
         told = (f"1 job {verb}s" if count == 1 else f"{count} jobs {verb}" for verb, count in doing.items() if count)
         return ", ".join(told)
@@ -104,7 +104,7 @@ class Floor:
     def let_go(self, standing: Standing, clock: float) -> None:
         """Take back the compute that a job holds."""
         self.share.give_back(standing.claim.queue, standing.claim.user, standing.claim.key, clock)
-        standing.compute_held = False
+        standing.compute_held = standing.rests = False
 
     def of_queue(self, queue: str) -> list[Standing]:
         """Return the waiting jobs of a queue, by arrival."""

@@ -31,9 +31,10 @@ class Standing:
     since: float
     # Fetched to be staged while others run.
     ahead: bool = False
-    # Its disk is granted, and the cache has it; and its workspace is complete.
+    # Its disk is granted, and the cache has it.
     placed: bool = False
-    staged: bool = False
+    # It is staged and waits, or what it left waits for its broker: nothing of it can be seen on the box.
+    rests: bool = False
     # GPUs, cores and memory are granted.
     place: Place | None = None
     compute_held: bool = False

@@ -34,6 +34,7 @@ from runner.messages import (
     QuietChanged,
     Released,
     Reported,
+    RestChanged,
     Settled,
     Started,
     StopJob,
@@ -68,13 +69,13 @@ class Outputs(Stage[OutputsMessage]):
         world: World,
         faults: FaultBudget,
         *,
-        inventory: Ref[Released],
+        inventory: Ref[Released | RestChanged],
         logs: Ref[Reported],
         directory: Directory,
     ) -> None:
         super().__init__(config, world, faults)
         self._inventory, self._logs, self._directory = inventory, logs, directory
-        self._fence = Fence(directory)
+        self._fence = Fence(directory, inventory)
         patience = Patience(try_s=float(config.transfer_timeout), all_s=float(config.output_patience))
         self._uploads = Uploads(world, self.caller, self.trail, patience)
         self._publishing = Publishing(world, self.caller, self.trail, directory)
@@ -158,13 +159,12 @@ class Outputs(Stage[OutputsMessage]):
             await self._release(leaving)
             return
         await self._journal_end(leaving)
-        await self.quiet.over(claim.key)
-        if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._fence.is_held(claim):
+        if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._may_store(claim):
             await self._lost(leaving)
             return
         leaving, outputs = await self._uploads.store(await self._in_time(leaving))
         log = await self._publishing.log(leaving)
-        if not await self._fence.is_held(claim):
+        if not await self._may_store(claim):
             await self._lost(leaving)
             return
         receipt, decision = receipt_of(leaving, outputs, log, box=self.world.box.id, now=self.world.now())
@@ -175,6 +175,12 @@ class Outputs(Stage[OutputsMessage]):
         if stands != receipt:
             receipt, decision = stands, decision_of(stands, claim)
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
+
+    async def _may_store(self, claim: ClaimedJob) -> bool:
+        """Wait until the claim was renewed and no other job has the box for itself; False where it is not ours."""
+        held = await self._fence.is_held(claim)
+        await self.quiet.over(claim.key)
+        return held
 
     async def _in_time(self, leaving: Leaving) -> Leaving:
         """Bound what is stored of a job that is preempted, so that its message is given back before the runner ends."""

@@ -35,11 +35,12 @@ class Granted(msgspec.Struct, frozen=True):
     grant: Grant
 
 
-class StagingDone(msgspec.Struct, frozen=True):
-    """cache ⇢ inventory: the workspace of this claim is complete: not granted yet, it only waits. One an attempt."""
+class RestChanged(msgspec.Struct, frozen=True):
+    """cache, outputs ⇢ inventory: it is staged, or waits for its broker, and does nothing here; or goes on."""
 
     key: Key
     claimed_at: float
+    rests: bool = True
 
 
 class Staged(msgspec.Struct, frozen=True):

@@ -216,6 +216,8 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.puts: Counter[str] = Counter()
+        # When each was put on the loop's clock.
+        self.put_at: list[tuple[float, str]] = []
 
     async def head(self, url: str) -> Stat:
         if url.endswith("missing"):
@@ -227,6 +229,7 @@ class FakeStore:
 
     async def put(self, path: str, url: str) -> Stat:
         self.puts[url] += 1
+        self.put_at.append((asyncio.get_running_loop().time(), url))
         return Stat(3, "v1")
 
     async def put_bytes(self, data: bytes, url: str) -> Stat:
@@ -241,6 +244,8 @@ class FakeResults:
 
     def __init__(self) -> None:
         self.receipts: dict[tuple[str, int], Receipt] = {}
+        # When receipts and log archives came, on the loop's clock, and of which key.
+        self.put_at: list[tuple[float, Key]] = []
         self.events: dict[Key, list[Event]] = defaultdict(list)
         self.lines: dict[Key, dict[tuple[int, int], LogLine]] = defaultdict(dict)
         self.archives: dict[tuple[Key, int], str] = {}
@@ -258,9 +263,11 @@ class FakeResults:
         if (receipt.key, receipt.attempt) in self.receipts:
             raise AlreadyStored(f"{receipt.key} {receipt.attempt}")
         self.receipts[receipt.key, receipt.attempt] = receipt
+        self.put_at.append((asyncio.get_running_loop().time(), Key(receipt.key)))
 
     async def put_log(self, key: Key, attempt: int, path: str) -> str:
         self.archives[key, attempt] = path
+        self.put_at.append((asyncio.get_running_loop().time(), key))
         return f"log:{key}.{attempt}"
 
     async def get_log(self, url: str, path: str) -> None:

@@ -8,8 +8,9 @@ from itertools import product
 import msgspec
 
 from runner.job import Key
-from runner.records import ClaimRecord, ExitRecord, GrantRecord, PlaceRecord, StageRecord, StartRecord, StoreRecord
+from runner.records import ClaimRecord, ExitRecord, GrantRecord, PlaceRecord, StageRecord, StartRecord
 from tests.fakes.disk import FakeJournal
+from tests.fakes.world import FakeWorld
 
 
 class Phase(msgspec.Struct, frozen=True):
@@ -21,12 +22,14 @@ class Phase(msgspec.Struct, frozen=True):
     ends: float
 
 
-def check_solitude(journal: FakeJournal) -> int:
+def check_solitude(world: FakeWorld) -> int:
     """Fail where anything was staged, ran or was uploaded beside a job that was alone; count those that were."""
+    journal = world.journal
     attempts = _attempts(journal)
     alone = [Phase(key, "alone", *span) for key, times in attempts if (span := _span(times, GrantRecord, ExitRecord))]
     alone = [phase for phase in alone if _asked(journal, phase.key) == "box"]
     doing = [phase for key, times in attempts for phase in _phases(key, times)]
+    doing += [phase for phase in _uploads(world) if _ran(attempts, phase.key)]
     beside = [pair for pair in product(alone, doing) if _overlap(*pair)]
     assert not beside, f"not alone: {beside}"
     return len(alone)
@@ -52,10 +55,19 @@ def _span(times: dict[type, float], begin: type, end: type) -> tuple[float, floa
 
 
 def _phases(key: Key, times: dict[type, float]) -> list[Phase]:
-    ran = StartRecord in times
-    kinds = [("staged", PlaceRecord, StageRecord), ("ran", StartRecord, ExitRecord)]
-    kinds += [("uploaded", ExitRecord, StoreRecord)] if ran else []
+    kinds = (("staged", PlaceRecord, StageRecord), ("ran", StartRecord, ExitRecord))
     return [Phase(key, what, *span) for what, begin, end in kinds if (span := _span(times, begin, end))]
+
+
+def _uploads(world: FakeWorld) -> list[Phase]:
+    keys = {entry.claimed.claim.id: key for key, entry in world.journal.entries.items()}
+    files = [(at, keys[url.split("/")[-2]]) for at, url in world.store.put_at]
+    return [Phase(key, "uploaded", at, at) for at, key in (*files, *world.results.put_at)]
+
+
+def _ran(attempts: list[tuple[Key, dict[type, float]]], key: Key) -> bool:
+    """Tell whether a job ever ran: how a message ended that is rejected, say, may be stored at any time."""
+    return any(StartRecord in times for other, times in attempts if other == key)
 
 
 def _overlap(alone: Phase, other: Phase) -> bool:
