@@ -239,12 +239,6 @@ class JournalEntry(msgspec.Struct, frozen=True):
     faulted: FaultRecord | None = None
 
     @property
-    def holds(self) -> bool:
-        """Whether it holds GPUs, cores and memory: it was granted them, and its container is not known to be gone."""
-        granted = self.placed is not None and self.granted is not None
-        return granted and self.exited is None and self.stored is None
-
-    @property
     def state(self) -> str:
         """
         The job's state as ``ps`` says it: waiting, staging, running, storing or ended; waiting again after a retry.

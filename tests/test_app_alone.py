@@ -174,7 +174,10 @@ def test_it_is_quiet_again_after_a_restart_before_anything_is_fetched(killed: bo
         async with alive(world):
             await until(lambda: world.kept_off)
             assert world.kept_off == [(1,)]
-            await asyncio.sleep(100)
+            await asyncio.sleep(10)
+            before = world.calls["results.stops"]
+            await asyncio.sleep(90)
+            assert world.calls["results.stops"] - before <= 90 / 20 + 1, "its poller came later, and was told"
             assert not world.queues["shared"].claims
             assert not world.calls["queue.fetch"]
             await until(lambda: ended(world, "alone", *(f"small-{number}" for number in range(3))))

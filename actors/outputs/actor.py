@@ -129,8 +129,6 @@ class Outputs(Stage[OutputsMessage]):
     async def _adopt(self, entry: JournalEntry) -> None:
         """Go on with what had ended; tell the others again of what was stored."""
         claim = entry.claimed.claim
-        if entry.holds and claim.job.exclusive == "box":
-            self.quiet.change(QuietChanged(entry.key))  # inventory will say so too, when others' uploads have begun
         if entry.stored is not None:
             self._inventory.urgent(Released(claim.key, "all", claim.claimed_at))
             self._tell(claim, entry.stored)
