@@ -11,8 +11,8 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +27,7 @@ BUILD_S = 86400.0
 """A step may be silent for as long as it likes; whoever asked for the build limits it."""
 BLOCK_BYTES = 1 << 20
 LAST_LINES = 5
+HOLD_EVERY_S = 4.0
 CLASSIC = 1
 """The engine's builder of that number: the other one runs steps where these limits do not reach."""
 NO_NETWORK = "none"
@@ -66,18 +67,18 @@ async def build(engine: Engine, order: BuildOrder, networks: Networks | None, pr
         OutOfSpace, Unavailable: the engine could not.
     """
     await _check_runtime(engine)
-    network = await _network(order.network, networks)
     last, began = deque[str](maxlen=LAST_LINES), False
     try:
-        async with aclosing(events(engine, _call(order, network), _body(order.context))) as told:
+        async with (
+            _network(order.network, networks) as network,
+            aclosing(events(engine, _call(order, network), _body(order.context))) as told,
+        ):
             async for event in told:
                 began = True
                 for line in _lines(event):
                     progress(line)
                     if not line.startswith(_OF_THE_ENGINE):
                         last.append(line)
-                if networks is not None and order.network != NO_NETWORK:
-                    await networks.hold(order.network)
     except EngineRefusal as refusal:
         if not began and refusal.status != _MALFORMED:
             raise
@@ -101,13 +102,27 @@ async def _check_runtime(engine: Engine) -> None:
         )
 
 
-async def _network(network: str, networks: Networks | None) -> str:
+@asynccontextmanager
+async def _network(network: str, networks: Networks | None) -> AsyncIterator[str]:
+    """Give what the engine calls a network, filtered for as long as it takes."""
     if network == NO_NETWORK:
-        return NO_NETWORK
+        yield NO_NETWORK
+        return
     if networks is None:
         raise RuntimeMissing(f"network {network}: this box has none for image builds")
     await networks.prepare(network)
-    return networks.name_of(network)
+    holding = asyncio.ensure_future(_hold(network, networks))
+    try:
+        yield networks.name_of(network)
+    finally:
+        holding.cancel()
+        await asyncio.wait({holding})
+
+
+async def _hold(network: str, networks: Networks) -> None:
+    while True:
+        await networks.hold(network)
+        await asyncio.sleep(HOLD_EVERY_S)
 
 
 def _call(order: BuildOrder, network: str) -> LongCall:

@@ -134,6 +134,36 @@ def test_a_network_that_the_box_does_not_have_is_its_own_fault(site: Site) -> No
     asyncio.run(scenario())
 
 
+class NetworksSeen:
+    """Networks of a box, all of which the engine calls ``none``."""
+
+    def __init__(self) -> None:
+        self.prepared: list[str] = []
+        self.held = asyncio.Event()
+
+    def name_of(self, network: str) -> str:
+        return "none"
+
+    async def prepare(self, network: str) -> None:
+        self.prepared.append(network)
+
+    async def hold(self, network: str) -> None:
+        assert self.prepared == [network]
+        self.held.set()
+
+
+def test_a_builds_network_is_filtered_before_its_first_step_and_held_while_they_run(site: Site) -> None:
+    async def scenario() -> None:
+        seen = NetworksSeen()
+        await site.images.close()
+        site.images = DockerImages(site.url, networks=seen)
+        async with opened(site):
+            await site.build("FROM base\nRUN sleep 0.2\n", network="internet")
+            assert seen.held.is_set()
+
+    asyncio.run(scenario())
+
+
 def test_a_build_that_is_broken_off_leaves_no_step_behind(site: Site) -> None:
     """Neither a container that runs on, nor one that stopped."""
 
