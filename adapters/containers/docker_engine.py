@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from adapters.containers.podman import Component, why_refused
 from runner.errors import OutOfSpace, RuntimeMissing, Unavailable
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ _SDK_NO_CONNECTION = 900
 class _Spoken(msgspec.Struct, frozen=True):
     newest: str = msgspec.field(name="ApiVersion")
     oldest: str = msgspec.field(name="MinAPIVersion", default="1.12")
+    components: tuple[Component, ...] = msgspec.field(name="Components", default=())
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -117,6 +119,8 @@ class Engine:
         docker = self._docker
         async with docker.session.get(f"{docker.docker_host}/version") as answer:
             spoken = _spoken(await answer.read(), self.url)
+        if refused := why_refused(spoken.components, self.url):
+            raise RuntimeMissing(refused)
         newest, oldest = _numbers(spoken.newest), _numbers(spoken.oldest)
         if newest < API_OLDEST:
             raise RuntimeMissing(

@@ -11,7 +11,8 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from adapters.containers.docker_state import LABEL_BOX
-from runner.errors import Unavailable
+from adapters.containers.podman import Component, why_refused
+from runner.errors import RuntimeMissing, Unavailable
 
 T = TypeVar("T")
 ANSWER_WITHIN_S = 5.0
@@ -19,6 +20,7 @@ ANSWER_WITHIN_S = 5.0
 
 class _Version(msgspec.Struct, frozen=True):
     version: str = msgspec.field(name="Version")
+    components: tuple[Component, ...] = msgspec.field(name="Components", default=())
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -32,8 +34,12 @@ def engine_version(url: str) -> str:
 
     Raises:
         Unavailable: nobody answers at this URL within five seconds.
+        RuntimeMissing: what answers is none that jobs can be run by.
     """
-    return look(url, "/version", _Version).version
+    found = look(url, "/version", _Version)
+    if refused := why_refused(found.components, url):
+        raise RuntimeMissing(refused)
+    return found.version
 
 
 def containers_of_others(url: str, box: str) -> tuple[str, ...]:

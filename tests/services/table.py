@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.services import bubblewrap, compiler, docker, localstack, moto, rabbitmq, redis, registry
+from tests.services import bubblewrap, compiler, docker, localstack, moto, podman, rabbitmq, redis, registry
 from tests.services.service import Service
 
 SERVICES: Mapping[str, Service] = MappingProxyType(
@@ -14,6 +14,7 @@ SERVICES: Mapping[str, Service] = MappingProxyType(
             registry.SERVICE,
             compiler.SERVICE,
             bubblewrap.SERVICE,
+            podman.SERVICE,
             redis.SERVICE,
             rabbitmq.SERVICE,
             localstack.SERVICE,

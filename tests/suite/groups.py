@@ -95,7 +95,7 @@ GROUPS = (
         shows="the process runtime",
         tests=PLACES["processes"],
         marks=PLAIN,
-        services=("bubblewrap",),
+        services=("bubblewrap", "podman"),
     ),
     Group(
         name="docker",

@@ -138,15 +138,23 @@ async def serving(path: Path, body: bytes) -> AsyncIterator[None]:
         yield
 
 
+# As 4.3.1 says it, the parts that are looked at.
+PODMAN = (
+    b'{"Components": [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon", "Version": "2.1.6"}], '
+    b'"Version": "4.3.1", "ApiVersion": "1.41", "MinAPIVersion": "1.24"}'
+)
+
+
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
         (b'{"ApiVersion": "1.40", "MinAPIVersion": "1.12"}', RuntimeMissing, r"speaks API 1\.40"),
+        (PODMAN, RuntimeMissing, "Podman answers at unix:.*name a Docker engine with --docker-host"),
         (b"<html>hello</html>", Unavailable, "does not answer as a Docker engine"),
         (b'{"hello": 1}', Unavailable, "does not answer as a Docker engine"),
         (b"", Unavailable, r"within 0\.2 s"),
     ],
-    ids=["old", "no json", "other json", "silent"],
+    ids=["old", "podman", "no json", "other json", "silent"],
 )
 def test_what_is_no_engine_of_ours_is_unavailable(
     tmp_path: Path, body: bytes, error: type[Unavailable], words: str
