@@ -12,6 +12,7 @@ from typing import assert_never
 
 import msgspec
 
+from actors.executor.absence import Absences
 from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.execution import Execution
 from runner.config import Config
@@ -75,6 +76,8 @@ class Executor(Stage[ExecutorMessage]):
         self._running: dict[Key, Attempt] = {}
         # Epoch seconds when the runner stops what runs; None: it does not.
         self._stops_at: float | None = None
+        # Which runtimes do not answer.
+        self._absences = Absences()
 
     async def receive(self, message: ExecutorMessage) -> None:
         """Handle one message."""
@@ -185,7 +188,9 @@ class Executor(Stage[ExecutorMessage]):
     def _execution(self, attempt: Attempt) -> Execution | None:
         """Return what executes an attempt, None where the box has no such runtime."""
         runtime = self.world.containers.get(attempt.claim.runtime)
-        return None if runtime is None else Execution(attempt, runtime, self.world, self.caller, self.trail)
+        if runtime is None:
+            return None
+        return Execution(attempt, runtime, self.world, self.caller, self.trail, absences=self._absences)
 
     async def _outcome(self, attempt: Attempt, execution: Execution | None) -> Outcome:
         """Run to the end, whatever it is; only bugs are raised."""

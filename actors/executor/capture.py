@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from actors.executor.attempt import Attempt
 from runner.calls import Caller
@@ -37,7 +38,7 @@ class Capture:
 
     async def follow(self, *, silence_s: float = SILENCE_S) -> None:
         """Read until both streams end; after so many seconds without a sign, reading begins again."""
-        pause = 0.1
+        pause, quiet_until = 0.1, 0.0
         while True:
             try:
                 await self._read_on(silence_s)
@@ -48,7 +49,10 @@ class Capture:
                     return  # what it wrote is deleted with its container, which gives room again
                 self._attempt.end(EndReason.DISK_FULL, f"its log cannot be kept: {error}")
             except RunnerError as error:
-                logger.warning("reading a log begins again", extra={"action": "attach", "reason": str(error)})
+                clock = asyncio.get_running_loop().time()
+                if clock >= quiet_until:
+                    logger.warning("reading a log begins again", extra={"action": "attach", "reason": str(error)})
+                    quiet_until = clock + SILENCE_S
             await asyncio.sleep(pause)
             pause = min(5.0, pause * 2)
 
@@ -58,16 +62,17 @@ class Capture:
         skip = await self._caller.once(lambda: self._spool.bytes_written(key, number), what)
         log = self._attempt.log
         log.begin(sum(skip.get(stream, 0) for stream in ("stdout", "stderr")))
-        async for chunk in _with_signs_of_life(self._runtime.attach(self._attempt.name, skip), silence_s):
-            self._attempt.heard_at = clock()
-            kept = log.take(chunk.data)
-            if kept:
-                append = functools.partial(self._spool.append, key, number, chunk.stream, kept)
-                await self._caller.once(append, what)
-            if log.is_flooded:
-                await self._flooded()
-                if self._is_gone:
-                    return
+        output = self._runtime.attach(self._attempt.name, skip)
+        async with aclosing(output):  # type: ignore[type-var]  # the port's iterators are generators
+            async for chunk in _with_signs_of_life(output, silence_s):
+                self._attempt.heard_at = clock()
+                if kept := log.take(chunk.data):
+                    append = functools.partial(self._spool.append, key, number, chunk.stream, kept)
+                    await self._caller.once(append, what)
+                if log.is_flooded:
+                    await self._flooded()
+                    if self._is_gone:
+                        return
 
     async def _flooded(self) -> None:
         """End it once for what it prints; the rest is read and dropped, or it could not get on and end."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from actors.executor.absence import Absence, Absences
 from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.capture import Capture
 from actors.executor.judging import outcome_of
@@ -30,16 +31,30 @@ logger = logging.getLogger(__name__)
 START_PATIENCE_S = 120.0
 WAIT_SLICE_S = 300.0
 NOTE_WITHIN_S = 5.0
+GIVE_UP_S = 300.0
+"""After its grace, what cannot be ended is left; the job must not wait for it for ever."""
 
 
 class Execution:
     """One attempt in one runtime."""
 
-    def __init__(self, attempt: Attempt, runtime: Containers, world: World, caller: Caller, trail: Trail) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        runtime: Containers,
+        world: World,
+        caller: Caller,
+        trail: Trail,
+        *,
+        absences: Absences,
+    ) -> None:
         """Begin before its start; an attempt that runs already is found again by its name."""
         self._attempt, self._runtime = attempt, runtime
         self._world, self._caller, self._trail = world, caller, trail
         self._capture = Capture(attempt, runtime, world.spool, caller, trail)
+        self._absence = Absence(attempt.claim, trail, absences)
+        # Why it could not be stopped, at the last try.
+        self._trouble = ""
 
     async def start(self, shm: int) -> Running:
         """
@@ -102,10 +117,12 @@ class Execution:
             log = group.create_task(self._capture.follow())
             limits = group.create_task(self._limits().watch())
             stopper = group.create_task(self._stop_when_asked())
-            ended = await self._wait()
+            ended = await self._ended(group)
             limits.cancel()
             stopper.cancel()
             await self._capture.drained(log)
+            if ended.log_gap:
+                await self._trail.say(self._attempt.claim, ended.log_gap)
         return outcome_of(self._attempt, ended)
 
     async def _stop_again(self) -> None:
@@ -115,14 +132,37 @@ class Execution:
             self._attempt.stopping_at = entry.stopping.at
             self._attempt.end(entry.stopping.reason, entry.stopping.message)
 
+    async def _ended(self, group: asyncio.TaskGroup) -> Exit:
+        """Wait for its end, or until nothing could end it."""
+        waits = {group.create_task(self._wait()), group.create_task(self._give_up())}
+        done, late = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in late:
+            task.cancel()
+        return done.pop().result()
+
     async def _wait(self) -> Exit:
-        """Wait in slices, so that a runtime that forgot us is asked again."""
-        wait = lambda: self._runtime.wait(self._attempt.name)  # noqa: E731 - one call, named
+        """Wait in slices."""
+        name = self._attempt.name
         while True:
             try:
-                return await self._caller.once(wait, f"end of {self._attempt.name}", try_s=WAIT_SLICE_S)
-            except Unavailable:
-                await asyncio.sleep(1.0)
+                if self._absence.is_on:
+                    await self._caller.once(lambda: self._runtime.adopt(name), f"look at {name}")
+                    await self._absence.over()
+                async with asyncio.timeout(WAIT_SLICE_S):
+                    return await self._runtime.wait(name)
+            except Unavailable as error:
+                await self._absence.noticed(error)
+            except TimeoutError:
+                pass  # a runtime that forgot us is asked again
+            await asyncio.sleep(1.0)
+
+    async def _give_up(self) -> Exit:
+        """Return once it was told to stop, and lived on for long after its grace."""
+        await asyncio.shield(self._attempt.stop)
+        await asyncio.sleep(float(self._attempt.claim.job.stop_grace) + GIVE_UP_S)
+        trouble = self._trouble or "its processes do not die"
+        left = "it is left as it is, and deleted once that can be done: see `runner doctor`"
+        return Exit(None, self._world.now(), message=f"it could not be ended: {trouble}; {left}")
 
     async def _stop_when_asked(self) -> None:
         attempt, claim = self._attempt, self._attempt.claim
@@ -133,8 +173,14 @@ class Execution:
         await self._trail.say(claim, f"stopping: {message}")
         grace_s = attempt.stop_grace_s
         patience = Patience(try_s=grace_s + self._caller.patience.try_s)
-        stop = lambda: self._runtime.stop(attempt.name, grace_s)  # noqa: E731 - one call, named
-        await self._caller.until_done(stop, f"stop of {attempt.name} ({reason})", patience)
+        await self._caller.until_done(lambda: self._stop(grace_s), f"stop of {attempt.name} ({reason})", patience)
+
+    async def _stop(self, grace_s: float) -> None:
+        try:
+            await self._runtime.stop(self._attempt.name, grace_s)
+        except RunnerError as error:
+            self._trouble = str(error)
+            raise
 
     async def _note(self, record: StopRecord) -> None:
         """Journal why it is stopped, for the next life; a full disk may be full of what this very job writes."""

@@ -48,14 +48,14 @@ def _stopped(attempt: Attempt, ended: Exit) -> tuple[EndReason, str] | None:
 
 def _explained(reason: EndReason, message: str, ended: Exit) -> tuple[EndReason, str]:
     """Add what else is known; a job that others kept from running did not take its time by itself."""
-    if reason in _WAITS and ended.by_others:
-        return EndReason.RUNNER_FAULT, f"{message}, but {ended.by_others}"
+    if reason in _WAITS and ended.held_up:
+        return EndReason.RUNNER_FAULT, f"{message}, but {ended.held_up}"
     return reason, f"{message}; {ended.message}" if ended.code is None and ended.message else message
 
 
 def _by_itself(attempt: Attempt, ended: Exit) -> tuple[EndReason, str]:
     if ended.by_others:
-        return EndReason.RUNNER_FAULT, f"{ended.by_others}; {_exit_words(attempt, ended)}"
+        return EndReason.RUNNER_FAULT, f"{ended.by_others}: {_exit_words(attempt, ended)}"
     if ended.code is None:
         return EndReason.RUNNER_FAULT, ended.message or "the container vanished, and nobody knows how it ended"
     if ended.oom and ended.code == _KILLED:

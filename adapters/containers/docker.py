@@ -9,27 +9,25 @@ life of the runner made is found by name. Containers of others are never touched
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from adapters.containers import docker_steps
 from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
+from adapters.containers.docker_ending import Endings
 from adapters.containers.docker_engine import Engine, EngineRefusal, to_its_end
 from adapters.containers.docker_image_env import check_environment
 from adapters.containers.docker_network import ALONE, Networks
-from adapters.containers.docker_output import Attachment, JobOutput, last_error_line, open_attachment, until_ended
+from adapters.containers.docker_output import Attachment, JobOutput, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
-from adapters.containers.docker_state import LABEL_NETWORK, LABEL_UID, Inspected, exit_of, running_of
+from adapters.containers.docker_state import LABEL_NETWORK, LABEL_UID, Inspected, running_of
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.masking import masked
 from adapters.containers.ownership import hand_over
@@ -43,8 +41,6 @@ T = TypeVar("T")
 
 HTTP_NOT_MODIFIED = 304
 LOOK_EVERY_S = 5.0
-_INIT_FAILED = "[FATAL tini"
-_INIT_CODES = (126, 127)
 
 
 class DockerContainers:
@@ -67,6 +63,7 @@ class DockerContainers:
         self._box = BoxContainers(self._engine, settings.box)
         self._creation = Creation(self._engine, self._box, settings)
         self._networks = Networks(self._engine, settings.box)
+        self._endings = Endings(self._engine, self._box, settings.directory, now)
         self._programs = Programs(self._engine)
         self._settings = settings
         self._now = now
@@ -112,28 +109,23 @@ class DockerContainers:
 
     async def wait(self, name: str) -> Exit:
         while True:
-            found = await self._box.look(name)
+            found = await self._endings.look(name)
             if found is None:
-                return Exit(None, self._now(), message=f"container {name} was removed by somebody else")
+                return self._endings.vanished(name)
             if not found.was_started:
                 return Exit(
                     None, self._now(), not_started=True, message=found.state.error or f"{name} was never started"
                 )
             if found.has_ended:
-                return await self._exit(name, found)
+                peak = self._peaks.get(name)
+                return await self._endings.exit(name, found, peak.seen_bytes if peak else None)
             self._watch_memory(name, found)
             await self._networks.hold(found.labels.get(LABEL_NETWORK, ALONE))
-            await until_ended(self._engine, found.id, LOOK_EVERY_S)
+            with self._endings.noticing():
+                await until_ended(self._engine, found.id, LOOK_EVERY_S)
 
     async def stop(self, name: str, grace_s: float) -> None:
-        found = await self._box.look(name)
-        if found is None:
-            return
-        try:
-            async with self._engine.call(f"stop container {name}", grace_s + self._settings.answer_s) as docker:
-                await docker.containers.container(found.id).stop(t=math.ceil(grace_s))
-        except EngineRefusal as refusal:
-            refusal.unless_absent()
+        await self._endings.stop(name, grace_s)
 
     async def remove(self, name: str) -> None:
         await self._close_unread(name)
@@ -145,6 +137,7 @@ class DockerContainers:
             await _in_thread(self._shelf.remove, name)
         if name in self._peaks:
             self._peaks.pop(name).close()
+        self._endings.forget(name)
 
     async def tell_deadline(self, name: str, at: float) -> None:
         if NAME.fullmatch(name):
@@ -233,18 +226,10 @@ class DockerContainers:
     def _watch_memory(self, name: str, found: Inspected) -> None:
         """Begin to watch it, once, while it runs."""
         if found.state.running:
+            self._endings.runs(name, found)
             self._peaks.setdefault(name, PeakMemory()).watch(found.state.pid, found.id)
 
     # Ending
-
-    async def _exit(self, name: str, found: Inspected) -> Exit:
-        peak = self._peaks.get(name)
-        ended = exit_of(found, peak.seen_bytes if peak else None, docker_steps.codes(self._settings.directory, name))
-        if ended.code in _INIT_CODES and not ended.message:
-            words = await last_error_line(self._engine, found.id)
-            if words.startswith(_INIT_FAILED):
-                return msgspec.structs.replace(ended, not_started=True, message=words.partition("] ")[2])
-        return ended
 
     async def _close_unread(self, name: str) -> None:
         attachment = self._unread.pop(name, None)

@@ -54,17 +54,16 @@ class BoxContainers:
 
     async def look(self, name: str) -> Inspected | None:
         """Describe a container of this box, also one that somebody renamed; None: there is none."""
-        if not NAME.fullmatch(name):
-            return None
+        found = await self.look_at_any(name) if NAME.fullmatch(name) else None
+        return found if found is not None and self.is_ours(found) else None
+
+    async def look_at_any(self, name: str) -> Inspected | None:
+        """Describe the container of this name here, or one of somebody else that has its place; None: neither."""
         found = await self._inspect(self.called(name))
         if found is not None and self.is_ours(found):
             return found
         renamed = await self.list(name)
-        return await self._inspect(renamed[0].id) if renamed else None
-
-    async def look_at_any(self, name: str) -> Inspected | None:
-        """Describe the container of this name here, or one of somebody else that has its place; None: neither."""
-        return await self.look(name) or await self._inspect(self.called(name))
+        return await self._inspect(renamed[0].id) if renamed else found
 
     async def _inspect(self, engine_name: str) -> Inspected | None:
         try:

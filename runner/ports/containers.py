@@ -61,8 +61,9 @@ class Exit(msgspec.Struct, frozen=True):
     """
     How a container ended. ``code`` is 128+n for signal n, None where nobody knows; ``oom``: the memory limit killed a
     process of it, whatever became of the first one; ``message`` carries a start error in the runtime's own words;
-    ``by_others`` says in words what somebody else on the box did to it that it ended of; ``ended_at`` may be early by
-    up to ``coarse_s``, as a coarse clock is.
+    ``by_others`` says in words what somebody else on the box did that it ended of, ``held_up`` what somebody else did
+    that kept it from running, ``log_gap`` what may be missing of its output; ``ended_at`` may be early by up to
+    ``coarse_s``, as a coarse clock is.
     """
 
     code: int | None
@@ -72,6 +73,8 @@ class Exit(msgspec.Struct, frozen=True):
     not_started: bool = False
     message: str = ""
     by_others: str = ""
+    held_up: str = ""
+    log_gap: str = ""
     usage: Usage = Usage()
     steps: tuple[int, ...] = ()
     """The exit code of each step that ended, in order."""

@@ -18,16 +18,18 @@ class DockerHarness(Harness):
 
     limits_memory = True
 
-    def __init__(self, url: str, image: str, directory: Path) -> None:
+    def __init__(self, url: str, image: str, directory: Path, *, answer_s: float = 30.0) -> None:
         super().__init__(directory)
-        self._url = url
+        self._url, self._answer_s = url, answer_s
         self.image = image
         # A test that was aborted may have left containers, which must not be taken for ours.
         self._run = uuid.uuid4().hex
 
     @contextlib.asynccontextmanager
     async def open(self, box: str = BOX) -> AsyncIterator[DockerContainers]:
-        settings = DockerSettings(box=f"{box}-{self._run}", directory=str(self.directory / "containers"))
+        settings = DockerSettings(
+            box=f"{box}-{self._run}", directory=str(self.directory / "containers"), answer_s=self._answer_s
+        )
         containers = DockerContainers(self._url, settings, time.time, self.shelf(settings.box))
         try:
             yield containers

@@ -98,7 +98,7 @@ async def executing(
 
     With the world of an earlier ``life`` the same job is taken back.
     """
-    world = life or world_of(harness, containers)
+    world = dataclasses.replace(life or world_of(harness), containers={"process": containers})
     told: asyncio.Queue[Exited | Ended] = asyncio.Queue()
     supervisor = Supervisor("executing")
     outputs = supervisor.add("outputs", lambda: _Outputs(told))
@@ -138,8 +138,8 @@ async def _handed(
     return claim
 
 
-def world_of(harness: Harness, containers: Containers) -> World:
-    """Return a world of real logs, workspaces and containers; the rest stands in memory."""
+def world_of(harness: Harness) -> World:
+    """Return a world of real logs and workspaces; the rest stands in memory."""
     fake = FakeWorld().open(new_life(1))
     return dataclasses.replace(
         fake,
@@ -147,5 +147,4 @@ def world_of(harness: Harness, containers: Containers) -> World:
         up_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         spool=FileSpool(str(harness.directory / "spool"), time.time_ns),
         workspaces=FolderWorkspaces(str(harness.directory / "workspaces")),
-        containers={"process": containers},
     )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,10 +12,7 @@ from adapters.containers.docker import DockerContainers
 from runner.errors import Unavailable
 from runner.ports import Exit
 from tests.adapters.containers.docker_boxes import STREAMS, DockerBox, DockerMachine
-from tests.services.daemon import Daemon, running
-from tests.services.engine import Engine
-from tests.services.instances import started
-from tests.services.table import SERVICES
+from tests.adapters.containers.own_engine import OwnEngine, own_engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration, pytest.mark.slow]
 COUNT = 400
@@ -26,54 +20,10 @@ TALK = f"i=0; while [ $i -lt {COUNT} ]; do i=$((i+1)); echo $i; echo $i >&2; sle
 LINES = b"".join(b"%d\n" % number for number in range(1, COUNT + 1))
 
 
-class OwnEngine:
-    """An engine of one test's own, to stop and start again."""
-
-    def __init__(self, url: str, image: str, stack: ExitStack) -> None:
-        self.url, self.image = url, image
-        self.client = Engine(Path(url.removeprefix("unix://")))
-        self._directory = Path(url.removeprefix("unix://")).parent
-        self._stack = stack
-        pid = self._pid()
-        self._command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
-        # The next one must find the mounts of the first, which may have a namespace of its own.
-        self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
-        stack.callback(os.close, self._mounts)
-
-    def configure(self, text: str) -> None:
-        """Write the engine's configuration, which counts from its next start."""
-        (self._directory / "daemon.json").write_text(text)
-
-    async def stop(self) -> None:
-        """Ask it to end, and return when it did."""
-        gone = asyncio.Event()
-        pid = self._pid()
-        process = os.pidfd_open(pid)
-        asyncio.get_running_loop().add_reader(process, gone.set)
-        os.kill(pid, signal.SIGTERM)
-        await gone.wait()
-        asyncio.get_running_loop().remove_reader(process)
-        os.close(process)
-
-    def start(self) -> None:
-        """Start its successor, which ends with the test."""
-        enter = ["nsenter", f"--mount=/proc/{os.getpid()}/fd/{self._mounts}", "--"]
-        daemon = Daemon(
-            command=[*enter, *self._command],
-            environment=dict(os.environ),
-            log=self._directory / "successor.log",
-            ready=self.client.answers,
-        )
-        self._stack.enter_context(running(daemon))
-
-    def _pid(self) -> int:
-        return int((self._directory / "pid").read_text())
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[OwnEngine]:
-    with started(SERVICES["docker"]) as variables, ExitStack() as stack:
-        yield OwnEngine(variables["RUNNER_TEST_DOCKER"], variables["RUNNER_TEST_IMAGE_BUSYBOX"], stack)
+    with own_engine() as it:
+        yield it
 
 
 async def read_as_a_runner_does(

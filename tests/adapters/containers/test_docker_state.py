@@ -31,10 +31,6 @@ def test_times_have_nanoseconds_or_none() -> None:
     assert round(later - earlier, 6) == 0.138659
 
 
-def test_a_job_that_outlives_the_kill_of_a_child_did_not_run_out_of_memory() -> None:
-    assert not exit_of(inspected(exit_code=0, oom=True), None).oom
-
-
 def test_the_limit_is_the_peak_of_what_ran_out_of_memory() -> None:
     """What was sampled before the kill is less."""
     assert exit_of(inspected(exit_code=137, oom=True, memory=1000), 700).usage.memory_peak == 1000
