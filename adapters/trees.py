@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from adapters.beneath import DIRECTORY, open_directory
 
+# 4 KiB. File systems are made with room for a file in every 16 KiB or so; then none can be made by anybody.
+_LEAST_BLOCKS = 8
+
 Identity = tuple[int, int]
 ROUNDS_MAX = 10_000_000
 """Each round deletes or moves something; deleting gives up only where somebody creates as fast."""
@@ -233,3 +236,20 @@ def _take_rights(name: str, at: int | None) -> None:
         raise PermissionError(errno.EACCES, "may not be deleted by this user", name) from error
     finally:
         os.close(handle)
+
+
+def used_below(root: int, check: Callable[[], object]) -> int:
+    """
+    Add up the bytes on disk below an open directory, a file of several names once; ``check`` may break off.
+
+    An empty file counts, too: it takes an entry of the disk's table.
+    """
+    blocks, counted = os.fstat(root).st_blocks, set[tuple[int, int]]()
+    for found in walk(root):
+        check()
+        identity = found.state.st_dev, found.state.st_ino
+        if found.state.st_nlink == 1 or identity not in counted:
+            blocks += max(found.state.st_blocks, _LEAST_BLOCKS)
+        if found.state.st_nlink > 1:
+            counted.add(identity)
+    return blocks * 512

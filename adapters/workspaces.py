@@ -21,7 +21,7 @@ from adapters.files import OWNER_DIRECTORY, explained, make_directory
 from adapters.interruptible import Stop, interruptibly
 from adapters.outbox import Outbox
 from adapters.placing import place_archive, place_file, place_text
-from adapters.trees import remove_tree, walk
+from adapters.trees import remove_tree, used_below
 from adapters.worker import Worker
 from runner.errors import Refused
 from runner.job import Input, Key, Output
@@ -31,8 +31,6 @@ from runner.receipt import InputAccount
 ROOT_MODE = 0o711
 """Jobs have users of their own, which pass through here to their workspace and see no other."""
 _OUTBOXES = ".outbox"
-# 4 KiB. File systems are made with room for a file in every 16 KiB or so; then none can be made by anybody.
-_LEAST_BLOCKS = 8
 _CONTEXT = "build-context.tar"
 _PROTECTED_HARDLINKS = "/proc/sys/fs/protected_hardlinks"
 
@@ -157,7 +155,7 @@ class FolderWorkspaces:
         with explained("measuring a workspace", workspace):
             try:
                 with self._opened(workspace) as root:
-                    return _used_below(root, stop)
+                    return used_below(root, stop.check)
             except FileNotFoundError:
                 return 0
 
@@ -214,19 +212,6 @@ class FolderWorkspaces:
         above, name = os.path.split(workspace)
         if above != self._root or name in ("", ".", "..", _OUTBOXES):
             raise Refused(f"{workspace} is no workspace below {self._root}: was the state directory moved?")
-
-
-def _used_below(root: int, stop: Stop) -> int:
-    """Add up blocks, of a file with several names once; also empty files take one's worth, of the disk's table."""
-    blocks, counted = os.fstat(root).st_blocks, set[tuple[int, int]]()
-    for found in walk(root):
-        stop.check()
-        identity = found.state.st_dev, found.state.st_ino
-        if found.state.st_nlink == 1 or identity not in counted:
-            blocks += max(found.state.st_blocks, _LEAST_BLOCKS)
-        if found.state.st_nlink > 1:
-            counted.add(identity)
-    return blocks * 512
 
 
 def _names(path: str) -> list[str]:

@@ -9,6 +9,7 @@ Every error that crosses a room's wall, one tree.
     ├── Unavailable          a service did not answer, or not in time
     │   ├── RuntimeMissing   no such runtime on this box
     │   └── SecretMissing    this box cannot give a secret that a job asks for
+    ├── ImageGone            an image that was there is not there any more
     ├── LeaseLost            the claim belongs to another box now
     ├── AlreadyStored        a receipt of this attempt stands already
     ├── OutOfSpace           a disk or its inodes are full
@@ -80,6 +81,12 @@ class SecretMissing(Unavailable):
 
     code = "secret_missing"
     retryable = False
+
+
+class ImageGone(RunnerError):
+    """The image was there when the job was staged, and somebody deleted it since."""
+
+    code = "image_gone"
 
 
 class LeaseLost(RunnerError):

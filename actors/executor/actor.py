@@ -16,7 +16,7 @@ from actors.executor.absence import Absences
 from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.execution import Execution
 from runner.config import Config
-from runner.errors import BadInput, OutOfSpace, Unavailable
+from runner.errors import BadInput, ImageGone, OutOfSpace, Unavailable
 from runner.job import EndReason, Key
 from runner.kernel import Ref
 from runner.leaving import STOP_SHARE
@@ -201,7 +201,7 @@ class Executor(Stage[ExecutorMessage]):
         except BadInput as error:
             await self.trail.say(attempt.claim, str(error))
             return Outcome(EndReason.FAILED, str(error), exit_code=127, ended_at=self.world.now())
-        except (StoppedEarly, OutOfSpace, Unavailable) as error:
+        except (StoppedEarly, ImageGone, OutOfSpace, Unavailable) as error:
             return Outcome(*attempt.why_not_begun(error), ended_at=self.world.now())
         await self._outputs.tell(Started(attempt.claim, attempt.staged, running.started_at))
         return await execution.watch()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from actors.executor.log_room import LogRoom
 from runner.environment import passed_on
-from runner.errors import OutOfSpace, RunnerError
+from runner.errors import ImageGone, OutOfSpace, RunnerError
 from runner.job import EndReason
 from runner.ports import ContainerSpec
 from runner.receipt import Isolation
@@ -103,5 +103,10 @@ class Attempt:
         """Tell why it never began: whoever wanted it stopped has that, whatever else stood in its way."""
         if self.stop.done():
             return self.stop.result()
-        full = isinstance(error, OutOfSpace)
-        return EndReason.DISK_FULL if full else EndReason.RUNNER_FAULT, str(error)
+        match error:
+            case OutOfSpace():
+                return EndReason.DISK_FULL, str(error)
+            case ImageGone():
+                return EndReason.IMAGE_UNAVAILABLE, str(error)
+            case _:
+                return EndReason.RUNNER_FAULT, str(error)

@@ -203,7 +203,11 @@ class Execution:
 
     def _limits(self) -> Limits:
         workspace = self._attempt.staged.workspace
-        used_bytes = lambda: self._world.workspaces.used_bytes(workspace)  # noqa: E731 - one call, named
+
+        async def used_bytes() -> int:
+            beside = await self._runtime.disk_bytes(self._attempt.name)
+            return beside + await self._world.workspaces.used_bytes(workspace)
+
         return Limits(self._attempt, self._caller, self._world, used_bytes=used_bytes)
 
     async def _remove(self) -> None:

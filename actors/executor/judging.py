@@ -114,4 +114,5 @@ def _code_words(code: int) -> str:
     if number not in signal.valid_signals():
         return f"exit code {code}"
     name = signal.Signals(number).name if number in set(signal.Signals) else "a real-time signal"
-    return f"ended by signal {number} ({name})"
+    whose = "; neither this runner nor a limit of the job sent it" if number == signal.SIGKILL else ""
+    return f"ended by signal {number} ({name}){whose}"

@@ -16,7 +16,7 @@ DISK_EVERY_S = 5.0
 
 
 class Limits:
-    """Watches one attempt; ``used_bytes`` measures its workspace."""
+    """Watches one attempt; ``used_bytes`` measures its workspace and temporary files."""
 
     def __init__(
         self,
@@ -63,10 +63,11 @@ class Limits:
         while True:
             await asyncio.sleep(DISK_EVERY_S)
             try:
-                used = await self._caller.once(self._used_bytes, "size of the workspace")
+                used = await self._caller.once(self._used_bytes, "size of its files")
             except RunnerError:
                 continue  # measured again at the next turn
             if used > limit:
-                text = f"its workspace holds {format_size(used)}, {format_size(limit)} was granted"
+                sizes = f"its files take {format_size(used)}, and its disk is {format_size(limit)}"
+                text = f"{sizes}: ask for more resources.disk"
                 self._attempt.end(EndReason.DISK_EXCEEDED, text)
                 return

@@ -21,12 +21,13 @@ import contextlib
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 
 import msgspec
 
 from adapters.containers import steps
 from adapters.files import explained, read_small, write_new, write_whole
-from adapters.trees import remove_tree
+from adapters.trees import remove_tree, used_below
 from runner.errors import BadInput
 from runner.job import ID_PATTERN
 from runner.receipt import Isolation
@@ -187,6 +188,17 @@ class Control:
             return True
         os.close(descriptor)
         return False
+
+    def temporary_bytes(self, check: Callable[[], object]) -> int:
+        """Measure what the job's temporary directory holds; ``check`` may break it off."""
+        try:
+            root = os.open(self.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return 0
+        try:
+            return used_below(root, check)
+        finally:
+            os.close(root)
 
     def delete(self) -> None:
         """Delete the directory, last of all the record that names what else belongs to the container."""

@@ -157,6 +157,9 @@ class DockerContainers:
         peak.see(sample.memory_bytes)
         return Usage(memory_peak=peak.seen_bytes, cpu_seconds=sample.cpu_seconds)
 
+    async def disk_bytes(self, name: str) -> int:
+        return docker_steps.disk_bytes(self._settings.directory, name)
+
     async def close(self) -> None:
         for name in tuple(self._unread):
             await self._close_unread(name)

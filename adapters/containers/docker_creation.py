@@ -21,7 +21,7 @@ from adapters.containers.docker_spec import DEADLINE_DIRECTORY, SECRETS, TMP, WO
 from adapters.containers.docker_state import LABEL_UID, Engineered
 from adapters.containers.docker_users import JobUser, choose
 from runner.environment import taken_from_image
-from runner.errors import BadInput, RuntimeMissing, Unavailable
+from runner.errors import BadInput, ImageGone, RuntimeMissing, Unavailable
 from runner.ports import ContainerSpec
 
 HTTP_BAD_PARAMETER = 400
@@ -123,9 +123,11 @@ def _volumes(spec: ContainerSpec, image: _ImageConfig) -> tuple[str, ...]:
     return tuple(sorted(declared - {WORK, TMP, DEADLINE_DIRECTORY, SECRETS}))
 
 
-def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | Unavailable:
+def whose_fault(refusal: EngineRefusal, of_the_job: tuple[int, ...]) -> BadInput | ImageGone | Unavailable:
     """Tell a job that cannot be run from an engine that did not or cannot run it, by the status and words it gave."""
     advice = next((advice for words, advice in _LACKING.items() if words in refusal.words), "")
     if advice:
         return RuntimeMissing(f"{refusal}; {advice}")
+    if refusal.status == HTTP_NOT_FOUND and HTTP_NOT_FOUND in of_the_job:
+        return ImageGone(str(refusal))
     return BadInput(str(refusal)) if refusal.status in of_the_job else refusal

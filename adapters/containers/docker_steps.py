@@ -33,6 +33,14 @@ def hand_over(directory: str, owner: int) -> None:
         os.chown(path, owner, owner)
 
 
+def disk_bytes(directory: str, name: str) -> int:
+    """Measure what the job wrote there, which alone of all that it can write outside of its workspace is on a disk."""
+    try:
+        return os.stat(os.path.join(directory, name, STEPS_CODES)).st_blocks * 512
+    except OSError:
+        return 0
+
+
 def codes(directory: str, name: str) -> tuple[int, ...]:
     """Return the exit codes of the steps that ended."""
     return steps.codes(os.path.join(directory, name, STEPS_CODES))

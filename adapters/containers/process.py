@@ -30,6 +30,7 @@ from adapters.containers.starter import install_script
 from adapters.containers.tree import Tree
 from adapters.containers.uids import CLAIMS, Uids, mapped
 from adapters.files import explained, names_in
+from adapters.interruptible import interruptibly
 from adapters.worker import Worker
 from runner.errors import Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
@@ -180,6 +181,9 @@ class ProcessContainers:
     async def stats(self, name: str) -> Usage:
         tree = self.tree(name)
         return await self._threads.run(tree.used) if tree else Usage()
+
+    async def disk_bytes(self, name: str) -> int:
+        return await interruptibly("measuring", lambda stop: self._control(name).temporary_bytes(stop.check))
 
     def tree(self, name: str) -> Tree | None:
         """Return the processes of a container, None where there is no such container."""

@@ -143,6 +143,10 @@ class Containers(Protocol):
         """Sample what it uses now."""
         ...
 
+    async def disk_bytes(self, name: str) -> int:
+        """Measure what it wrote to the box's disk beside its workspace and its output, such as temporary files."""
+        ...
+
     async def close(self) -> None:
         """Let go; containers run on."""
         ...

@@ -15,6 +15,7 @@ from runner.records import Outcome
 from runner.units import Duration, Size
 from tests.conformance.container_harness import Harness
 from tests.conformance.container_steps import OBEDIENT, STUBBORN
+from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.executing import MIB, executing, place
 
 pytestmark = pytest.mark.integration
@@ -43,6 +44,7 @@ class Way(msgspec.Struct, frozen=True):
     log_max: int = 0
     limits_memory: bool = False
     printed: str | None = None
+    on_disk: bool = False
 
 
 FAILED, OOM = EndReason.FAILED, EndReason.OOM
@@ -85,7 +87,11 @@ WAYS: Mapping[str, Way] = {
     ),
     "its disk": Way(
         sh("i=0; while [ $i -lt 9 ]; do head -c 500000 /dev/zero > f$i; i=$((i+1)); done; sleep 60"),
-        EndReason.DISK_EXCEEDED, 143, ("its workspace holds 4.3 MiB", "1.0 MiB was granted"), place=TINY,
+        EndReason.DISK_EXCEEDED, 143, ("its files take 4.", "its disk is 1.0 MiB", "resources.disk"), place=TINY,
+    ),
+    "its disk, by temporary files": Way(
+        sh('for i in 1 2; do head -c 5000000 /dev/zero > "$TMPDIR/$i"; done; sleep 60'), EndReason.DISK_EXCEEDED, None,
+        ("its files take", "its disk is 8.0 MiB"), place={"disk": 8 * MIB}, on_disk=True,
     ),
     "no such command": Way(Job(command=("train-nothing",)), FAILED, 127, ("train-nothing",)),
     "steps": Way(
@@ -112,6 +118,8 @@ WAYS: Mapping[str, Way] = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_how_it_ended(harness: Harness, way: Way) -> None:
+    if way.on_disk and isinstance(harness, DockerHarness):
+        pytest.skip("its temporary files count as memory")
     if way.limits_memory and not harness.limits_memory:
         pytest.skip("this box cannot limit memory")
 
@@ -132,3 +140,44 @@ def test_how_it_ended(harness: Harness, way: Way) -> None:
     assert [word for word in way.words if word not in outcome.message] == [], outcome.message
     assert way.printed is None or way.printed == printed
     assert not way.log_max or len(text) <= way.log_max
+
+
+@pytest.mark.parametrize("reason", [EndReason.CANCELLED, EndReason.PREEMPTED])
+def test_who_is_told_to_end_is_gone_whole(harness: Harness, reason: EndReason) -> None:
+    """Also what left its parent and its session, and ignores SIGTERM."""
+    lost = "setsid sh -c 'trap \"\" TERM; while :; do echo x >> beats; sleep 0.01; done' & echo ready; wait"
+    job = sh(f"({lost}) & {STUBBORN}", stop_grace=Duration(0.2))
+
+    async def main() -> Outcome:
+        async with harness.open() as containers, executing(harness, containers, job) as it:
+            await it.says("ready")
+            it.stop(reason)
+            outcome = await it.outcome()
+            beats = harness.workspace(it.name) / "beats"
+            size = beats.stat().st_size
+            await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.1)
+            assert size == beats.stat().st_size, "a child lives on"
+            return outcome
+
+    outcome = asyncio.run(main())
+    assert (reason, 137) == (outcome.reason, outcome.exit_code)
+
+
+def test_steps_go_on_without_the_runner_and_their_codes_are_there(harness: Harness) -> None:
+    """Whatever a step writes where codes are kept: the end of the job is that of its shell."""
+    forge = "for f in /run/runner/steps /proc/$PPID/fd/5; do echo 0 2> /dev/null >> $f; done; echo junk >&5; echo ready"
+    wait = "until [ -e go ]; do sleep 0.01; done; exit 9"
+    job = Job(steps=(("true",), ("sh", "-c", f"({forge}) 2> /dev/null; true"), ("sh", "-c", wait), ("echo", "never")))
+
+    async def main() -> Outcome:
+        async with harness.open() as containers, executing(harness, containers, job) as it:
+            await it.says("ready")
+        async with harness.open() as containers, executing(harness, containers, job, life=it.world) as again:
+            (harness.workspace(it.name) / "go").touch()
+            return await again.outcome()
+
+    outcome = asyncio.run(main())
+    assert (EndReason.FAILED, 9) == (outcome.reason, outcome.exit_code), outcome.message
+    assert outcome.steps[0] == 0
+    if not isinstance(harness, DockerHarness):
+        assert (0, 0, 9) == outcome.steps

@@ -122,6 +122,9 @@ class FakeContainers:
     async def stats(self, name: str) -> Usage:
         return Usage()
 
+    async def disk_bytes(self, name: str) -> int:
+        return 0
+
 
 class FakeProbe:
     """

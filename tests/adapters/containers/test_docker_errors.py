@@ -12,7 +12,7 @@ import pytest
 
 from adapters.containers.docker import DockerContainers
 from adapters.containers.docker_spec import DockerSettings
-from runner.errors import BadInput, RuntimeMissing, Unavailable
+from runner.errors import BadInput, ImageGone, RuntimeMissing, Unavailable
 from runner.records import Place
 from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine
 from tests.adapters.containers.socket_proxy import SocketProxy, listening
@@ -78,9 +78,9 @@ def test_a_job_that_ends_with_the_same_code_did_start(machine: DockerMachine) ->
 
 
 @docker
-def test_a_missing_image_is_the_jobs_fault(machine: DockerMachine) -> None:
+def test_an_image_that_is_gone_since_it_was_staged_is_told(machine: DockerMachine) -> None:
     async def scenario(box: DockerBox) -> None:
-        with pytest.raises(BadInput, match="No such image: nosuch:1"):
+        with pytest.raises(ImageGone, match="No such image: nosuch:1"):
             await box.containers.start(box.spec("true", image="nosuch:1"))
         assert await box.containers.list_ours() == ()
 
