@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import aclosing
 
 from adapters.containers.cgroup import Cgroups
 from adapters.containers.cgroup_group import Group
@@ -116,15 +115,14 @@ class ProcessContainers:
 
     async def adopt(self, name: str) -> Running | None:
         control = self._control(name)
-        if control.pids() is None and not control.is_alive():
-            return None
-        return self._running(control)
+        return None if control.pids() is None and not control.is_alive() else self._running(control)
 
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
         control = self._control(name)
         files = [OutputFile(stream, control.output(stream), skip.get(stream, 0)) for stream in STREAMS]
         follower = Follower(files, self._exits.watch(control), lambda: bool((tree := self.tree(name)) and tree.pids()))
-        async with aclosing(masked(follower.chunks(), await self._threads.run(self._shelf.values_of, name))) as chunks:
+        secrets = await self._threads.run(self._shelf.values_of, name)
+        async with contextlib.aclosing(masked(follower.chunks(), secrets)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -187,8 +185,7 @@ class ProcessContainers:
 
     def tree(self, name: str) -> Tree | None:
         """Return the processes of a container, None where there is no such container."""
-        control = self._control(name)
-        record = control.record()
+        record = (control := self._control(name)).record()
         return self._tree(control, record) if record else None
 
     async def close(self) -> None:

@@ -87,6 +87,14 @@ def test_use_is_counted_in_blocks_and_of_a_file_with_two_names_once(harness: Har
     assert 1_000_000 <= used - empty < 1_100_000
 
 
+def test_empty_files_are_counted(harness: Harness) -> None:
+    """A disk has room for so many files."""
+    empty = asyncio.run(harness.workspaces.used_bytes(str(harness.path)))
+    for number in range(100):
+        (harness.path / str(number)).touch()
+    assert 400_000 < asyncio.run(harness.workspaces.used_bytes(str(harness.path))) - empty < 500_000
+
+
 def test_a_workspace_that_is_gone_uses_nothing(harness: Harness) -> None:
     harness.path.rmdir()
     assert 0 == asyncio.run(harness.workspaces.used_bytes(str(harness.path)))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from adapters.containers.docker import DockerContainers
+from adapters.containers.docker_box import engine_name
 from adapters.containers.docker_spec import DockerSettings
 from tests.conformance.container_harness import BOX, Harness
 
@@ -24,6 +25,10 @@ class DockerHarness(Harness):
         self.image = image
         # A test that was aborted may have left containers, which must not be taken for ours.
         self._run = uuid.uuid4().hex
+
+    def called(self, name: str, box: str = BOX) -> str:
+        """Return what the engine calls a container."""
+        return engine_name(name, f"{box}-{self._run}")
 
     @contextlib.asynccontextmanager
     async def open(self, box: str = BOX) -> AsyncIterator[DockerContainers]:

@@ -170,7 +170,7 @@ BOMBS = (
     _row("fork_bomb", "no process for anybody else"),
     _row("memory_bomb", "no memory for anybody else"),
     _row("shared_memory_bomb", "the same, by way of `/dev/shm`"),
-    _row("temporary_files_bomb", "no disk for the runner, by way of `/tmp`", *PROCESS),
+    _row("temporary_files_bomb", "no disk for the runner, by way of `/tmp`"),
     _row("disk_bomb", "no disk for the runner"),
     _row("inode_bomb", "no more files on the runner's disk"),
     _row("what_stays_behind", "processes that outlive their job"),

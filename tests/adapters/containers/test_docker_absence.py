@@ -81,7 +81,7 @@ def test_limits_count_on_while_the_engine_hangs_and_nothing_runs_beyond_them(
     async def main() -> tuple[Outcome, str]:
         async with harness.open() as containers, executing(harness, containers, job) as it:
             await it.says("ready")
-            pid = await first_process(engine.url, it.name)
+            pid = await first_process(engine.url, harness.called(it.name))
             engine.freeze()
             try:
                 await it.says("its limits count on", "runner")

@@ -26,7 +26,7 @@ def test_containers_of_another_box_are_named(machine: DockerMachine, tmp_path: P
         specs = [box.spec("sleep", "600") for _ in range(5)]
         for spec in specs:
             await box.create_only(spec)
-        names = {spec.name for spec in specs}
+        names = {box.called(spec.name) for spec in specs}
         assert names <= set(containers_of_others(machine.url, "another"))
         assert not names & set(containers_of_others(machine.url, box.id))
         *_, check = docker(Config(docker_host=machine.url, state_dir=str(tmp_path)))

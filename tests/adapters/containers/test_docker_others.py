@@ -45,7 +45,7 @@ def ended(
     async def main() -> Outcome:
         async with harness.open() as containers, executing(harness, containers, job) as it:
             await it.says("ready")
-            await meddle(url, it.name, what)
+            await meddle(url, harness.called(it.name), what)
             if then is not None:
                 then(it)
             outcome = await it.outcome()
@@ -105,7 +105,7 @@ def test_a_renamed_container_is_the_same(harness: DockerHarness, docker_url: str
     async def main() -> tuple[Outcome, str]:
         async with harness.open() as containers, executing(harness, containers, job) as it:
             await it.says("ready")
-            await meddle(docker_url, it.name, lambda found: found.rename("somebody-elses-choice"))
+            await meddle(docker_url, harness.called(it.name), lambda found: found.rename("somebody-elses-choice"))
         async with harness.open() as containers, executing(harness, containers, job, life=it.world) as again:
             assert await containers.list_ours() == (it.name,)
             (harness.workspace(it.name) / "go").touch()
