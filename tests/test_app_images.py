@@ -351,6 +351,19 @@ def test_a_build_that_fails_says_whose_fault_it_was(
     run_virtual(main())
 
 
+def test_a_build_that_never_ends_is_the_dockerfiles_fault() -> None:
+    """It would take every other box as long."""
+
+    async def main() -> None:
+        world = with_dockerfile()
+        world.troubles["images.build"] = hangs
+        await built(world, "job")
+        assert reason(world, "job") == "environment_failed"
+        assert "not done within pull_timeout = 1 h 0 min" in receipt(world, "job").message
+
+    run_virtual(main())
+
+
 def test_what_an_images_makers_left_for_builds_upon_it_is_checked_as_well() -> None:
     async def main() -> None:
         world = with_dockerfile()

@@ -116,6 +116,8 @@ def test_a_login_that_comes_later_lets_the_next_job_in_and_what_is_built_is_push
         assert (125, True) == (said.status, "push" in said.err)
         assert box.stop() == 0
     assert PASSWORD not in str(box.said)
+    kept = [path for path in (ring.directory / "s").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in kept if PASSWORD.encode() in path.read_bytes()]
     images = typed("images", "list", "--state-dir", ring.directory / "s", "--docker-host", ring.url).out
     ours = [line.split()[0] for line in images.splitlines() if " yes " in line]
     assert ring.base in ours

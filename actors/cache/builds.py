@@ -117,6 +117,7 @@ class Builds:
         async with self._turn:
             self._store.collection.building = True
             try:
-                return await self._store.bring(order.name, lambda images: images.build(order, tell))
+                # Most likely a step that never ends: on another box it would take as long.
+                return await self._store.bring(order.name, lambda images: images.build(order, tell), late=Refused)
             finally:
                 self._store.collection.building = False

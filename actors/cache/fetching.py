@@ -24,18 +24,19 @@ class Fetcher:
         self._config, self._caller, self._make_room = config, caller, make_room
 
     async def fetch(
-        self, call: Callable[[], Awaitable[T]], what: str, *, transfer: bool = False, limit_s: float | None = None
+        self, call: Callable[[], Awaitable[T]], what: str, *, transfer: bool = False, within_s: float | None = None
     ) -> T:
         """
-        Call for a few minutes, then it is the box's fault and another one tries; ``limit_s`` is a limit of its own.
+        Call for a few minutes, then it is the box's fault and another one tries; ``within_s`` where the caller itself
+        ends it then.
 
         Raises:
             RunnerError: one that is not retryable, or the last one when the patience is used up.
         """
         try_s = float(self._config.transfer_timeout if transfer else self._config.port_timeout)
         patience = Patience(try_s=try_s, all_s=FETCH_PATIENCE_S)
-        if limit_s is not None:
-            patience = Patience(try_s=limit_s, all_s=min(limit_s, FETCH_PATIENCE_S))
+        if within_s is not None:
+            patience = Patience(try_s=within_s + FETCH_PATIENCE_S, all_s=min(within_s, FETCH_PATIENCE_S))
         return await self._caller.until_done(lambda: self._making_room(call), what, patience)
 
     async def once(self, call: Callable[[], Awaitable[T]], what: str) -> T:

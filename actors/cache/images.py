@@ -4,6 +4,7 @@ The images of jobs: pulled where they are not here, held while a job is staged; 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -122,9 +123,16 @@ class ImageStore:
 
     # Bringing one
 
-    async def bring(self, name: str, call: Callable[[Images], Awaitable[LocalImage]]) -> LocalImage:
+    async def bring(
+        self,
+        name: str,
+        call: Callable[[Images], Awaitable[LocalImage]],
+        *,
+        late: type[RunnerError] = Unavailable,
+    ) -> LocalImage:
         """
-        Pull or build within the time limit, and remember as ours what came of it.
+        Pull or build within the time limit, and remember as ours what came of it; ``late`` says whose fault it is where
+        that takes too long.
 
         Raises:
             RunnerError: it failed.
@@ -133,7 +141,7 @@ class ImageStore:
         before = await self._resolve(images, name)
         await self._remembered(lambda: records.begin(whole, before.id if before else ""))
         try:
-            image = await self._within_limit(lambda: call(images), name)
+            image = await self._within_limit(lambda: call(images), name, late)
         except RunnerError:
             await self._remembered(lambda: records.abandon(whole))
             raise
@@ -143,12 +151,16 @@ class ImageStore:
             await self._remembered(lambda: records.abandon(whole))
         return image
 
-    async def _within_limit(self, call: Callable[[], Awaitable[LocalImage]], name: str) -> LocalImage:
+    async def _within_limit(
+        self, call: Callable[[], Awaitable[LocalImage]], name: str, late: type[RunnerError] = Unavailable
+    ) -> LocalImage:
         """Try for some minutes, and never longer than ``pull_timeout``."""
         limit_s = float(self._config.pull_timeout)
-        what = f"image {name} (pull_timeout = {format_duration(limit_s)})"
-        tries = lambda: self._fetcher.fetch(call, what, limit_s=limit_s)  # noqa: E731 - one call, named
-        return await self._caller.once(tries, what, try_s=limit_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._fetcher.fetch(call, f"image {name}", within_s=limit_s)
+        except TimeoutError as error:
+            raise late(f"image {name}: not done within pull_timeout = {format_duration(limit_s)}") from error
 
     async def _pull_once(self, images: Images, name: str, tell: Tell) -> LocalImage:
         file, login = await self._login(name)
