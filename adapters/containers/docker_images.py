@@ -205,7 +205,7 @@ class DockerImages:
                     if line := seen.line(event):
                         progress(line)
         except EngineRefusal as refusal:
-            if is_no(refusal):
+            if is_no(refusal, name):
                 raise Refused(f"image {name} cannot be had: {refusal.words}") from refusal
             raise
         return digest
@@ -215,9 +215,9 @@ class DockerImages:
             return await answer.json(content_type=None)
 
 
-def is_no(refusal: EngineRefusal) -> bool:
-    """Tell a registry's no from one that did not answer: the engine says both in words of its own."""
-    words = refusal.words.lower()
+def is_no(refusal: EngineRefusal, name: str) -> bool:
+    """Tell a registry's no from one that did not answer: the engine says both in words of its own, beside the name."""
+    words = refusal.words.lower().replace(repository_of(name).partition("/")[2].lower(), "")
     if any(word in words for word in _WORDS_OF_TROUBLE):
         return False
     return refusal.status in _NO or any(word in words for word in _WORDS_OF_NO)

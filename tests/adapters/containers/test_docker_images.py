@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from adapters.containers.docker_engine import Engine
-from adapters.containers.docker_images import DockerImages
+from adapters.containers.docker_engine import Engine, EngineRefusal
+from adapters.containers.docker_images import DockerImages, is_no
 from adapters.containers.docker_progress import Progress
 from adapters.containers.docker_stream import Amounts, EngineEvent
 from runner.errors import Refused, Unavailable
@@ -235,3 +235,26 @@ def test_progress_says_layers_bytes_and_percent() -> None:
     assert len(lines) < 210
     assert lines[:2] == ["image a:1: 0 of 1 layers", "image a:1: 0 of 2 layers"]
     assert lines[-2:] == ["image a:1: 1 of 2 layers, 1000 MiB of 1000 MiB (100 %)", "image a:1: Digest: sha256:abc"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "is_refused"),
+    [
+        (500, "unauthorized: authentication required", True),
+        (500, 'Head "https://r/v2/lab/eof-timeout/manifests/1": no basic auth credentials', True),
+        (404, "manifest for r/lab/eof-timeout:1 not found: manifest unknown: manifest unknown", True),
+        (500, "no matching manifest for linux/amd64 in the manifest list entries", True),
+        (500, 'Get "https://r/v2/": dial tcp: lookup r: no such host', False),
+        (500, 'Get "https://r/v2/": x509: certificate signed by unknown authority', False),
+        (500, 'Get "https://r/v2/": http: server gave HTTP response to HTTPS client', False),
+        (500, 'Get "https://r/v2/": net/http: TLS handshake timeout', False),
+        (429, "toomanyrequests: You have reached your pull rate limit; access is denied for now", False),
+        (500, "unexpected EOF", False),
+        (500, "received unexpected HTTP status: 502 Bad Gateway", False),
+    ],
+)
+def test_a_no_is_known_by_the_engines_words_whatever_the_image_is_called(
+    status: int, words: str, *, is_refused: bool
+) -> None:
+    """Of the kinds of trouble that no test brings about."""
+    assert is_refused == is_no(EngineRefusal(status, words, "pull"), "r.example/lab/eof-timeout:1")
