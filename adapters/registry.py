@@ -207,13 +207,14 @@ def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, C
     return runtimes
 
 
-def open_images(config: Config) -> Images | None:
-    """Open the images of the container runtime, None where there is none."""
+def open_images(config: Config, containers: Mapping[str, Containers] | None = None) -> Images | None:
+    """Open the images of the container runtime, None where there is none; its containers' networks are for builds."""
     if not has_engine(config):
         return None
     from adapters.containers.docker_images import DockerImages
 
-    return DockerImages(config.docker_host)
+    networks = getattr((containers or {}).get("container"), "networks", None)
+    return DockerImages(config.docker_host, networks=networks)
 
 
 def has_engine(config: Config) -> bool:
@@ -263,11 +264,8 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
         workspaces = FolderWorkspaces(root)
         box = measure_box(config, box_id, state.path)
         journal = SqliteJournal(state.journal, state.journal_key)
-        probe, containers, images = (
-            open_probe(config, box_id),
-            open_containers(config, state, box_id),
-            open_images(config),
-        )
+        probe, containers = open_probe(config, box_id), open_containers(config, state, box_id)
+        images = open_images(config, containers)
         spool = FileSpool(state.spool, time.time_ns)
         blobs = FolderBlobs(config.cache_dir or os.path.join(state.path, "cache"))
         for port in (journal, probe, spool, workspaces, blobs, *containers.values(), *((images,) if images else ())):

@@ -62,7 +62,8 @@ class DockerContainers:
         self._engine = Engine(url, settings.answer_s)
         self._box = BoxContainers(self._engine, settings.box)
         self._creation = Creation(self._engine, self._box, settings)
-        self._networks = Networks(self._engine, settings.box)
+        # Shared with builds of images, so that rules are written by one alone.
+        self.networks = Networks(self._engine, settings.box)
         self._endings = Endings(self._engine, self._box, settings.directory, now)
         self._programs = Programs(self._engine)
         self._settings = settings
@@ -120,7 +121,7 @@ class DockerContainers:
                 peak = self._peaks.get(name)
                 return await self._endings.exit(name, found, peak.seen_bytes if peak else None)
             self._watch_memory(name, found)
-            await self._networks.hold(found.labels.get(LABEL_NETWORK, ALONE))
+            await self.networks.hold(found.labels.get(LABEL_NETWORK, ALONE))
             with self._endings.noticing():
                 await until_ended(self._engine, found.id, LOOK_EVERY_S)
 
@@ -174,7 +175,7 @@ class DockerContainers:
         secrets = await _in_thread(ContainerSecrets, self._shelf, spec)
         if created is None:
             await _in_thread(docker_steps.lay_out, directory, spec)
-            await self._creation.create(spec, directory, self._networks.name_of(spec.network), secrets)
+            await self._creation.create(spec, directory, self.networks.name_of(spec.network), secrets)
             created = await self._present(spec.name)
         owner = _owner_of(created)
         if owner != os.geteuid():
@@ -183,7 +184,7 @@ class DockerContainers:
         await _in_thread(secrets.hand_over, owner)
         try:
             check_environment(created)
-            await self._networks.prepare(spec.network)
+            await self.networks.prepare(spec.network)
             await self._start_attached(spec, created)
         except (BadInput, EngineRefusal, OutOfSpace, RuntimeMissing):
             await self._box.delete(created.id)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from typing import Any
 import pytest
 
 from adapters.containers.docker_engine import Engine
+from adapters.containers.docker_images import DockerImages
 from adapters.containers.packet_filter import stands
 from runner.errors import RuntimeMissing, Unavailable
+from runner.ports import BuildOrder
 from tests.adapters.containers.docker_boxes import DockerBox, collect
 from tests.adapters.containers.walled import BEYOND, BOX, HERE, REWRITTEN, THERE, WalledMachine
 
@@ -123,6 +127,33 @@ def test_a_job_reaches_what_lies_beyond_and_neither_metadata_nor_the_box(walled_
         gateway = (await networks(box))["web"]["IPAM"]["Config"][0]["Gateway"]
         asked = (*METADATA, *THE_BOX, f"http://{gateway}/", f"http://[{HERE[-1]}]/")
         assert set(REACHED) == await reached(box, *asked)
+
+    walled_machine.run(scenario)
+
+
+def test_a_step_of_an_image_build_reaches_what_a_job_reaches(walled_machine: WalledMachine) -> None:
+    """Its network is the same bridge, with the same rules."""
+
+    async def scenario(box: DockerBox) -> None:
+        asked = (*METADATA, *THE_BOX)
+        told: list[str] = []
+        images = DockerImages(box.url, networks=box.containers.networks)
+        image = await images.resolve(box.image)
+        assert image is not None
+        words = " ".join(shlex.quote(word) for word in (f"{PATIENCE_S}", " ".join(REACHED), *asked))
+        texts = {"ask.py": ASK, "Dockerfile": f"FROM {image.id}\nCOPY ask.py /\nRUN python3 /ask.py {words}\n"}
+        context = box.directory / "context.tar"
+        with tarfile.open(context, "w") as tar:
+            for name, text in texts.items():
+                (box.directory / name).write_text(text)
+                tar.add(box.directory / name, name)
+        order = BuildOrder(str(context), "Dockerfile", "runner-build:asks", network="web", memory=256 << 20)
+        try:
+            await images.build(order, told.append)
+            assert [set(REACHED)] == [answered(line) for line in told if line.startswith("{")]
+        finally:
+            await images.remove(order.name)
+            await images.close()
 
     walled_machine.run(scenario)
 
