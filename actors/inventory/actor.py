@@ -252,13 +252,13 @@ class Inventory(Stage[InventoryMessage]):
     # Jobs leave
 
     def _released(self, message: Released) -> None:
-        """Part ``compute`` gives back GPUs, cores and memory; part ``all`` the rest, whatever it is."""
+        """Part ``compute`` or ``unused`` gives back GPUs, cores and memory; part ``all`` the rest, whatever it is."""
         standing = self._floor.jobs.get(message.key)
         if message.part == "all":
             self._floor.forget(message.key, message.claimed_at)
         if standing is None or standing.claim.claimed_at != message.claimed_at:
             return
-        if message.part == "all" and standing.compute_held:
+        if message.part != "compute" and standing.compute_held:
             claim, now = standing.claim, self.world.now()
             self._executor.urgent(StopJob(claim.key, claim.attempt, EndReason.CANCELLED, now, "it ended elsewhere"))
         if standing.compute_held:

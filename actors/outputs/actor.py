@@ -157,6 +157,8 @@ class Outputs(Stage[OutputsMessage]):
             await self._release(leaving)
             return
         await self._journal_end(leaving)
+        if leaving.grant is None:  # storing may take as long as a broker is away
+            self._inventory.urgent(Released(claim.key, "unused", claim.claimed_at))
         if leaving.outcome.reason is EndReason.LEASE_LOST or not await self._may_store(claim):
             await self._lost(leaving)
             return

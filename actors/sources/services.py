@@ -78,7 +78,7 @@ class Services:
         List the queues now and then, since some appear later; where that fails, less and less often. Once listed, not
         while a job has the box for itself.
         """
-        failures = 0
+        failures, listed = 0, False
         while True:
             failures = 0 if source.again.is_set() else failures
             source.again.clear()
@@ -87,7 +87,9 @@ class Services:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s(failures, error)):
                     await source.again.wait()
-            await self._quiet.over()
+            listed = listed or error is None
+            if listed:
+                await self._quiet.over()
 
     def _pause_s(self, failures: int, error: RunnerError | None) -> float:
         if error is None:

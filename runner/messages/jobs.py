@@ -85,6 +85,7 @@ class Released(msgspec.Struct, frozen=True):
     """
     executor ⇢ inventory (``compute``: GPUs, cores, memory); outputs ⇢ inventory (``all``: the rest). Idempotent.
 
+    ``unused`` is the compute of a job that never ran, given back by outputs before what it left is stored.
     ``claimed_at`` says which claim's: a later one of the same job may hold something already.
     """
 
