@@ -46,6 +46,8 @@ class Attempt:
     told_at: float | None = None
     # When it started by ``World.up_s``; None where only its wall time is known.
     began_up_s: float | None = None
+    # Epoch seconds of the box's own start, where it went down since the attempt began.
+    booted_at: float | None = None
     # Epoch seconds when the runtime was told to stop it: what ends after that ends because of it, whatever its code.
     stopping_at: float | None = None
 

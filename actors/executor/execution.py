@@ -83,6 +83,8 @@ class Execution:
             await self._trail.tell_state(claim, "running", f"on {box.hostname or box.id}")
         attempt.isolation, attempt.started_at = running.isolation, running.started_at
         attempt.began_up_s = self._world.up_s() if before is None else before.up_s
+        if before is not None and before.up_s is not None and before.up_s > up_s:
+            attempt.booted_at = now - up_s
         attempt.told_at = spec.deadline_at if before is None else None
         await self.tell_deadline()
         return running
@@ -161,7 +163,7 @@ class Execution:
         await asyncio.shield(self._attempt.stop)
         await asyncio.sleep(float(self._attempt.claim.job.stop_grace) + GIVE_UP_S)
         trouble = self._trouble or "its processes do not die"
-        left = "it is left as it is, and deleted once that can be done: see `runner doctor`"
+        left = "what is left of it is removed once that works"
         return Exit(None, self._world.now(), message=f"it could not be ended: {trouble}; {left}")
 
     async def _stop_when_asked(self) -> None:
@@ -217,7 +219,7 @@ class Execution:
             await self._try(lambda: self._runtime.remove(name), f"removal of {name}")
         except RunnerError as error:
             facts = {"action": "remove", "job_id": self._attempt.claim.id, "reason": str(error)}
-            logger.error("a container is left over; `runner doctor` lists it", extra=facts)
+            logger.error("a container is left over, and removed once that works", extra=facts)
 
     async def _try(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         patience = Patience(try_s=self._caller.patience.try_s, all_s=START_PATIENCE_S)

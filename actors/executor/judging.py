@@ -54,8 +54,10 @@ def _explained(reason: EndReason, message: str, ended: Exit) -> tuple[EndReason,
 
 
 def _by_itself(attempt: Attempt, ended: Exit) -> tuple[EndReason, str]:
+    if attempt.booted_at is not None and ended.ended_at + ended.coarse_s >= attempt.booted_at:
+        return EndReason.RUNNER_FAULT, "the box went down while it ran, and started again"
     if ended.by_others:
-        return EndReason.RUNNER_FAULT, f"{ended.by_others}: {_exit_words(attempt, ended)}"
+        return EndReason.RUNNER_FAULT, f"{ended.by_others} ({_exit_words(attempt, ended)})"
     if ended.code is None:
         return EndReason.RUNNER_FAULT, ended.message or "the container vanished, and nobody knows how it ended"
     if ended.oom and ended.code == _KILLED:
@@ -85,14 +87,14 @@ def _flood_words(attempt: Attempt) -> str:
 
 def _memory_words(attempt: Attempt, ended: Exit) -> str:
     limit, peak = attempt.grant.here.memory, ended.usage.memory_peak
-    return format_size(limit) + (f", its peak was {format_size(peak)}" if peak is not None else "")
+    return format_size(limit) + (f" (peak {format_size(peak)})" if peak is not None else "")
 
 
 def _oom_words(attempt: Attempt, ended: Exit) -> str:
     """Mention processes that the memory limit killed while the first one went on and ended by itself."""
     if not ended.oom:
         return ""
-    return f"; before that its memory limit of {_memory_words(attempt, ended)}, killed a process of it"
+    return f"; before that a process of it was killed at its memory limit of {_memory_words(attempt, ended)}"
 
 
 def _exit_words(attempt: Attempt, ended: Exit) -> str:

@@ -104,9 +104,21 @@ class Endings:
             words = await last_error_line(self._engine, found.id)
             if words.startswith(_INIT_FAILED):
                 return msgspec.structs.replace(ended, not_started=True, message=words.partition("] ")[2])
+        if ended.code and not ended.message and (why := await self._machine_words(found.image)):
+            ended = msgspec.structs.replace(ended, message=f"exit code {ended.code}: {why}")
         us, was_away = name in self._stopped, self._absence.covers(found.ended_at)
         now = self._now()
         return await what_others_did(self._engine, found, ended, now=now, stopped_by_us=us, was_away=was_away)
+
+    async def _machine_words(self, image: str) -> str:
+        """Say where an image is made for other machines: no program of it starts, or the kernel must imitate them."""
+        try:
+            async with self._engine.call(f"describe image {image}") as docker:
+                made_for = (await docker.images.inspect(image)).get("Architecture")
+                here = (await docker.version()).get("Arch")
+        except (EngineRefusal, Unavailable):
+            return ""
+        return f"its image is made for {made_for}, and this box is {here}" if made_for and here != made_for else ""
 
     def forget(self, name: str) -> None:
         """Forget one that is removed."""

@@ -97,8 +97,8 @@ def _killed(events: Sequence[Event], code: int) -> str:
     if not fatal:
         return ""
     name = signal.Signals(fatal[0]).name
-    who = "as `docker stop` and `docker rm -f` do, and a Docker engine that ends"
-    return f"somebody else ended its container with {name}, {who}"
+    by = "by `docker stop`, `docker kill` or `docker rm -f`, or by ending the Docker engine"
+    return f"somebody else ended its container with {name}, {by}"
 
 
 def _fits(number: int, code: int) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import platform
+import tarfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from adapters.containers.docker import DockerContainers
+from adapters.containers.docker_engine import Engine
 from adapters.containers.docker_spec import DockerSettings
 from runner.errors import BadInput, ImageGone, RuntimeMissing, Unavailable
 from runner.records import Place
@@ -64,6 +68,38 @@ def test_a_command_that_fails_as_it_starts_is_told_in_the_engines_words(machine:
         assert (127, True) == (ended.code, ended.not_started)
         assert ended.message == "exec ./script failed: No such file or directory"
         assert b"./script" in output["stderr"]
+
+    machine.run(scenario)
+
+
+def for_another_machine(image: bytes) -> io.BytesIO:
+    """Return a saved image that says it is made for ARM."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(image)) as old, tarfile.open(fileobj=made, mode="w") as new:
+        for member in old.getmembers():
+            data = old.extractfile(member)
+            body = data.read() if data else b""
+            if member.name.endswith(".json") and b'"architecture"' in body:
+                body = body.replace(b'"architecture":"amd64"', b'"architecture":"arm64"')
+            body = body.replace(b"runner-test-busybox:1", b"runner-test-foreign:1")
+            member.size = len(body)
+            new.addfile(member, io.BytesIO(body))
+    made.seek(0)
+    return made
+
+
+@docker
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="takes another kind of machine than the image's")
+def test_an_image_for_other_machines_is_named(machine: DockerMachine) -> None:
+    async def scenario(box: DockerBox) -> None:
+        engine = Engine(box.url)
+        async with engine.call("load an image") as docker:
+            async with docker.images.export_image(box.image) as saved:
+                image = await saved.read()
+            await docker.images.import_image(for_another_machine(image))
+        await engine.close()
+        ended, _ = await box.run(box.spec("sh", "-c", "exit 8", image="runner-test-foreign:1"))
+        assert "exit code 8: its image is made for arm64, and this box is amd64" == ended.message
 
     machine.run(scenario)
 

@@ -58,7 +58,7 @@ def ended(
 @pytest.mark.parametrize(
     ("what", "codes", "words"),
     [
-        (lambda it: it.stop(t=5), {3}, "somebody else ended its container with SIGTERM, as `docker stop`"),
+        (lambda it: it.stop(t=5), {3}, "somebody else ended its container with SIGTERM, by `docker stop`"),
         (lambda it: it.kill(), {137}, "somebody else ended its container with SIGKILL"),
         (lambda it: it.kill(signal="SIGINT"), {130}, "somebody else ended its container with SIGINT"),
         (lambda it: it.delete(force=True), {None, 137}, "somebody else"),

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.containers.control import Control
 from tests.conformance.container_harness import ProcessHarness
-from tests.conformance.container_steps import end
+from tests.conformance.container_steps import STUBBORN, end, until_it_says
 
 pytestmark = pytest.mark.integration
 
@@ -50,3 +51,21 @@ def test_what_a_stop_ended_did_not_end_before_it(
 
 def exit_file(harness: ProcessHarness) -> Path:
     return harness.state_dir / "process" / "job" / "exit"
+
+
+def test_a_tree_that_somebody_froze_is_ended(harness: ProcessHarness) -> None:
+    """Nothing in it takes a signal before it is thawed."""
+
+    async def main() -> None:
+        async with harness.open() as containers:
+            await containers.start(harness.spec("job", "sh", "-c", STUBBORN))
+            await until_it_says(containers, "job", b"ready")
+            record = Control(str(harness.state_dir / "process"), "job").record()
+            assert record is not None
+            if "freezer" not in record.groups:
+                pytest.skip("no group can be frozen here")
+            (Path(record.groups["freezer"]) / "freezer.state").write_text("FROZEN")
+            await containers.stop("job", 0.05)
+            assert (await end(containers, "job")).code == 137
+
+    asyncio.run(main())
