@@ -259,7 +259,18 @@ def _port(stack: ExitStack) -> str:
 def _beside_a_neighbour(box: Box) -> Iterator[Box]:
     secret = box.world["neighbour_secret"]
     submitted = box.type(
-        "submit", "--id", "neighbour", *box.image_words, "--env", f"SECRET={secret}", "--", "sh", "-c", NEIGHBOUR
+        "submit",
+        "--id",
+        "neighbour",
+        *box.image_words,
+        "--cpus",
+        0.1,
+        "--env",
+        f"SECRET={secret}",
+        "--",
+        "sh",
+        "-c",
+        NEIGHBOUR,
     )
     assert submitted.returncode == 0, submitted.stderr
     workspace = Path(box.world["state"], "workspaces")
