@@ -291,14 +291,15 @@ def _beside_a_neighbour(box: Box) -> Iterator[Box]:
 
 
 def _pids_of(secret: str) -> list[int]:
-    return [pid for pid in pids_with(f"SECRET={secret}") if Path(f"/proc/{pid}/comm").read_text() == "sleep\n"]
+    return pids_with(f"SECRET={secret}", "sleep")
 
 
-def pids_with(variable: str) -> list[int]:
-    """Find the processes of this machine that have a variable in their environment."""
+def pids_with(variable: str, program: str = "") -> list[int]:
+    """Find the processes of this machine that have a variable in their environment, and run a program."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if variable in (process / "environ").read_text(errors="replace").split("\0"):
+            has_it = variable in (process / "environ").read_text(errors="replace").split("\0")
+            if has_it and (not program or (process / "comm").read_text() == f"{program}\n"):
                 found.append(int(process.name))
     return found
