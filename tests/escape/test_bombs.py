@@ -20,7 +20,7 @@ pytestmark = [
 ]
 GRANTED = 'resources = {{ memory = "{memory_mib}MiB", cpus = 0.25, disk = "{disk_mib}MiB" }}'.format(**BOMBS_BOUNDS)
 # What keeps a bomb, where it does not get to say it itself.
-ENDED_BY = dict.fromkeys(("disk_bomb", "inode_bomb", "temporary_files_bomb"), "disk_exceeded")
+ENDED_BY: dict[str, str] = dict.fromkeys(("disk_bomb", "inode_bomb", "temporary_files_bomb"), "disk_exceeded")
 
 
 def became_of(box: Box, name: str) -> str:
