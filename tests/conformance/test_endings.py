@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
@@ -14,7 +15,7 @@ from runner.config import Config
 from runner.job import EndReason, Job
 from runner.records import Outcome
 from runner.units import Duration, Size
-from tests.conformance.container_harness import Harness
+from tests.conformance.container_harness import Harness, ProcessHarness
 from tests.conformance.container_steps import OBEDIENT, STUBBORN, end
 from tests.conformance.docker_harness import DockerHarness
 from tests.conformance.executing import MIB, executing, place
@@ -45,7 +46,6 @@ class Way(msgspec.Struct, frozen=True):
     log_max: int = 0
     limits_memory: bool = False
     printed: str | None = None
-    on_disk: bool = False
 
 
 FAILED, OOM = EndReason.FAILED, EndReason.OOM
@@ -90,10 +90,6 @@ WAYS: Mapping[str, Way] = {
         sh("i=0; while [ $i -lt 9 ]; do head -c 500000 /dev/zero > f$i; i=$((i+1)); done; sleep 60"),
         EndReason.DISK_EXCEEDED, 143, ("its files take 4.", "its disk is 1.0 MiB", "resources.disk"), place=TINY,
     ),
-    "its disk, by temporary files": Way(
-        sh('for i in 1 2; do head -c 5000000 /dev/zero > "$TMPDIR/$i"; done; sleep 60'), EndReason.DISK_EXCEEDED, None,
-        ("its files take", "its disk is 8.0 MiB"), place={"disk": 8 * MIB}, on_disk=True,
-    ),
     "no such command": Way(Job(command=("train-nothing",)), FAILED, 127, ("train-nothing",)),
     "steps": Way(
         Job(steps=(("sh", "-c", "echo one > f"), ("cat", "f"))), EndReason.SUCCEEDED, 0, ("succeeded",), (0, 0),
@@ -119,8 +115,22 @@ WAYS: Mapping[str, Way] = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_how_it_ended(harness: Harness, way: Way) -> None:
-    if way.on_disk and isinstance(harness, DockerHarness):
-        pytest.skip("its temporary files count as memory")
+    ends(harness, way)
+
+
+def test_temporary_files_of_a_process_count_as_its_disk(tmp_path: Path) -> None:
+    """Those of a container count as its memory."""
+    script = 'for i in 1 2; do head -c 5000000 /dev/zero > "$TMPDIR/$i"; done; sleep 60'
+    words = ("its files take", "its disk is 8.0 MiB")
+    harness = ProcessHarness(tmp_path)
+    try:
+        ends(harness, Way(sh(script), EndReason.DISK_EXCEEDED, None, words, place={"disk": 8 * MIB}))
+    finally:
+        asyncio.run(harness.clean())
+
+
+def ends(harness: Harness, way: Way) -> None:
+    """Run a job and look how it ended."""
     if way.limits_memory and not harness.limits_memory:
         pytest.skip("this box cannot limit memory")
 
