@@ -19,6 +19,7 @@ from runner.errors import Unavailable
 from runner.ports import Exit
 
 SIGNALS_FROM = 128
+_SIGNALS = {str(int(number)): int(number) for number in signal.valid_signals()}
 _SLACK_S = 2.0
 
 
@@ -34,9 +35,9 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def signal(self) -> int:
-        """The signal of a ``kill``, 0 for anything else."""
-        number = self.actor.attributes.get("signal", "")
-        return int(number) if number.isdigit() else 0
+        """The signal of a ``kill``, 0 for anything else; labels of an image stand among the attributes of any event."""
+        number = self.actor.attributes.get("signal", "") if self.action == "kill" else ""
+        return _SIGNALS.get(number, 0)
 
 
 class Absence:
@@ -74,7 +75,7 @@ async def what_others_did(
         kept = restarted and await _keeps_containers(engine)
     except (EngineRefusal, Unavailable):
         return ended  # how it ended stands, and must not wait for this
-    killed = _TAKEN_DOWN if restarted and not kept else _killed(events, ended.code or 0)
+    killed = _TAKEN_DOWN if restarted and not kept else ended_by(events, ended.code or 0)
     return msgspec.structs.replace(
         ended,
         by_others="" if stopped_by_us else killed,
@@ -91,14 +92,18 @@ _UNREAD = "what the job printed last while the Docker engine was away is missing
 _PAUSED = "somebody else had paused its container (`docker pause`)"
 
 
-def _killed(events: Sequence[Event], code: int) -> str:
+def ended_by(events: Sequence[Event], code: int) -> str:
     """Say who ended it: a signal through the engine, and the end that belongs to it."""
     fatal = [event.signal for event in events if event.signal and _fits(event.signal, code)]
     if not fatal:
         return ""
-    name = signal.Signals(fatal[0]).name
+    name = _signal_name(fatal[0])
     by = "by `docker stop`, `docker kill` or `docker rm -f`, or by ending the Docker engine"
     return f"somebody else ended its container with {name}, {by}"
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _fits(number: int, code: int) -> bool:

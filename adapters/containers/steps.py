@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from adapters.files import read_small
 
-_CODE_MAX = 255
+_CODE_MAX, _DIGITS_MAX = 255, 3
 
 # A subshell makes a name mean a program, never the shell's own `exit` or `cd`, and gives it signals at their defaults.
 # Whoever asks the job to end has asked for no further step.
@@ -47,7 +47,7 @@ def codes(path: str) -> tuple[int, ...]:
     except OSError:
         return ()
     for line in lines:
-        if not line.isdigit() or int(line) > _CODE_MAX:
+        if not line.isdigit() or len(line) > _DIGITS_MAX or int(line) > _CODE_MAX:
             break
         found.append(int(line))
     return tuple(found)

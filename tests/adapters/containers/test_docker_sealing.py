@@ -140,7 +140,7 @@ def test_an_image_cannot_loosen_the_seal(machine: DockerMachine) -> None:
 
     async def scenario(box: DockerBox) -> None:
         changes = ("USER 0", "WORKDIR /proc", "HEALTHCHECK CMD true", "VOLUME /data")
-        labels = ("LABEL gpu-runner.box=x gpu-runner.network=web gpu-runner.uid=0",)
+        labels = ("LABEL gpu-runner.box=x gpu-runner.network=web gpu-runner.uid=0 signal=15",)
         async with image_with(box, *changes, *labels) as image:
             spec = box.spec(
                 *SH, "id -u; pwd; grep ' /data ' /proc/mounts; touch /data/x && echo in memory", image=image
@@ -151,6 +151,7 @@ def test_an_image_cannot_loosen_the_seal(machine: DockerMachine) -> None:
             await box.containers.remove(spec.name)
         lines = output["stdout"].decode().splitlines()
         assert (0, [str(box.settings.uids[0]), WORK]) == (ended.code, lines[:2])
+        assert "" == ended.by_others
         assert lines[2].startswith("tmpfs /data tmpfs rw,nosuid,nodev,relatime,size=1048576k")
         assert "none" == running.isolation.network
         assert {WORK, "/run/runner"} == {mount["Destination"] for mount in found["Mounts"]}
