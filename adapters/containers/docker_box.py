@@ -13,8 +13,8 @@ import json
 import msgspec
 
 from adapters.containers.docker_engine import Engine, EngineRefusal, decoded
-from adapters.containers.docker_spec import NAME
-from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME, Engineered, Inspected
+from adapters.containers.docker_spec import DEADLINE_DIRECTORY, NAME
+from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME, Engineered, Inspected, Mount
 from adapters.containers.docker_usage import Sample
 
 HTTP_CONFLICT = 409
@@ -32,11 +32,17 @@ class Listed(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="Id")
     names: list[str] = msgspec.field(name="Names")
     labels: dict[str, str] = msgspec.field(name="Labels", default_factory=dict)
+    mounts: tuple[Mount, ...] = msgspec.field(name="Mounts", default=())
 
     @property
     def name(self) -> str:
         """What it is called here; one that an earlier version made is called as the engine does."""
         return self.labels.get(LABEL_NAME) or self.names[0].lstrip("/")
+
+
+def _is_made_here(mounts: tuple[Mount, ...]) -> bool:
+    """Tell a container of a runner from a step of an image build, whose labels a job may choose, but nothing of this."""
+    return any(mount.kind == "bind" and mount.target == DEADLINE_DIRECTORY for mount in mounts)
 
 
 class BoxContainers:
@@ -88,8 +94,8 @@ class BoxContainers:
             return None
 
     def is_ours(self, found: Inspected) -> bool:
-        """Tell whether it carries the box's id."""
-        return found.labels.get(LABEL_BOX) == self._box
+        """Tell whether it carries the box's id, and was made by a runner."""
+        return found.labels.get(LABEL_BOX) == self._box and _is_made_here(found.mounts)
 
     async def list(self, name: str = "") -> list[Listed]:
         """List all of this box, running or not, or those of one name."""
@@ -99,7 +105,8 @@ class BoxContainers:
             self._engine.call("list this box's containers") as docker,
             self._engine.send(docker, "GET", "containers/json", all=1, filters=filters) as answer,
         ):
-            return decoded(await answer.json(content_type=None), list[Listed], self._engine.url)
+            listed = decoded(await answer.json(content_type=None), list[Listed], self._engine.url)
+        return [one for one in listed if _is_made_here(one.mounts)]
 
     async def what_is_missing(self) -> tuple[str, ...]:
         """Name what the engine cannot isolate or limit, sorted."""

@@ -49,6 +49,13 @@ class HostConfig(msgspec.Struct, frozen=True):
     device_requests: list[Any] | None = msgspec.field(name="DeviceRequests", default=None)
 
 
+class Mount(msgspec.Struct, frozen=True):
+    """What a container sees somewhere: ``bind`` is a path of the box, ``volume`` what an image asked for."""
+
+    kind: str = msgspec.field(name="Type", default="")
+    target: str = msgspec.field(name="Destination", default="")
+
+
 class Inspected(msgspec.Struct, frozen=True):
     """One container as the engine describes it."""
 
@@ -57,6 +64,7 @@ class Inspected(msgspec.Struct, frozen=True):
     state: State = msgspec.field(name="State")
     config: ContainerConfig = msgspec.field(name="Config")
     host: HostConfig = msgspec.field(name="HostConfig")
+    mounts: tuple[Mount, ...] = msgspec.field(name="Mounts", default=())
 
     @property
     def labels(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME
 from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration]
@@ -27,5 +28,22 @@ def test_two_boxes_on_one_engine_may_run_the_same_attempt(machine: DockerMachine
         finally:
             await other.remove_all()
             await other.containers.close()
+
+    machine.run(scenario)
+
+
+def test_a_step_of_an_image_build_is_nobodys_job_whatever_its_labels_say(machine: DockerMachine) -> None:
+    """Images and Dockerfiles choose the labels of a build's steps: one named like a job would be taken for it."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("true")
+        labels = {LABEL_BOX: box.id, LABEL_NAME: spec.name}
+        step = {"Image": box.image, "Cmd": ["sleep", "60"], "Labels": labels, "Volumes": {"/run/runner": {}}}
+        await box.create_raw(f"step-{box.id}", step)
+        assert (None, ()) == (await box.containers.adopt(spec.name), await box.containers.list_ours())
+        ended, _ = await box.run(spec)
+        assert 0 == ended.code
+        await box.containers.remove(spec.name)
+        await box.delete_raw(f"step-{box.id}")
 
     machine.run(scenario)
