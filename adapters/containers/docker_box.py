@@ -41,7 +41,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 def _is_made_here(mounts: tuple[Mount, ...]) -> bool:
-    """Tell a container of a runner from a step of an image build, whose labels a job may choose, but nothing of this."""
+    """Tell a container of a runner from a step of an image build: a job may choose its labels, but no bind mount."""
     return any(mount.kind == "bind" and mount.target == DEADLINE_DIRECTORY for mount in mounts)
 
 

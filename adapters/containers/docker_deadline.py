@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 
 from adapters.containers.docker_spec import DEADLINE_FILE
+from adapters.files import explained
 
 
 def write_deadline(directory: str, name: str, deadline_at: float | None) -> str:
-    """Write the deadline (epoch seconds; empty: none) and return the container's own directory."""
+    """
+    Write the deadline (epoch seconds; empty: none) and return the container's own directory.
+
+    Raises:
+        OutOfSpace, Unavailable: it cannot be written.
+    """
     own = os.path.join(directory, name)
-    os.makedirs(own, exist_ok=True)
-    os.chmod(own, 0o755)  # noqa: S103 - the job reads it
-    new = os.path.join(own, f".{DEADLINE_FILE}")
-    with open(new, "w", encoding="ascii") as file:
-        file.write("" if deadline_at is None else f"{deadline_at:.3f}\n")
-    os.chmod(new, 0o644)
-    os.replace(new, os.path.join(own, DEADLINE_FILE))
+    new = os.path.join(own, f".{DEADLINE_FILE}.{threading.get_native_id()}")
+    with explained(f"write the deadline of {name}", own):
+        os.makedirs(own, exist_ok=True)
+        os.chmod(own, 0o755)  # noqa: S103 - the job reads it
+        with open(new, "w", encoding="ascii") as file:
+            file.write("" if deadline_at is None else f"{deadline_at:.3f}\n")
+        os.chmod(new, 0o644)
+        os.replace(new, os.path.join(own, DEADLINE_FILE))
     return own
 
 

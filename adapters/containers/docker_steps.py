@@ -11,19 +11,26 @@ import os
 
 from adapters.containers import steps
 from adapters.containers.docker_spec import STEPS_CODES, STEPS_SCRIPT
+from adapters.files import explained
 from runner.ports import ContainerSpec
 
 
 def lay_out(directory: str, spec: ContainerSpec) -> None:
-    """Write what a container with steps needs into its directory; nothing for one without."""
+    """
+    Write what a container with steps needs into its directory; nothing for one without.
+
+    Raises:
+        OutOfSpace, Unavailable: it cannot be written.
+    """
     if not spec.steps:
         return
     script = steps.script(spec.steps, keep_going=spec.keep_going)
     for name, text in ((STEPS_SCRIPT, script), (STEPS_CODES, "")):
         path = os.path.join(directory, name)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(path, 0o644)
+        with explained(f"lay out the steps of {spec.name}", path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(path, 0o644)
 
 
 def hand_over(directory: str, owner: int) -> None:
