@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from adapters.containers.syscalls import is_in_memory
-from adapters.files import explained, names_in, write_new
+from adapters.files import explained, names_in, read_small, write_new
 from adapters.trees import remove_tree
 from runner.errors import OutOfSpace, RunnerError, SecretMissing, Unavailable
 
@@ -112,9 +112,13 @@ class SecretShelf:
             remove_tree(os.path.join(place, self._owner, name))
 
     def values_of(self, name: str) -> tuple[bytes, ...]:
-        """Return what a container was given, also in an earlier life; () where that is nothing."""
+        """
+        Return what a container was given, also in an earlier life; () where that is nothing.
+
+        The files are its job's, which may have made them longer than any secret is.
+        """
         found = [os.path.join(place, self._owner, name) for place in self._places]
-        return tuple(_read(os.path.join(path, key)) for path in found for key in names_in(path))
+        return tuple(read_small(os.path.join(path, key)) for path in found for key in names_in(path))
 
     def names(self) -> frozenset[str]:
         """Name the containers that have secrets here, also of earlier lives."""
@@ -141,11 +145,6 @@ class SecretShelf:
         if not is_in_memory(root):
             raise Unavailable(f"{place} is on a disk, not on a tmpfs")
         return root
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _make_own(directory: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from adapters.containers.secret_shelf import SecretShelf, no_secrets, variable
 from adapters.containers.syscalls import is_in_memory
+from adapters.secret_files import VALUE_MAX_BYTES
 from runner.errors import SecretMissing
 from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine
 
@@ -51,6 +52,14 @@ def test_an_empty_directory_is_shut_until_it_is_filled_and_a_second_try_starts_a
     assert shelf(place).fill("job.1", {"A": b"new"}, UID) == str(made)
     assert [path.name for path in made.iterdir()] == ["A"]
     assert shelf(place).values_of("job.1") == (b"new",)
+
+
+def test_what_a_job_makes_of_its_own_secret_does_not_fill_the_runner(place: Path) -> None:
+    """It owns the file, and a file of many gigabytes without a byte in it costs nothing."""
+    made = Path(shelf(place).fill("job.1", {"A": b"1"}, UID))
+    (made / "A").chmod(0o600)
+    os.truncate(made / "A", 64 << 20)
+    assert [VALUE_MAX_BYTES] == [len(value) for value in shelf(place).values_of("job.1")]
 
 
 def test_the_next_life_finds_them_by_name_and_those_of_others_stand(place: Path) -> None:
