@@ -20,6 +20,7 @@ from runner.ports import Exit
 
 SIGNALS_FROM = 128
 _SIGNALS = {str(int(number)): int(number) for number in signal.valid_signals()}
+_FIRST_AND_LAST = ("start", "die")
 _SLACK_S = 2.0
 
 
@@ -71,7 +72,7 @@ async def what_others_did(
     """Add to how a container ended what others had to do with it up to ``now``, as far as the engine knows."""
     try:
         events = await _events(engine, found.id, now)
-        restarted = was_away and not any(event.action == "start" for event in events)
+        restarted = was_away and not any(event.action in _FIRST_AND_LAST for event in events)
         kept = restarted and await _keeps_containers(engine)
     except (EngineRefusal, Unavailable):
         return ended  # how it ended stands, and must not wait for this

@@ -19,6 +19,7 @@ from tests.conformance.executing import executing
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration, pytest.mark.slow]
 
+EVENTS_KEPT = 256
 SAVES = Job(command=("sh", "-c", "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.01; done"))
 COUNTS = Job(command=("sh", "-c", "echo ready; until [ -e go ]; do sleep 0.01; done; echo done; exit 7"))
 
@@ -95,6 +96,38 @@ def test_limits_count_on_while_the_engine_hangs_and_nothing_runs_beyond_them(
     outcome, text = asyncio.run(asyncio.wait_for(main(), 60))
     assert (EndReason.TIMEOUT, 137) == (outcome.reason, outcome.exit_code), outcome.message
     assert (1, 1) == (text.count("limits count on"), text.count("answers again"))
+
+
+def test_an_engine_that_hung_as_a_job_ended_on_a_busy_box_took_nothing_down(
+    engine: OwnEngine, harness: DockerHarness
+) -> None:
+    """The engine remembers its last 256 events, so that of a job among others it may have forgotten the start."""
+
+    async def main() -> Outcome:
+        async with harness.open() as containers, executing(harness, containers, COUNTS) as job:
+            await job.says("ready")
+            await rename_often(engine, EVENTS_KEPT)
+            engine.freeze()
+            try:
+                (harness.workspace(job.name) / "go").touch()
+                await job.says("its limits count on", "runner")
+            finally:
+                engine.thaw()
+            return await job.outcome()
+
+    outcome = asyncio.run(asyncio.wait_for(main(), 60))
+    assert (EndReason.FAILED, "exit code 7") == (outcome.reason, outcome.message)
+
+
+async def rename_often(own: OwnEngine, times: int) -> None:
+    """Let so many things happen to a container of somebody else."""
+    engine = Engine(own.url)
+    async with engine.call("rename") as docker:
+        other = await docker.containers.create({"Image": own.image, "Cmd": ["true"]}, name="other")
+        for number in range(times):
+            await other.rename(f"other-{number}")
+        await other.delete()
+    await engine.close()
 
 
 async def first_process(url: str, name: str) -> int:
