@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from adapters.containers.docker_engine import Engine, EngineRefusal, decoded
+from adapters.containers.docker_engine import Engine, EngineRefusal, decoded, shortened
 from adapters.containers.docker_stream import EngineEvent, LongCall, events
 from adapters.files import explained
 from runner.errors import Refused, RuntimeMissing
@@ -26,7 +26,7 @@ from runner.ports import BuildOrder
 BUILD_S = 86400.0
 """A step may be silent for as long as it likes; whoever asked for the build limits it."""
 BLOCK_BYTES = 1 << 20
-LAST_LINES = 5
+LAST_LINES, LAST_LINE_CHARACTERS = 5, 200
 HOLD_EVERY_S = 4.0
 CLASSIC = 1
 """The engine's builder of that number: the other one runs steps where these limits do not reach."""
@@ -78,7 +78,7 @@ async def build(engine: Engine, order: BuildOrder, networks: Networks | None, pr
                 for line in _lines(event):
                     progress(line)
                     if not line.startswith(_OF_THE_ENGINE):
-                        last.append(line)
+                        last.append(shortened(line, LAST_LINE_CHARACTERS))
     except EngineRefusal as refusal:
         if not began and refusal.status != _MALFORMED:
             raise

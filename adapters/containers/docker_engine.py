@@ -21,6 +21,8 @@ T = TypeVar("T")
 API_OLDEST = (1, 41)
 """What everything here is tested against; an engine that no longer speaks it is spoken to in the oldest it has."""
 HTTP_NOT_FOUND = 404
+WORDS_MAX_CHARACTERS = 1000
+"""Of what an engine says: it repeats what it was told, which may be a job's command or an instruction of a megabyte."""
 _UNIX = "unix://"
 _SDK_NO_CONNECTION = 900
 
@@ -46,6 +48,7 @@ class EngineRefusal(Unavailable):
     """The engine answered no. Where no caller knows the status better, it lacks what was asked of it."""
 
     def __init__(self, status: int, words: str, what: str) -> None:
+        words = shortened(words, WORDS_MAX_CHARACTERS)
         super().__init__(f"Docker refused to {what}: {words}")
         self.status = status
         self.words = words
@@ -193,6 +196,12 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+
+
+def shortened(text: str, characters: int) -> str:
+    """Return the beginning and the end of a text that is longer than so many characters."""
+    half = characters // 2
+    return text if len(text) <= characters else f"{text[:half]} … {text[-half:]}"
 
 
 def decoded(answer: object, kind: type[T], url: str) -> T:

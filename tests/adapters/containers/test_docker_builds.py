@@ -125,6 +125,18 @@ def test_a_dockerfile_that_cannot_be_built_is_told_with_its_last_lines(site: Sit
     asyncio.run(scenario())
 
 
+def test_an_instruction_of_any_length_is_told_in_a_sentence(site: Site) -> None:
+    """It stands in the journal, in the receipt, and in the job's log."""
+
+    async def scenario() -> None:
+        async with opened(site):
+            with pytest.raises(Refused, match="non-zero code: 3") as told:
+                await site.build(f"FROM base\nRUN printf %060000d 0; : {'x' * 60_000}; exit 3\n")
+            assert len(str(told.value)) < 3000
+
+    asyncio.run(scenario())
+
+
 def test_a_network_that_the_box_does_not_have_is_its_own_fault(site: Site) -> None:
     async def scenario() -> None:
         async with opened(site):
