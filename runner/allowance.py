@@ -64,8 +64,9 @@ class Allowance:
         return bool(self._jobs) and self._places < 1
 
     def took(self, claim: ClaimedJob) -> None:
-        """Count a job that was claimed."""
-        self._taken.add((claim.key, claim.attempt))
+        """Count a job that was claimed; where there is no limit, none is kept in mind."""
+        if self._jobs:
+            self._taken.add((claim.key, claim.attempt))
         self._busy_at = asyncio.get_running_loop().time()
 
     def gave_back(self, claim: ClaimedJob) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from runner.allowance import Allowance
 from runner.app import Runner, drain
 from runner.config import Config
 from runner.errors import Unavailable
 from runner.units import Duration
+from tests.conformance.records import claim
 from tests.fakes.faults import raises
 from tests.fakes.scenes import alive, now, put, stop_fetching, until
 from tests.fakes.world import FakeWorld, configuration
@@ -165,3 +168,18 @@ def test_without_limits_it_never_ends_by_itself() -> None:
             assert over.cancel()
 
     run_virtual(main())
+
+
+def test_a_runner_without_limits_keeps_no_account_of_all_that_it_ever_took() -> None:
+    """It may take millions before it is exchanged."""
+
+    async def main() -> int:
+        allowance = Allowance(0, 0.0)
+        tracemalloc.start()
+        for number in range(2000):
+            allowance.took(claim(f"job-{number}").claim)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return kept_bytes
+
+    assert asyncio.run(main()) < 50_000
