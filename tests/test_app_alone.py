@@ -120,7 +120,7 @@ def test_who_is_being_staged_is_waited_for_and_who_is_staged_is_not() -> None:
 LEASES = {"queue.renew"}
 ITS_OWN_LOG = {"containers.attach", "spool.append", "spool.read", "spool.news", "sink.write", "journal.entry"}
 AGAIN_AFTER_LONG_SILENCE = {"containers.wait", "spool.bytes_written", "sink.open", "results.append"}
-AS_RARELY = {"results.stops", "results.beat", "credentials.scan"}
+AS_RARELY = {"results.stops", "results.beat", "credentials.scan", "workspaces.free_bytes"}
 
 
 def test_nothing_but_leases_its_own_log_and_few_signs_of_life_go_on_beside_it() -> None:
@@ -140,9 +140,26 @@ def test_nothing_but_leases_its_own_log_and_few_signs_of_life_go_on_beside_it() 
     assert set(calls) <= LEASES | ITS_OWN_LOG | AGAIN_AFTER_LONG_SILENCE | AS_RARELY
     assert calls["queue.renew"] >= 8940 / 60
     assert calls["results.stops"] <= 8940 / 20 + 2
-    assert calls["credentials.scan"] <= 8940 / 20 + 2
+    assert max(calls["credentials.scan"], calls["workspaces.free_bytes"]) <= 8940 / 20 + 2
     assert calls["results.beat"] <= 2 * 8940 / 24, "two queues are told"
     assert calls["sink.write"] <= 5
+
+
+def test_it_has_no_more_disk_than_others() -> None:
+    """Its files are not measured while it measures; that the disk gets full is seen without looking at them."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world):
+            await put(world, "own", id="alone", exclusive="box", command=lasts(1000), resources={"disk": "1GiB"})
+            await until(lambda: world.containers.starts)
+            await asyncio.sleep(100)
+            world.workspaces.used, world.workspaces.free = 2 << 30, (1 << 40) - (2 << 30)
+            await until(lambda: ended(world, "alone"))
+            assert now() < 150
+            assert reason(world, "alone") == "disk_exceeded"
+
+    run_virtual(main())
 
 
 def test_its_log_goes_out_every_100_ms_at_most() -> None:

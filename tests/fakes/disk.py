@@ -140,6 +140,7 @@ class FakeWorkspaces:
     """Workspaces by reference; an input whose path is ``evil`` would leave."""
 
     def __init__(self) -> None:
+        self.used, self.free = 0, 1 << 40
         self.standing: dict[str, list[str]] = {}
         # What each job's workspace has as text, and whatever else stands there.
         self.texts: dict[str, str] = {}
@@ -178,7 +179,7 @@ class FakeWorkspaces:
         return None
 
     async def used_bytes(self, workspace: str) -> int:
-        return 0
+        return self.used
 
     async def remove(self, workspace: str) -> None:
         self.standing.pop(workspace, None)
@@ -187,7 +188,7 @@ class FakeWorkspaces:
         return 0
 
     async def free_bytes(self) -> int:
-        return 1 << 40
+        return self.free
 
 
 class FakeBlobs:
