@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.journal_schema import SCHEMA_VERSION
@@ -61,7 +62,9 @@ async def _in_flight(directory: Path) -> dict[Key, JournalEntry]:
 
 
 def _stands_as_before(world: FakeWorld, key: Key, entry: JournalEntry) -> None:
-    """Put the job's message, container and workspace where they stood when the older runner ended."""
+    """Put the job's message, container and workspace where the older runner left them; the box is still up."""
+    if entry.starting is not None:
+        entry = msgspec.structs.replace(entry, starting=msgspec.structs.replace(entry.starting, up_s=0.0))
     world.journal.entries[key] = entry
     claimed = entry.claimed
     submission = claimed.token.partition("#")[0]
