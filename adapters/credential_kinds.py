@@ -30,8 +30,8 @@ from adapters.shape import nearest
 from adapters.unusable import Unusable
 from runner.credential import Credential, QueueRights, Rights
 from runner.environment import passed_on
+from runner.loosening import LOOSENINGS, is_path, misworded
 from runner.pattern import problem
-from runner.policy import CAPABILITY, NETWORK
 from runner.secret import Secret
 
 DIALECTS = ("native",)
@@ -83,7 +83,7 @@ def credential_of(file: AnyFile) -> Credential:
 
 
 def _secrets(file: SecretFile) -> Credential:
-    if not _is_path(file.directory) or file.directory == "/":
+    if not is_path(file.directory) or file.directory == "/":
         raise Unusable('directory must be absolute and without .., as in directory = "/etc/runner/secrets"')
     return Credential(file.kind, file.directory.rstrip("/"))
 
@@ -142,18 +142,14 @@ def _options(named: dict[str, str]) -> dict[str, str]:
 
 
 def _ca_file(path: str) -> str:
-    if path and not _is_path(path):
+    if path and not is_path(path):
         raise Unusable('ca_file must be absolute and without .., as in ca_file = "/etc/ssl/rabbit.pem"')
     return path
 
 
-def _is_path(path: str) -> bool:
-    return path.startswith("/") and ".." not in path.split("/") and "\0" not in path
-
-
 def _check_rights(file: AnyQueueFile) -> None:
     _check_served(file)
-    if not all(_is_path(path) for path in file.paths):
+    if not all(is_path(path) for path in file.paths):
         raise Unusable('paths must be absolute and without .., as in paths = ["/data"]')
     _check_loosening(file)
     _check_dialect(file.dialect)
@@ -168,14 +164,10 @@ def _check_rights(file: AnyQueueFile) -> None:
 
 
 def _check_loosening(file: AnyQueueFile) -> None:
-    if not all(_is_path(path) and path != "/" for path in file.mounts):
-        raise Unusable('mounts must be absolute and without .., as in mounts = ["/data"]')
-    if file.seccomp and not _is_path(file.seccomp):
-        raise Unusable('seccomp must be absolute and without .., as in seccomp = "/etc/runner/perf.json"')
-    if not all(CAPABILITY.fullmatch(name) for name in file.capabilities):
-        raise Unusable('capabilities must be written as in capabilities = ["CAP_PERFMON"]')
-    if not all(NETWORK.fullmatch(name) for name in (*file.network, file.build_network)):
-        raise Unusable('network must be 1 to 20 small letters, digits or dashes, as in network = ["internet"]')
+    for key in LOOSENINGS:
+        named = getattr(file, key)
+        if wrong := misworded(key, *((named,) if isinstance(named, str) else named)):
+            raise Unusable(wrong)
     _check_secrets(file.secrets, in_env=file.secrets_in_env)
 
 

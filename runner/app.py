@@ -26,6 +26,7 @@ from runner.errors import RunnerError
 from runner.job import EndReason
 from runner.kernel import ActorStopped, Escalated, Restart
 from runner.messages import StopAnnounced, StopCredits, StopFetching, StopJob
+from runner.policy import OWN_QUEUE
 from runner.pollers import QueuePollers
 from runner.ports import Control, ServiceManager, World
 from runner.records import JournalEntry
@@ -107,7 +108,7 @@ def _own_queue(config: Config) -> CredentialFile:
     """The box's own queue: local and owner only, so its jobs may use paths and run as processes."""
     url = folder_url(f"{config.state_dir}/queue")
     rights = Rights(runtime="process", paths=("/",), stores=("folder://",), own=True, sole_reader=True)
-    return CredentialFile("(own queue)", url, Credential("folder", url, rights, lease=config.lease))
+    return CredentialFile(OWN_QUEUE, url, Credential("folder", url, rights, lease=config.lease))
 
 
 async def serve(

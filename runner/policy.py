@@ -6,7 +6,6 @@ What a job may ask for beyond the sealed default: what the box and its queue's f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
@@ -15,10 +14,10 @@ import msgspec
 from runner.config import Config
 from runner.credential import Rights
 from runner.job import Job
+from runner.loosening import misworded
 
-CAPABILITY = re.compile(r"CAP_[A-Z][A-Z_]*")
-NETWORK = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
-"""A network's name stands in that of its bridge."""
+OWN_QUEUE = "(own queue)"
+"""What stands for the credential file of the box's own queue, which has none."""
 ALONE = "none"
 """The network of a job that has none."""
 
@@ -58,14 +57,32 @@ def _problems(job: Job, rights: Rights, runtime: str, source: str) -> Iterator[s
     if runtime == "container" and job.build is None and not is_listed(job.image, rights.images):
         yield f"image {job.image}: not one of the images that {source} allows: {', '.join(rights.images)}"
     if job.build is not None and job.build.push and not job.build.push.startswith(rights.push or "\0"):
-        yield f'build.push {job.build.push}: not allowed: write push = ["{job.build.push}"] into {source}'
+        wanted = job.build.push
+        yield f"build.push {wanted} is not allowed to jobs of this queue: {_in_file('push', wanted, source)}"
 
 
 def _not_named(rule: str, names: tuple[str, ...], allowed: tuple[str, ...], source: str) -> Iterator[str]:
     for name in names:
         if name not in allowed:
-            where = source if rule == "secrets" else f"{source} or runner.toml"
-            yield f'{rule}: {name} is not allowed to jobs of this queue: write {rule} = ["{name}"] into {where}'
+            yield f"{rule}: {name} is not allowed to jobs of this queue: {_to_allow(rule, name, source)}"
+
+
+def _to_allow(rule: str, name: str, source: str) -> str:
+    """Say what to write where; the box's own queue has no file that could say it."""
+    if rule == "secrets":
+        return _in_file(rule, name, source)
+    where = f"{source} or runner.toml" if source != OWN_QUEUE else "runner.toml"
+    return misworded(rule, name) or _line(rule, name, where)
+
+
+def _in_file(rule: str, name: str, source: str) -> str:
+    if source == OWN_QUEUE:
+        return f'put it into a queue whose credential file says {rule} = ["{name}"]'
+    return _line(rule, name, source)
+
+
+def _line(rule: str, name: str, where: str) -> str:
+    return f'write {rule} = ["{name}"] into {where}'
 
 
 def is_listed(image: str, patterns: tuple[str, ...]) -> bool:

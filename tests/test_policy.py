@@ -8,7 +8,7 @@ import pytest
 from runner.config import Config
 from runner.credential import Rights
 from runner.job import Build, Job
-from runner.policy import problem_with, widened
+from runner.policy import OWN_QUEUE, problem_with, widened
 
 SOURCE = "lab.toml"
 ASKED: dict[str, dict[str, object]] = {
@@ -86,3 +86,19 @@ def test_what_was_built_goes_only_where_the_queue_may_push(push: str, *, allowed
     for rights, expected in ((Rights(push=("127.0.0.1:5000/lab/",)), allowed), (Rights(), not push)):
         told = problem_with(job, rights, runtime="container", source=SOURCE)
         assert (told == "") is expected
+
+
+@pytest.mark.parametrize(("rule", "name", "right"), [("capabilities", "PERFMON", "CAP_"), ("mounts", "data", '"/data"')])
+def test_what_no_file_may_say_is_not_advised(rule: str, name: str, right: str) -> None:
+    told = problem(Rights(), {rule: (name,)})
+    assert f"{rule}: {name} is not allowed" in told
+    assert right in told
+    assert f'["{name}"]' not in told
+
+
+@pytest.mark.parametrize("rule", ASKED)
+def test_the_boxs_own_queue_has_no_file_to_write_into(rule: str) -> None:
+    job = msgspec.convert({"image": "lab/torch:2", **ASKED[rule]}, Job)
+    told = problem_with(job, Rights(), runtime="container", source=OWN_QUEUE)
+    assert OWN_QUEUE not in told
+    assert ("credential file says secrets" if rule == "secrets" else "into runner.toml") in told

@@ -60,6 +60,10 @@ def test_secrets_in_urls_are_masked() -> None:
         ('queue_mismatch = "(?:x?){1000}x{1000}"', ["queue_mismatch", "it is too large"]),
         ('gpus = "all"', ["gpus", "'all'", "simulated:2"]),
         ('job_uids = "0:1"', ["job_uids", "'0:1'", "210000:4096"]),
+        ('network = ["My Net"]', ["network must be", "small letters"]),
+        ('capabilities = ["PERFMON"]', ["capabilities must be", "CAP_PERFMON"]),
+        ('mounts = ["data"]', ["mounts must be absolute", "/data"]),
+        ('seccomp = "perf.json"', ["seccomp must be absolute", "/etc/runner/perf.json"]),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_place(tmp_path: Path, content: str, words: list[str]) -> None:
