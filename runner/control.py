@@ -144,13 +144,14 @@ class RunningControl:
     async def _call(self, call: Callable[[], Awaitable[R]], what: str, *, within_s: float = ASK_S) -> R:
         return await self._ring.caller.once(call, what, try_s=within_s)
 
-    def stop(self, *, leave: bool, grace_s: float | None) -> None:
-        """Begin a drain, or leave; again hurries, and makes a leave of a drain where that is asked for."""
+    def stop(self, *, leave: bool, grace_s: float | None) -> bool:
+        """Begin a drain, or leave; again (False) hurries, and makes a leave of a drain where that is asked for."""
         if self.stopping.done():
             (self.left if leave else self.hurry).set()
-            return
+            return False
         grace = float(self._ring.config.drain_grace) if grace_s is None else grace_s
         self.stopping.set_result((leave, grace))
+        return True
 
     def signalled(self) -> None:
         """

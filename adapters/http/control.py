@@ -139,8 +139,8 @@ class _Routes:
     async def drain(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         wanted = msgspec.json.decode(body, type=StopWanted) if body else StopWanted()
-        self._control.stop(leave=wanted.leave, grace_s=wanted.grace_s)
-        return _answer(Sentence(_stopping(wanted)))
+        began = self._control.stop(leave=wanted.leave, grace_s=wanted.grace_s)
+        return _answer(Sentence(_stopping(wanted, began=began)))
 
     async def log(self, request: web.Request) -> web.StreamResponse:
         if (task := asyncio.current_task()) is not None:
@@ -173,9 +173,11 @@ class _Routes:
         return response
 
 
-def _stopping(wanted: StopWanted) -> str:
+def _stopping(wanted: StopWanted, *, began: bool) -> str:
     if wanted.leave:
         return "leaving: jobs run on, and the next start takes them back"
+    if not began:
+        return "hurried: what runs is stopped now; what is left when somebody drains once more is the next start's"
     grace = "the configured grace" if wanted.grace_s is None else format_duration(wanted.grace_s)
     return f"draining: no job is fetched any more; what runs has {grace}"
 

@@ -151,8 +151,8 @@ class Control(Protocol):
         """Return the table of ``runner gpus``."""
         ...
 
-    def stop(self, *, leave: bool, grace_s: float | None) -> None:
-        """Begin a drain, or leave; again hurries."""
+    def stop(self, *, leave: bool, grace_s: float | None) -> bool:
+        """Begin a drain, or leave: True; again hurries what was begun: False."""
         ...
 
 

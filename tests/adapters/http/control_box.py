@@ -47,8 +47,9 @@ class FakeControl:
     async def gpus(self) -> GpuTable:
         return GPUS
 
-    def stop(self, *, leave: bool, grace_s: float | None) -> None:
+    def stop(self, *, leave: bool, grace_s: float | None) -> bool:
         self.stops.append((leave, grace_s))
+        return len(self.stops) == 1
 
 
 @dataclass

@@ -28,10 +28,11 @@ def test_it_passes_on_what_it_is_asked(tmp_path: Path) -> None:
             assert await it.asked(it.client.sources) == SOURCES
             assert await it.asked(it.client.gpus) == GPUS
             assert await it.asked(lambda: it.client.cancel("a b/c")) == "a b/c is being stopped"
-            await it.asked(lambda: it.client.stop(leave=False, grace_s=30.0))
-            await it.asked(lambda: it.client.stop(leave=True, grace_s=None))
+            assert (await it.asked(lambda: it.client.stop(leave=False, grace_s=30.0))).startswith("draining: ")
+            assert (await it.asked(lambda: it.client.stop(leave=False, grace_s=90.0))).startswith("hurried: ")
+            assert (await it.asked(lambda: it.client.stop(leave=True, grace_s=None))).startswith("leaving: ")
             assert it.control.cancelled == ["a b/c"]
-            assert it.control.stops == [(False, 30.0), (True, None)]
+            assert it.control.stops == [(False, 30.0), (False, 90.0), (True, None)]
 
     asyncio.run(main())
 
