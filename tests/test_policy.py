@@ -88,7 +88,9 @@ def test_what_was_built_goes_only_where_the_queue_may_push(push: str, *, allowed
         assert (told == "") is expected
 
 
-@pytest.mark.parametrize(("rule", "name", "right"), [("capabilities", "PERFMON", "CAP_"), ("mounts", "data", '"/data"')])
+@pytest.mark.parametrize(
+    ("rule", "name", "right"), [("capabilities", "PERFMON", "CAP_"), ("mounts", "data", '"/data"')]
+)
 def test_what_no_file_may_say_is_not_advised(rule: str, name: str, right: str) -> None:
     told = problem(Rights(), {rule: (name,)})
     assert f"{rule}: {name} is not allowed" in told
