@@ -132,7 +132,7 @@ def _decision(leaving: Leaving, box: str, now: float) -> Decision | None:
     began = outcome.started_at if outcome.started_at is not None else ended
     if outcome.started_at is not None:
         note = msgspec.structs.replace(note, starts=note.starts + 1)
-    past = PastAttempt(box, outcome.reason.value, round(ended - began, 3))
+    past = PastAttempt(box, outcome.reason.value, round(max(0.0, ended - began), 3))
     decision = decide(outcome.reason, note, leaving.claim.job.retries, past, jitter=_jitter(leaving.claim))
     return _explained(decision, outcome) if decision else None
 

@@ -47,3 +47,11 @@ def test_a_release_for_a_cap_is_not_counted(over_cap: bool, releases: int) -> No
     given_back = Leaving(claim, Outcome(EndReason.PREEMPTED), release_after_s=60.0, over_cap=over_cap)
     _, decision = release_of(given_back, "box-1")
     assert (decision.verdict, decision.note.releases, decision.after_s) == (Verdict.RELEASE, releases, 60.0)
+
+
+def test_an_engine_whose_clock_is_behind_makes_no_attempt_shorter_than_nothing() -> None:
+    claim = leaving("job", EndReason.FAILED).claim
+    early = Leaving(claim, Outcome(EndReason.FAILED, started_at=10.0, ended_at=9.98))
+    receipt, decision = receipt_of(early, (), LogAccount(), box="box-1", now=20.0)
+    assert decision is not None
+    assert receipt.stages["running"] == decision.note.history[-1].seconds == 0.0
