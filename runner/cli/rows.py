@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DOING = {
     "waiting": "waits on this box for what it asked for",
-    "staging": "its inputs are being fetched",
+    "staging": "its image and inputs are being fetched; its log says how far an image is",
     "running": "it runs",
     "storing": "it ended; its outputs and its receipt are being stored",
 }
