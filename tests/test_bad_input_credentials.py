@@ -25,7 +25,7 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "pubsub.toml": (b'kind = "pubsub"\nproject = "p"\n', ("pubsub", "not served yet")),
     "google.json": (b'{"type": "service_account", "private_key": "hunter2"}', ("Google", "not served yet")),
     "pattern.toml": (b'kind = "folder"\nurl = "folder:///q"\nmatch = "("\n', ("match", "regular expression")),
-    "rights.toml": (b'kind = "folder"\nurl = "folder:///q"\npush = ["A"]\n', ("push: not served yet",)),
+    "rights.toml": (b'kind = "folder"\nurl = "folder:///q"\nstores = ["A"]\n', ("stores: not served yet",)),
     "no-kind.toml": (b'url = "folder:///q"\n', ("has no kind",)),
     "lease.toml": (b'kind = "folder"\nurl = "folder:///q"\nlease = "1 hour"\n', ("lease",)),
     "cut.toml": (b'kind = "folder"\nurl = "fold', ("is no TOML at its end",)),

@@ -133,6 +133,7 @@ class DockerContainers:
         found = await self._box.look(name)
         if found is not None:
             await self._box.delete(found.id)
+        await self.networks.let_go(name, found.labels.get(LABEL_NETWORK, ALONE) if found is not None else ALONE)
         if NAME.fullmatch(name):
             await _in_thread(forget, self._settings.directory, name)
             await _in_thread(self._shelf.remove, name)
@@ -184,7 +185,7 @@ class DockerContainers:
         await _in_thread(secrets.hand_over, owner)
         try:
             check_environment(created)
-            await self.networks.prepare(spec.network)
+            await self.networks.prepare(spec.network, spec.name)
             await self._start_attached(spec, created)
         except (BadInput, EngineRefusal, OutOfSpace, RuntimeMissing):
             await self._box.delete(created.id)

@@ -45,8 +45,12 @@ class Networks(Protocol):
         """Return what the engine calls a network."""
         ...
 
-    async def prepare(self, network: str) -> None:
-        """See to it that a network is there and filtered."""
+    async def prepare(self, network: str, user: object) -> None:
+        """See to it that a network is there and filtered, until its user lets it go."""
+        ...
+
+    async def let_go(self, user: object, network: str) -> None:
+        """Take it away where this was the last user."""
         ...
 
     async def hold(self, network: str) -> None:
@@ -110,13 +114,15 @@ async def _network(network: str, networks: Networks | None) -> AsyncIterator[str
         return
     if networks is None:
         raise RuntimeMissing(f"network {network}: this box has none for image builds")
-    await networks.prepare(network)
+    user = object()
+    await networks.prepare(network, user)
     holding = asyncio.ensure_future(_hold(network, networks))
     try:
         yield networks.name_of(network)
     finally:
         holding.cancel()
         await asyncio.wait({holding})
+        await networks.let_go(user, network)
 
 
 async def _hold(network: str, networks: Networks) -> None:

@@ -1,8 +1,8 @@
 """
 The networks of one box on its engine: a bridge for each name that a policy names, made on demand, always filtered.
 
-A job that asks for a network gets it filtered or does not start. Networks stay for the next job of that name; those
-that nothing uses any more are taken away when the first one is asked for.
+A job that asks for a network gets it filtered or does not start. A network goes with its last job; those that an
+earlier life left are taken away when the first one is asked for.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Networks:
         self._making = asyncio.Lock()
         # When the rules of each network were looked at while its jobs ran, by the loop's clock.
         self._looked_at: dict[str, float] = {}
+        # The network of each job or build that asked for one, from before its start until it is gone.
+        self._users: dict[object, str] = {}
         # Whether what an earlier life left was looked through.
         self._is_tidy = False
 
@@ -68,9 +70,9 @@ class Networks:
         """Return what the engine calls a network."""
         return ALONE if network == ALONE else f"runner-{self._box[:8]}-{network}"
 
-    async def prepare(self, network: str) -> None:
+    async def prepare(self, network: str, user: object) -> None:
         """
-        See to it, right before a job starts, that its network is there and filtered.
+        See to it, right before a job starts, that its network is there and filtered, until its ``user`` lets it go.
 
         Raises:
             RuntimeMissing: it cannot be filtered; the text says why.
@@ -78,6 +80,10 @@ class Networks:
         """
         if network == ALONE:
             return
+        self._users[user] = network
+        await self._filtered(network)
+
+    async def _filtered(self, network: str) -> None:
         async with self._making:
             found = await self._look(network) or await self._make(network)
             if (
@@ -94,6 +100,20 @@ class Networks:
                 await self._tidy(found.id)
                 self._is_tidy = True
 
+    async def let_go(self, user: object, network: str) -> None:
+        """Take a network away, with its rules, where this was the last user; an earlier life may have begun it."""
+        network = self._users.pop(user, network)
+        if network == ALONE:
+            return
+        try:
+            async with self._making:
+                found = await self._look(network)
+                if found is not None and network not in self._users.values() and await self._is_removed(found):
+                    await to_its_end(asyncio.to_thread(packet_filter.forget, found.bridge))
+        except Unavailable as error:
+            facts = {"action": "filter", "network": network, "reason": str(error)}
+            logger.warning("a network is left over; the next life removes it", extra=facts)
+
     async def hold(self, network: str) -> None:
         """Set the rules again while jobs run, where something flushed them; asked often, it looks every few seconds."""
         now = asyncio.get_running_loop().time()
@@ -103,7 +123,7 @@ class Networks:
         try:
             if not await to_its_end(asyncio.to_thread(packet_filter.stands, self._bridge(network))):
                 logger.warning("the rules of a network were flushed", extra={"action": "filter", "network": network})
-                await self.prepare(network)
+                await self._filtered(network)
         except Unavailable as error:
             logger.error(
                 "a network is not filtered", extra={"action": "filter", "network": network, "reason": str(error)}

@@ -93,8 +93,11 @@ UNUSABLE = {
         "variable, or one that no job may set: rename it, or give files alone"
         for name in ("hf-token", "3D", "LD_PRELOAD")
     },
-    FOLDER + f'network = ["{SECRET}"]': "network must be 1 to 20 small letters, digits or dashes, "
-    'as in network = ["internet"]',
+    **{
+        f'{FOLDER}network = ["{name}"]': "network must be 1 to 20 small letters, digits or dashes, "
+        'and not host, bridge or default, as in network = ["internet"]'
+        for name in (SECRET, "host")
+    },
     FOLDER + f'capabilities = ["{SECRET}"]': 'capabilities must be written as in capabilities = ["CAP_PERFMON"]',
     FOLDER + f'mounts = ["{SECRET}"]': 'mounts must be absolute and without .., as in mounts = ["/data"]',
     FOLDER

@@ -150,17 +150,20 @@ class NetworksSeen:
     """Networks of a box, all of which the engine calls ``none``."""
 
     def __init__(self) -> None:
-        self.prepared: list[str] = []
+        self.users: dict[object, str] = {}
         self.held = asyncio.Event()
 
     def name_of(self, network: str) -> str:
         return "none"
 
-    async def prepare(self, network: str) -> None:
-        self.prepared.append(network)
+    async def prepare(self, network: str, user: object) -> None:
+        self.users[user] = network
+
+    async def let_go(self, user: object, network: str) -> None:
+        assert self.users.pop(user) == network
 
     async def hold(self, network: str) -> None:
-        assert self.prepared == [network]
+        assert [*self.users.values()] == [network]
         self.held.set()
 
 
@@ -172,6 +175,7 @@ def test_a_builds_network_is_filtered_before_its_first_step_and_held_while_they_
         async with opened(site):
             await site.build("FROM base\nRUN sleep 0.2\n", network="internet")
             assert seen.held.is_set()
+            assert seen.users == {}
 
     asyncio.run(scenario())
 

@@ -228,6 +228,23 @@ def test_rules_that_are_flushed_while_a_job_runs_come_back(walled_machine: Walle
     walled_machine.run(scenario)
 
 
+def test_a_network_goes_with_its_last_job_and_so_do_its_rules(walled_machine: WalledMachine) -> None:
+    run = walled_machine.walled.box.run
+
+    async def scenario(box: DockerBox) -> None:
+        first, second = box.spec("sleep", "60", network="web"), box.spec("sleep", "60", network="web")
+        await box.containers.start(first)
+        await box.containers.start(second)
+        bridge = (await networks(box))["web"]["Options"]["com.docker.network.bridge.name"]
+        await box.containers.remove(first.name)
+        assert ["web"] == [*await networks(box)]
+        await box.containers.remove(second.name)
+        assert [] == [*await networks(box)]
+        assert bridge not in run("iptables-save") + run("ip6tables-save")
+
+    walled_machine.run(scenario)
+
+
 def test_a_network_is_made_once_and_removed_when_nothing_uses_it(walled_machine: WalledMachine) -> None:
     """By the next life of the runner, with its rules; those of others stay."""
     run = walled_machine.walled.box.run
