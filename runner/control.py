@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 ASK_S = 10.0
 """For one question to an actor or a service."""
+JOURNALED_S = (0.05, 0.2, 0.75)
+"""Between the looks for a job that is claimed just now."""
 ANSWER_S = 50.0
 """For all that one answer takes; a client waits for a minute."""
 
@@ -56,14 +58,21 @@ class RunningControl:
         silent: list[str] = []
         if done := await self._from_any(lambda queue: self._withdraw(queue, job_id), silent):
             return done
-        entry = await self._in_hand(job_id)  # claimed between the two looks
-        if entry is not None:
+        if entry := await self._just_claimed(job_id):
             return await self._cancel_here(entry)
         if reason := await self._from_any(lambda it: self._end_in(it, job_id), silent) or await self._end_here(job_id):
             return f"{job_id} ended already: {reason}"
         if silent:
             raise Unavailable(f"{job_id} may be where nobody answers, so try again: {'; '.join(silent)}")
         raise Refused(f"no job {job_id!r} is known here; name its queue with --queue to cancel it elsewhere")
+
+    async def _just_claimed(self, job_id: str) -> JournalEntry | None:
+        """Look whether it was claimed since; the journal has it a moment after its queue has it no more."""
+        for pause_s in JOURNALED_S:
+            if (entry := await self._in_hand(job_id)) is not None or await self._find(job_id) is not None:
+                return entry
+            await asyncio.sleep(pause_s)
+        return await self._in_hand(job_id)
 
     async def _from_any(self, ask: Callable[[QueueEntry], Awaitable[str]], silent: list[str]) -> str:
         """Return the first answer that a queue has; add to ``silent`` why one had none."""

@@ -103,6 +103,7 @@ GROUPS = (
         tests=("tests",),
         marks="docker and not gpu",
         services=("docker",),
+        workers=2,
     ),
     Group(
         name="brokers",
@@ -114,7 +115,7 @@ GROUPS = (
         workers=6,
         timeout_s=1500,
     ),
-    Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN),
+    Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN, workers=2),
     Group(
         name="whole", shows="runners that run, against bad input, full disks, time", tests=PLACES["whole"], marks=PLAIN
     ),
