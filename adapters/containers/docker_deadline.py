@@ -9,6 +9,9 @@ import threading
 from adapters.containers.docker_spec import DEADLINE_FILE
 from adapters.files import explained
 
+# Two that tell a container's deadline at once would meet in its new file.
+_WRITING = threading.Lock()
+
 
 def write_deadline(directory: str, name: str, deadline_at: float | None) -> str:
     """
@@ -18,8 +21,8 @@ def write_deadline(directory: str, name: str, deadline_at: float | None) -> str:
         OutOfSpace, Unavailable: it cannot be written.
     """
     own = os.path.join(directory, name)
-    new = os.path.join(own, f".{DEADLINE_FILE}.{threading.get_native_id()}")
-    with explained(f"write the deadline of {name}", own):
+    new = os.path.join(own, f".{DEADLINE_FILE}")
+    with _WRITING, explained(f"write the deadline of {name}", own):
         os.makedirs(own, exist_ok=True)
         os.chmod(own, 0o755)  # noqa: S103 - the job reads it
         with open(new, "w", encoding="ascii") as file:

@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import json
 import os
-import time
+import socket
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from typing import NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -97,11 +99,40 @@ class _Happened(msgspec.Struct, frozen=True):
     actor: dict[str, object] = msgspec.field(name="Actor")
 
     @property
+    def labels(self) -> dict[str, str]:
+        """What the container carries, among what else the engine tells of it."""
+        return msgspec.convert(self.actor["Attributes"], dict[str, str])
+
+    @property
     def attempt(self) -> str:
         """The id and attempt of a job whose container it happened to: it is called ``id.hash.attempt``."""
-        attributes = msgspec.convert(self.actor["Attributes"], dict[str, str])
-        key, _, attempt = attributes[LABEL_NAME].rpartition(".")
+        key, _, attempt = self.labels[LABEL_NAME].rpartition(".")
         return f"{key.rpartition('.')[0]}.{attempt}"
+
+
+class Watch:
+    """Every start of a container of a runner, as the engine tells of it: it remembers only some hundred events."""
+
+    def __init__(self, path: str) -> None:
+        self._seen: list[bytes] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(path)
+        filters = json.dumps({"type": ["container"], "event": ["start"], "label": [LABEL_BOX]})
+        request = f"GET /events?filters={quote(filters)} HTTP/1.0\r\nHost: engine\r\n\r\n"
+        self._socket.sendall(request.encode())
+        self._reading = threading.Thread(target=self._read, name="events of an engine")
+        self._reading.start()
+
+    def _read(self) -> None:
+        with self._socket.makefile("rb") as lines:
+            self._seen += (line for line in lines if line.startswith(b"{"))
+
+    def end(self) -> list[_Happened]:
+        """Return all that happened."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._reading.join()
+        self._socket.close()
+        return [msgspec.json.decode(line, type=_Happened) for line in self._seen]
 
 
 class Engines(Runtime):
@@ -111,27 +142,14 @@ class Engines(Runtime):
         super().__init__(shared)
         self._url, self._image = os.environ["RUNNER_TEST_DOCKER"], os.environ["RUNNER_TEST_IMAGE_BUSYBOX"]
         self.options = ("--docker-host", self._url)
-        self._began_at = int(time.time())
+        self._watch = Watch(self._url.removeprefix("unix://"))
 
     def _put(self, job_id: str, script: str, **fields: object) -> None:
         self.shared.submit({job_id: ["sh", "-c", script]}, image=self._image, **fields)
 
     def starts(self) -> Counter[str]:
-        return asyncio.run(self._starts())
-
-    async def _starts(self) -> Counter[str]:
-        wanted = {"type": ["container"], "event": ["start"], "label": [f"{LABEL_BOX}={self.shared.box_id('box')}"]}
-        span = {"since": self._began_at, "until": int(time.time()) + 1}
-        engine = Engine(self._url)
-        try:
-            async with (
-                engine.call("tell what happened") as docker,
-                engine.send(docker, "GET", "events", filters=json.dumps(wanted), **span) as answer,
-            ):
-                lines = (await answer.read()).splitlines()
-        finally:
-            await engine.close()
-        return Counter(msgspec.json.decode(line, type=_Happened).attempt for line in lines)
+        ours = self.shared.box_id("box")
+        return Counter(it.attempt for it in self._watch.end() if it.labels[LABEL_BOX] == ours)
 
     def clear(self) -> None:
         asyncio.run(self._clear())

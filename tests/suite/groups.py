@@ -103,7 +103,6 @@ GROUPS = (
         tests=("tests",),
         marks="docker and not gpu",
         services=("docker",),
-        workers=2,
     ),
     Group(
         name="brokers",
