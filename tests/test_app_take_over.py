@@ -183,6 +183,7 @@ def test_a_runner_that_is_killed_at_any_call_of_it_doubles_and_loses_nothing(cha
     run_virtual(main())
 
 
+@pytest.mark.slow
 @CHANGES
 def test_a_runner_that_drains_at_any_moment_of_it_settles_all(change: Change) -> None:
     """Whoever has the queue just then, somebody has it."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from adapters.queues.folder_names import name_message
 from runner.job import Note, Verdict
 from tests.adapters.queues.folder_queues import folder_queue
@@ -42,6 +44,7 @@ def listings() -> Iterator[list[object]]:
         is_open = False
 
 
+@pytest.mark.slow
 def test_a_long_queue_is_not_listed_for_every_message(tmp_path: Path) -> None:
     """Reading the directory takes 10 ms, a fetch 0.2; it is read again in a twentieth of the time at most."""
 
