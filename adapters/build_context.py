@@ -17,7 +17,7 @@ from typing import IO, cast
 
 from adapters.beneath import NotRegular, open_directory, open_regular, parts_of
 from adapters.interruptible import Stop
-from adapters.packing import Pack, open_pack
+from adapters.packing import Pack, add_regular, open_pack
 from adapters.trees import Found, walk
 from runner.errors import Refused
 from runner.ports import BuildContext
@@ -121,11 +121,7 @@ def _add(pack: Pack, found: Found, left: str) -> int:
     if name == left:
         return 0
     try:
-        fd, state = open_regular(found.name, found.at)
-        try:
-            pack.add_file(name, fd, state)
-        finally:
-            os.close(fd)
+        add_regular(pack, found, name)
     except (OSError, NotRegular) as error:
         why = getattr(error, "strerror", None) or error
         raise Refused(f"build.path: {name} cannot be packed: {why}") from error

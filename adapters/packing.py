@@ -176,13 +176,23 @@ def _add(pack: Pack, found: Found, name: str) -> None:
     if not stat.S_ISREG(found.state.st_mode):
         return
     try:
-        fd, state = open_regular(found.name, found.at)
-        try:
-            pack.add_file(name, fd, state)
-        finally:
-            os.close(fd)
+        add_regular(pack, found, name)
     except OSError as error:
         raise Refused(f"{name} cannot be packed: {error.strerror or error}; or list it in {IGNORE_FILE}") from error
+
+
+def add_regular(pack: Pack, found: Found, name: str) -> None:
+    """
+    Add a regular file that a walk found; no link is followed.
+
+    Raises:
+        NotRegular, OSError: it is another kind by now, or cannot be read.
+    """
+    fd, state = open_regular(found.name, found.at)
+    try:
+        pack.add_file(name, fd, state)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -69,8 +69,8 @@ class RunningControl:
     async def _just_claimed(self, job_id: str) -> JournalEntry | None:
         """Look whether it was claimed since; the journal has it a moment after its queue has it no more."""
         for pause_s in JOURNALED_S:
-            if (entry := await self._in_hand(job_id)) is not None or await self._find(job_id) is not None:
-                return entry
+            if (entry := await self._find(job_id)) is not None:
+                return entry if entry.settled is None else None
             await asyncio.sleep(pause_s)
         return await self._in_hand(job_id)
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 ID_LENGTH = 8
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-LOCAL_NAME = "a file here"
 
 
 def text_of(check: Callable[[object], object]) -> Callable[[str], str]:

@@ -11,19 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.unprivileged import NOBODY, owned_directory
+from tests.adapters.unprivileged import NOBODY, SOMEBODY, owned_directory
 from tests.cli.typed import LIMIT_S, clean_environ
 
 ROOT = Path(__file__).resolve().parents[2]
-# Both may read every file, so that an interpreter anywhere can be run, and neither may trace.
-SOMEBODY = (
-    "setpriv",
-    f"--reuid={NOBODY}",
-    f"--regid={NOBODY}",
-    "--clear-groups",
-    "--inh-caps=+dac_read_search",
-    "--ambient-caps=+dac_read_search",
-)
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="becoming another user takes root"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.unprivileged import NOBODY, write_bwrap
+from tests.adapters.unprivileged import NOBODY, SOMEBODY, write_bwrap
 from tests.conformance.container_harness import ProcessHarness
 from tests.escape.box import INSIDE, Box, opened
 from tests.escape.images import privileged_image
@@ -27,15 +27,6 @@ STRANGER = 1_800_000_000
 PLAIN_CONTAINER = (
     "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
     "audit_write,setfcap"
-)
-SOMEBODY = (
-    "setpriv",
-    f"--reuid={NOBODY}",
-    f"--regid={NOBODY}",
-    "--clear-groups",
-    # For interpreters in directories of root's; jobs do not get it.
-    "--inh-caps=+dac_read_search",
-    "--ambient-caps=+dac_read_search",
 )
 UNDER = {
     "view": (),
