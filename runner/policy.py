@@ -56,9 +56,15 @@ def _problems(job: Job, rights: Rights, runtime: str, source: str) -> Iterator[s
     yield from _not_named("secrets", job.secrets, rights.secrets, source)
     if runtime == "container" and job.build is None and not is_listed(job.image, rights.images):
         yield f"image {job.image}: not one of the images that {source} allows: {', '.join(rights.images)}"
-    if job.build is not None and job.build.push and not job.build.push.startswith(rights.push or "\0"):
-        wanted = job.build.push
+    wanted = job.build.push if job.build is not None else ""
+    if wanted and not any(_begins(wanted, beginning) for beginning in rights.push):
         yield f"build.push {wanted} is not allowed to jobs of this queue: {_in_file('push', wanted, source)}"
+
+
+def _begins(name: str, beginning: str) -> bool:
+    """Tell whether an image's name begins so in whole parts: ``host`` begins neither ``host.other`` nor ``host:1``."""
+    follows = "/:@" if "/" in beginning else "/"
+    return name.startswith(beginning) and (beginning.endswith("/") or name[len(beginning) :][:1] in ("", *follows))
 
 
 def _not_named(rule: str, names: tuple[str, ...], allowed: tuple[str, ...], source: str) -> Iterator[str]:

@@ -89,6 +89,23 @@ def test_what_was_built_goes_only_where_the_queue_may_push(push: str, *, allowed
 
 
 @pytest.mark.parametrize(
+    ("beginning", "name", "allowed"),
+    [
+        ("registry.example", "registry.example/lab/mine", True),
+        ("registry.example", "registry.example.elsewhere.test/mine", False),
+        ("registry.example", "registry.example:5000/mine", False),
+        ("registry.example/lab", "registry.example/lab:1", True),
+        ("registry.example/lab", "registry.example/lab@sha256:0", True),
+        ("registry.example/lab", "registry.example/lab/mine", True),
+        ("registry.example/lab", "registry.example/laboratory", False),
+    ],
+)
+def test_a_beginning_is_one_of_whole_parts(beginning: str, name: str, *, allowed: bool) -> None:
+    told = problem_with(Job(build=Build(push=name)), Rights(push=(beginning,)), runtime="container", source=SOURCE)
+    assert (told == "") is allowed
+
+
+@pytest.mark.parametrize(
     ("rule", "name", "right"), [("capabilities", "PERFMON", "CAP_"), ("mounts", "data", '"/data"')]
 )
 def test_what_no_file_may_say_is_not_advised(rule: str, name: str, right: str) -> None:

@@ -80,7 +80,7 @@ def _too_large(attempt: Attempt) -> tuple[EndReason, str]:
 def _flood_words(attempt: Attempt) -> str:
     log = attempt.log
     printed, limit = format_size(log.printed_bytes), format_size(log.limit_bytes)
-    if log.printed_bytes <= log.limit_bytes:
+    if log.printed_bytes < log.lines * LINE_LEAST_BYTES:
         printed += f" in {log.lines} lines, each of which counts {LINE_LEAST_BYTES} bytes at least"
     return f"it printed {printed}, and its log may have {limit}: print less, or into files, or have log_max raised"
 

@@ -46,7 +46,7 @@ ABOUT: dict[str, str] = {
     "secrets_in_env": "secrets are variables, too, not only files; of a container, the engine keeps and tells those",
     "images": "patterns of the images that jobs may name, `127.0.0.1:5000/lab/*`; absent: all",
     "pull": "`missing`, `always` or `never`: when an image is asked for at its registry",
-    "push": "beginnings of the names under which jobs may push what they built",
+    "push": "beginnings, in whole parts, of the names under which jobs may push what they built",
     "build_network": "the network of image builds",
     "sole_reader": "no other box reads this queue, so what does not fit now is kept",
 }
