@@ -28,6 +28,36 @@ def test_room_is_used_at_once_though_the_queue_was_too_shallow_to_stage_ahead() 
     assert max(second - first, third - second) < 3.3 + 0.4
 
 
+def test_the_next_is_staged_ahead_also_where_only_a_count_keeps_it_waiting() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        async with alive(world, configuration(max_jobs=1)):
+            for job_id in ("runs", "next", "third"):
+                await put(world, "own", id=job_id, command=["run", "60", "0", "1"])
+            await until(lambda: any(entry.staged and not entry.granted for entry in world.journal.entries.values()))
+            assert now() < 30
+            waiting = [entry for entry in world.journal.entries.values() if entry.placed and not entry.granted]
+            assert len(waiting) == 1
+
+    run_virtual(main())
+
+
+def test_whom_only_the_cap_of_its_user_keeps_waiting_is_not_staged_ahead() -> None:
+    """Others pass it, and one of them could be staged instead."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        _capped(world, 0, 1)
+        async with alive(world, configuration(max_jobs=1)):
+            for job_id in ("runs", "next", "third"):
+                await put(world, "own", id=job_id, user="ada", command=["run", "60", "0", "1"])
+            await until(lambda: len(world.containers.containers) == 1)
+            await asyncio.sleep(20)
+            assert [entry.claimed.claim.id for entry in world.journal.entries.values() if entry.placed] == ["runs"]
+
+    run_virtual(main())
+
+
 def test_room_is_not_kept_for_a_queue_that_fell_silent() -> None:
     """Its last job is done and its next fetch waits in vain: another queue's job takes the core that is free."""
 

@@ -17,7 +17,7 @@ from actors.inventory.standing import KEPT_AFTER_RELEASES, Standing
 from runner.config import Config
 from runner.job import EndReason
 from runner.messages import Ended
-from runner.placement import Request, choose, request_of, shortage
+from runner.placement import Request, Room, choose, request_of, shortage
 from runner.records import ClaimedJob, Place
 
 BOXES_AGREE = 3
@@ -80,7 +80,8 @@ class Granting:
         if (alone := self.floor.alone()) is not None:
             return Waits(f"job {alone.claim.id} runs alone on this box")
         if capped := self.floor.capped(standing.claim, self.config.max_jobs, before.coming):
-            return Waits(capped)
+            is_next = not self.floor.over_cap(standing.claim) and self._may_stage(standing, self.floor.free(total), now)
+            return Waits(capped, is_next)
         kept = self.floor.reserves_before(standing, total, clock=clock, now=now)
         room = self.floor.room_beside(kept, total)
         room = self.capacity.beside_runner(room) if standing.request.alone else room
@@ -90,8 +91,10 @@ class Granting:
         place = None if why else choose(standing.still_needs, room)
         if place is not None and self.capacity.lock(place):
             return msgspec.structs.replace(place, disk=standing.request.disk)
-        stage_ahead = self.floor.may_stage_ahead(standing, room, most=self.config.ahead, now=now)
-        return Waits(why or self.floor.reason(standing, room, clock), stage_ahead)
+        return Waits(why or self.floor.reason(standing, room, clock), self._may_stage(standing, room, now))
+
+    def _may_stage(self, standing: Standing, room: Room, now: float) -> bool:
+        return self.floor.may_stage_ahead(standing, room, most=self.config.ahead, now=now)
 
     def _never(self, standing: Standing) -> str:
         """Say what this box can never give a job."""

@@ -12,15 +12,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from adapters.containers import docker_steps
-from adapters.containers.docker_box import BoxContainers
+from adapters.containers.docker_box import BoxContainers, Listed
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
 from adapters.containers.docker_ending import Endings
-from adapters.containers.docker_engine import Engine, EngineRefusal, to_its_end
+from adapters.containers.docker_engine import Engine, EngineRefusal, in_thread, to_its_end
 from adapters.containers.docker_image_env import check_environment
 from adapters.containers.docker_network import ALONE, Networks
 from adapters.containers.docker_output import Attachment, JobOutput, open_attachment, until_ended
@@ -35,9 +34,6 @@ from adapters.containers.secret_shelf import SecretShelf, no_secrets
 from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 HTTP_NOT_MODIFIED = 304
 LOOK_EVERY_S = 5.0
@@ -70,6 +66,8 @@ class DockerContainers:
         self._now = now
         # Output of containers that were started here and that nobody has begun to read.
         self._unread: dict[str, Attachment] = {}
+        # What was started or adopted here, as it was then: its id and labels stay.
+        self._known: dict[str, Inspected] = {}
         # By container name; the engine does not tell it after the end.
         self._peaks: dict[str, PeakMemory] = {}
         # One start at a time of each name, so that nothing is started twice.
@@ -80,18 +78,19 @@ class DockerContainers:
             raise BadInput(f"{spec.name!r} cannot name a container: use letters, digits and ._-")
         lock = self._starting.setdefault(spec.name, asyncio.Lock())
         async with lock:
-            found = await self._box.look_at_any(spec.name)
-            if found is not None and not self._box.is_ours(found):
-                called = self._box.called(spec.name)
-                raise Unavailable(f"a container {called} of another owner is in the way; remove or rename it")
+            listed = await self._box.list()
+            there = next((one.id for one in listed if one.name == spec.name), "")
+            found = await self._box.inspect(there) if there else None
             if found is None or not found.was_started:
-                found = await self._start_first_time(spec, found)
+                found = await self._start_first_time(spec, found, listed)
+            self._known[spec.name] = found
             return running_of(spec.name, found, await self._box.what_is_missing(), os.geteuid())
 
     async def adopt(self, name: str) -> Running | None:
         found = await self._box.look(name)
         if found is None or not found.was_started:
             return None
+        self._known[name] = found
         return running_of(name, found, await self._box.what_is_missing(), os.geteuid())
 
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
@@ -99,7 +98,7 @@ class DockerContainers:
         try:
             begins = not any(skip.get(stream, 0) for stream in ("stdout", "stderr"))
             output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip)
-            secrets = await _in_thread(self._shelf.values_of, name)
+            secrets = await in_thread(self._shelf.values_of, name)
             chunks = masked(output.chunks(attachment if begins else None), secrets)
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -130,25 +129,30 @@ class DockerContainers:
 
     async def remove(self, name: str) -> None:
         await self._close_unread(name)
-        found = await self._box.look(name)
+        found = self._known.get(name) or await self._box.look(name)
         if found is not None:
             await self._box.delete(found.id)
         await self.networks.let_go(name, found.labels.get(LABEL_NETWORK, ALONE) if found is not None else ALONE)
         if NAME.fullmatch(name):
-            await _in_thread(forget, self._settings.directory, name)
-            await _in_thread(self._shelf.remove, name)
+            await in_thread(self._clear, name)
         if name in self._peaks:
             self._peaks.pop(name).close()
         self._endings.forget(name)
+        self._creation.forget(name)
+        self._known.pop(name, None)
+
+    def _clear(self, name: str) -> None:
+        forget(self._settings.directory, name)
+        self._shelf.remove(name)
 
     async def tell_deadline(self, name: str, at: float) -> None:
         if NAME.fullmatch(name):
-            await _in_thread(change_deadline, self._settings.directory, name, at)
+            await in_thread(change_deadline, self._settings.directory, name, at)
 
     async def list_ours(self) -> tuple[str, ...]:
         containers = {listed.name for listed in await self._box.list()}
         # Secrets of one that was never made, since the runner was killed just then, are found by their name alone.
-        return tuple(sorted(containers | await _in_thread(self._shelf.names)))
+        return tuple(sorted(containers | await in_thread(self._shelf.names)))
 
     async def stats(self, name: str) -> Usage:
         found = await self._box.look(name)
@@ -171,18 +175,15 @@ class DockerContainers:
 
     # Starting
 
-    async def _start_first_time(self, spec: ContainerSpec, created: Inspected | None) -> Inspected:
-        directory = await _in_thread(write_deadline, self._settings.directory, spec.name, spec.deadline_at)
-        secrets = await _in_thread(ContainerSecrets, self._shelf, spec)
+    async def _start_first_time(
+        self, spec: ContainerSpec, created: Inspected | None, beside: list[Listed]
+    ) -> Inspected:
+        directory, secrets = await in_thread(self._lay_out, spec, afresh=created is None)
         if created is None:
-            await _in_thread(docker_steps.lay_out, directory, spec)
-            await self._creation.create(spec, directory, self.networks.name_of(spec.network), secrets)
-            created = await self._present(spec.name)
-        owner = _owner_of(created)
-        if owner != os.geteuid():
-            await _in_thread(hand_over, spec.workspace, owner)
-            await _in_thread(docker_steps.hand_over, directory, owner)
-        await _in_thread(secrets.hand_over, owner)
+            network = self.networks.name_of(spec.network)
+            container_id = await self._creation.create(spec, directory, network, secrets, beside)
+            created = await self._present(spec.name, container_id)
+        await in_thread(_hand_over, spec, directory, secrets, _owner_of(created))
         try:
             check_environment(created)
             await self.networks.prepare(spec.network, spec.name)
@@ -190,12 +191,19 @@ class DockerContainers:
         except (BadInput, EngineRefusal, OutOfSpace, RuntimeMissing):
             await self._box.delete(created.id)
             raise
-        found = await self._present(spec.name)
+        found = await self._present(spec.name, created.id)
         self._watch_memory(spec.name, found)
         return found
 
-    async def _present(self, name: str) -> Inspected:
-        found = await self._box.look(name)
+    def _lay_out(self, spec: ContainerSpec, *, afresh: bool) -> tuple[str, ContainerSecrets]:
+        directory = write_deadline(self._settings.directory, spec.name, spec.deadline_at)
+        secrets = ContainerSecrets(self._shelf, spec)
+        if afresh:
+            docker_steps.lay_out(directory, spec)
+        return directory, secrets
+
+    async def _present(self, name: str, container_id: str) -> Inspected:
+        found = await self._box.inspect(container_id)
         if found is None:
             raise Unavailable(f"container {name} was removed by somebody else as it started")
         return found
@@ -242,9 +250,12 @@ class DockerContainers:
             await attachment.close()
 
 
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """A thread cannot be called back: a cancellation waits for its end, or it would go on beside the next call's."""
-    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
+def _hand_over(spec: ContainerSpec, directory: str, secrets: ContainerSecrets, owner: int) -> None:
+    """Give the job's user what it works on; blocks."""
+    if owner != os.geteuid():
+        hand_over(spec.workspace, owner)
+        docker_steps.hand_over(directory, owner)
+    secrets.hand_over(owner)
 
 
 def _owner_of(created: Inspected) -> int:

@@ -60,18 +60,16 @@ class BoxContainers:
 
     async def look(self, name: str) -> Inspected | None:
         """Describe a container of this box, also one that somebody renamed; None: there is none."""
-        found = await self.look_at_any(name) if NAME.fullmatch(name) else None
-        return found if found is not None and self.is_ours(found) else None
-
-    async def look_at_any(self, name: str) -> Inspected | None:
-        """Describe the container of this name here, or one of somebody else that has its place; None: neither."""
-        found = await self._inspect(self.called(name))
-        if found is not None and self.is_ours(found):
+        if not NAME.fullmatch(name):
+            return None
+        found = await self.inspect(self.called(name))
+        if found is not None and self._is_ours(found):
             return found
         renamed = await self.list(name)
-        return await self._inspect(renamed[0].id) if renamed else found
+        return await self.inspect(renamed[0].id) if renamed else None
 
-    async def _inspect(self, engine_name: str) -> Inspected | None:
+    async def inspect(self, engine_name: str) -> Inspected | None:
+        """Describe a container by its id, or as the engine calls it, whosever it is; None: there is none."""
         try:
             async with self._engine.call(f"describe container {engine_name}") as docker:
                 described = await docker.containers.container(engine_name).show()
@@ -93,7 +91,7 @@ class BoxContainers:
             refusal.unless_absent()
             return None
 
-    def is_ours(self, found: Inspected) -> bool:
+    def _is_ours(self, found: Inspected) -> bool:
         """Tell whether it carries the box's id, and was made by a runner."""
         return found.labels.get(LABEL_BOX) == self._box and _is_made_here(found.mounts)
 

@@ -4,15 +4,15 @@ A container made for one attempt, ready to start: its user chosen, and what the 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import posixpath
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from adapters.containers.docker_box import BoxContainers
-from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, to_its_end
+from adapters.containers.docker_box import HTTP_CONFLICT, BoxContainers, Listed
+from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, in_thread, to_its_end
 from adapters.containers.docker_gpus import NVIDIA, way_of
 from adapters.containers.docker_image_env import without
 from adapters.containers.docker_loosening import check_mounts, check_runtime, read_profile
@@ -26,6 +26,8 @@ from runner.ports import ContainerSpec
 
 HTTP_BAD_PARAMETER = 400
 _UNIX = "unix://"
+_BY_ID = "sha256:"
+_REMEMBERED = 512
 # What an engine says of that which it has not got, and what to do about it; another box may have it.
 _LACKING = {
     "could not select device driver": "install NVIDIA's container toolkit, and start Docker again",
@@ -49,12 +51,23 @@ class Creation:
         self._engine = engine
         self._box = box
         self._settings = settings
-        # Held from the choice of a uid until a container has it.
-        self._choosing = asyncio.Lock()
+        # Who each container made here is, until it is forgotten: what is listed may be older than that.
+        self._owners: dict[str, str] = {}
+        # What images bring, by their id, oldest first: no image changes.
+        self._images: dict[str, _ImageConfig] = {}
 
-    async def create(self, spec: ContainerSpec, directory: str, network: str, secrets: ContainerSecrets) -> None:
+    async def create(
+        self,
+        spec: ContainerSpec,
+        directory: str,
+        network: str,
+        secrets: ContainerSecrets,
+        beside: Iterable[Listed],
+    ) -> str:
         """
-        Make the container, with ``directory`` as its own and ``network`` as the engine calls it; it is not started.
+        Make the container and return its id; it is not started.
+
+        ``directory`` becomes its own, ``network`` is as the engine calls it, ``beside`` are this box's containers.
 
         Raises:
             BadInput: its image is not there, or the engine finds its command or limits wrong.
@@ -64,24 +77,28 @@ class Creation:
         is_special = bool(spec.root or spec.oci_runtime or spec.grant.here.gpus)
         engine = await self._box.described(afresh=is_special)
         check_runtime(spec.oci_runtime, engine.runtimes)
-        await asyncio.to_thread(check_mounts, spec.mounts, self._closed(), WORK)
+        if spec.mounts:
+            await in_thread(check_mounts, spec.mounts, self._closed(), WORK)
         image = await self._image(spec)
         found = Arranged(
             uid=0,
             owner=0,
             deadline_directory=directory,
             volumes=_volumes(spec, image),
-            seccomp=await asyncio.to_thread(read_profile, spec.seccomp),
+            seccomp=await in_thread(read_profile, spec.seccomp) if spec.seccomp else "",
             network=network,
             gpu_way=self._gpu_way(spec, engine),
         )
-        async with self._choosing:
-            user = await self._user(spec, engine)
-            body = request(spec, self._settings, msgspec.structs.replace(found, uid=user.uid, owner=user.owner))
-            body["Env"] = without(taken_from_image(image.env or ()), body["Env"])
-            secrets.add_to(body)
-            # Broken off, it could leave a container that cannot be found yet.
-            await to_its_end(self._create_sealed(spec, body))
+        user = self._user(spec, engine, beside)
+        body = request(spec, self._settings, msgspec.structs.replace(found, uid=user.uid, owner=user.owner))
+        body["Env"] = without(taken_from_image(image.env or ()), body["Env"])
+        secrets.add_to(body)
+        # Broken off, it could leave a container that cannot be found yet.
+        return await to_its_end(self._create_sealed(spec, body))
+
+    def forget(self, name: str) -> None:
+        """Let others be who a container was that is removed."""
+        self._owners.pop(name, None)
 
     def _closed(self) -> tuple[str, ...]:
         url = self._engine.url
@@ -93,25 +110,38 @@ class Creation:
         return way_of(self._settings.gpu_handover, real, engine, self._engine.newest) if real else NVIDIA
 
     async def _image(self, spec: ContainerSpec) -> _ImageConfig:
-        """Ask what an image brings of its own: anew each time, since a name may mean another image by now."""
+        """Ask what an image brings of its own: anew where it goes by a name, which may mean another one by now."""
+        if spec.image in self._images:
+            return self._images[spec.image]
         try:
             async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
                 described = await docker.images.inspect(spec.image)
         except EngineRefusal as refusal:
             raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
-        return decoded(described, _Image, self._engine.url).config or _ImageConfig()
+        image = decoded(described, _Image, self._engine.url).config or _ImageConfig()
+        if spec.image.startswith(_BY_ID):
+            self._images[spec.image] = image
+            if len(self._images) > _REMEMBERED:
+                del self._images[next(iter(self._images))]
+        return image
 
-    async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> None:
+    async def _create_sealed(self, spec: ContainerSpec, body: dict[str, Any]) -> str:
+        called = self._box.called(spec.name)
         try:
             async with self._engine.call(f"create container {spec.name} from image {spec.image!r}") as docker:
-                await docker.containers.create(body, name=self._box.called(spec.name))
+                return str((await docker.containers.create(body, name=called)).id)
         except EngineRefusal as refusal:
+            if refusal.status == HTTP_CONFLICT:
+                owner = f"a container {called} of another owner is in the way; remove or rename it"
+                raise Unavailable(owner) from refusal
             raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
 
-    async def _user(self, spec: ContainerSpec, engine: Engineered) -> JobUser:
-        listed = await self._box.list() if len(self._settings.uids) > 1 else []
-        taken = {one.labels.get(LABEL_UID, "") for one in listed}
-        return choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+    def _user(self, spec: ContainerSpec, engine: Engineered, beside: Iterable[Listed]) -> JobUser:
+        listed = {one.name: one.labels.get(LABEL_UID, "") for one in beside}
+        taken = {owner for name, owner in (listed | self._owners).items() if name != spec.name}
+        user = choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+        self._owners[spec.name] = str(user.owner)
+        return user
 
 
 def _volumes(spec: ContainerSpec, image: _ImageConfig) -> tuple[str, ...]:

@@ -8,15 +8,16 @@ never loads it. After an engine restart the next call connects again by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
 from adapters.containers.podman import Component, why_refused
 from runner.errors import OutOfSpace, RuntimeMissing, Unavailable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 API_OLDEST = (1, 41)
 """What everything here is tested against; an engine that no longer speaks it is spoken to in the oldest it has."""
@@ -196,6 +197,11 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """A thread cannot be called back: a cancellation waits for its end, or it would go on beside the next call's."""
+    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
 
 
 def shortened(text: str, characters: int) -> str:

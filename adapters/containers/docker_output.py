@@ -53,8 +53,16 @@ class Attachment:
 
 async def open_attachment(engine: Engine, container_id: str) -> Attachment:
     """Attach to a container that was created; the caller closes."""
+    from aiodocker.stream import Stream
+    from yarl import URL
+
+    async def where() -> tuple[URL, None, bool]:
+        # Ours have no terminal, which the SDK would ask the engine first.
+        query = {"stdout": 1, "stderr": 1, "stream": 1}
+        return URL(f"containers/{container_id}/attach").with_query(query), None, False
+
     async with engine.call(f"attach to container {container_id}") as docker:
-        stream = docker.containers.container(container_id).attach(stdout=True, stderr=True)
+        stream = Stream(docker, where)
         try:
             await stream.__aenter__()
         except BaseException:
