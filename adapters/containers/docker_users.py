@@ -53,8 +53,8 @@ def choose(
         return JobUser(own_uid, own_uid)
     if as_root and base is not None:
         return JobUser(0, base)
-    candidates = list(_candidates(uids, base))
-    free = next((user for user in candidates if len(candidates) == 1 or str(user.owner) not in taken), None)
+    candidates = _candidates(uids, base)
+    free = next((user for user in candidates if len(uids) == 1 or str(user.owner) not in taken), None)
     if free is None:
         raise Unavailable(f"all {len(uids)} uids for jobs are taken; let some end, or configure more")
     return free

@@ -79,6 +79,7 @@ GROUPS = (
         tests=("tests",),
         excluded=tuple(path for paths in PLACES.values() for path in paths),
         marks=PLAIN,
+        workers=2,
     ),
     Group(name="kernel", shows="mailboxes, supervision, cancellation", tests=PLACES["kernel"], marks=PLAIN),
     Group(name="conformance", shows="every adapter against its port", tests=PLACES["conformance"], marks=PLAIN),
@@ -89,6 +90,7 @@ GROUPS = (
         excluded=PLACES["processes"],
         marks=PLAIN,
         services=("compiler",),
+        workers=2,
     ),
     Group(
         name="processes",
@@ -116,9 +118,12 @@ GROUPS = (
     ),
     Group(name="app", shows="the whole ring, under faults and kills", tests=PLACES["app"], marks=PLAIN, workers=2),
     Group(
-        name="whole", shows="runners that run, against bad input, full disks, time", tests=PLACES["whole"], marks=PLAIN
+        name="whole",
+        shows="runners that run, against bad input, full disks, time",
+        tests=PLACES["whole"],
+        marks=PLAIN,
     ),
-    Group(name="cli", shows="commands as a user types them", tests=PLACES["cli"], marks=PLAIN),
+    Group(name="cli", shows="commands as a user types them", tests=PLACES["cli"], marks=PLAIN, workers=2),
     Group(name="examples", shows="each example, executed", tests=PLACES["examples"], marks=PLAIN, covered=False),
     Group(
         name="bench",

@@ -108,7 +108,7 @@ class _Run:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._place.environment, **variables},
+                env={**_outside(os.environ), **self._place.environment, **variables},
                 start_new_session=True,
             ) as process,
         ):
@@ -138,3 +138,8 @@ class _Run:
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     return "\n".join(lines[-OUTPUT_LINES_SHOWN:]) + "\n"
+
+
+def _outside(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what says that this is one of several workers: the suite tests itself, too."""
+    return {name: value for name, value in environment.items() if not name.startswith("PYTEST_XDIST_")}
