@@ -7,7 +7,7 @@ Every error that crosses a room's wall, one tree.
     │   │   └── NoSuchQueue  a queue that was only to be looked at is not there
     │   └── UsageError       a command line or configuration that cannot be used
     ├── Unavailable          a service did not answer, or not in time
-    │   ├── RuntimeMissing   no such runtime on this box
+    │   ├── RuntimeMissing   this box lacks what a job is run by, or runs in
     │   └── SecretMissing    this box cannot give a secret that a job asks for
     ├── ImageGone            an image that was there is not there any more
     ├── LeaseLost            the claim belongs to another box now
@@ -71,9 +71,10 @@ class Unavailable(RunnerError):
 
 
 class RuntimeMissing(Unavailable):
-    """The box does not have the runtime that the job needs."""
+    """The box has not what the job needs to be run; a person mends that, and another box may have it."""
 
     code = "runtime_missing"
+    retryable = False
 
 
 class SecretMissing(Unavailable):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from runner.credential import Credential, CredentialFile
-from runner.errors import SecretMissing
+from runner.errors import RunnerError, RuntimeMissing, SecretMissing
 from tests.fakes.faults import raises
 from tests.fakes.files import row, say
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
@@ -59,12 +60,19 @@ def test_secrets_reach_the_runtime_by_name_as_the_queues_file_says() -> None:
     run_virtual(main())
 
 
-def test_a_secret_that_the_box_lacks_ends_the_attempt_at_once_as_the_boxs_fault() -> None:
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        SecretMissing("this box has no secret HF_TOKEN"),
+        RuntimeMissing('oci_runtime = "runsc": the engine has no runtime of that name, only runc'),
+    ],
+)
+def test_what_the_box_lacks_ends_the_attempt_at_once_as_the_boxs_fault(lacking: RunnerError) -> None:
     """Another box may have it, so nothing is held for minutes, and none of the job's own attempts is burnt."""
 
     async def main() -> None:
         world = FakeWorld()
-        world.troubles["containers.start"] = raises(SecretMissing("this box has no secret HF_TOKEN"))
+        world.troubles["containers.start"] = raises(lacking)
         async with alive(world):
             await put(world, "shared", id="job")
             began = now()
@@ -73,7 +81,7 @@ def test_a_secret_that_the_box_lacks_ends_the_attempt_at_once_as_the_boxs_fault(
             receipt = newest(world, "job")
             assert receipt is not None
             assert (receipt.end_reason, receipt.verdict) == ("runner_fault", "retry")
-            assert receipt.message == "this box has no secret HF_TOKEN"
+            assert receipt.message == str(lacking)
             del world.troubles["containers.start"]
             await until(lambda: ended(world, "job"))
 
