@@ -46,7 +46,8 @@ _WORDS_OF_NO = (
     "invalid reference",
     "no matching manifest",
 )
-_WORDS_OF_TROUBLE = ("toomanyrequests", "x509", "tls:", "timeout", "dial tcp", "connection re", "eof")
+_WORDS_OF_SILENCE = ("timeout", "dial tcp", "connection re", "no such host", "eof")
+_WORDS_OF_TROUBLE = ("toomanyrequests", "x509", "tls:", *_WORDS_OF_SILENCE)
 _NAMELESS = "<none>"
 
 
@@ -207,6 +208,9 @@ class DockerImages:
         except EngineRefusal as refusal:
             if is_no(refusal, name):
                 raise Refused(f"image {name} cannot be had: {refusal.words}") from refusal
+            if is_silence(refusal, name):
+                text = f"Docker could not {call.what}: its registry cannot be reached: {refusal.words}"
+                raise Unavailable(text) from refusal
             raise
         return digest
 
@@ -217,10 +221,19 @@ class DockerImages:
 
 def is_no(refusal: EngineRefusal, name: str) -> bool:
     """Tell a registry's no from one that did not answer: the engine says both in words of its own, beside the name."""
-    words = refusal.words.lower().replace(repository_of(name).partition("/")[2].lower(), "")
-    if any(word in words for word in _WORDS_OF_TROUBLE):
+    if _says(refusal, name, _WORDS_OF_TROUBLE):
         return False
-    return refusal.status in _NO or any(word in words for word in _WORDS_OF_NO)
+    return refusal.status in _NO or _says(refusal, name, _WORDS_OF_NO)
+
+
+def is_silence(refusal: EngineRefusal, name: str) -> bool:
+    """Tell a registry that nobody reached from one that said something, be it of use or not."""
+    return _says(refusal, name, _WORDS_OF_SILENCE)
+
+
+def _says(refusal: EngineRefusal, name: str, any_of: tuple[str, ...]) -> bool:
+    words = refusal.words.lower().replace(repository_of(name).partition("/")[2].lower(), "")
+    return any(word in words for word in any_of)
 
 
 def _local(image: _Image, asked: str) -> LocalImage:
