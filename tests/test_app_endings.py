@@ -76,3 +76,22 @@ def test_a_runtime_that_is_away_is_told_once(caplog: pytest.LogCaptureFixture) -
         text for text in told if "does not answer; " in text
     ]
     assert len(told) < 60
+
+
+def test_a_silent_job_is_no_fault_and_a_log_that_breaks_off_is(caplog: pytest.LogCaptureFixture) -> None:
+    """Jobs that print nothing for minutes are ordinary; nothing of a log is lost either way."""
+    caplog.set_level(logging.WARNING)
+
+    async def main() -> None:
+        world = FakeWorld()
+        await put(world, "shared", id="job", command=["run", "900", "0", "2"])
+        world.troubles["containers.attach"] = raises(AWAY, times=1)
+        async with alive(world):
+            await until(lambda: newest(world, "job"), limit_s=1200)
+        receipt = newest(world, "job")
+        assert receipt is not None
+        assert 2 == receipt.log.lines
+
+    run_virtual(main())
+    told = [(it.message, getattr(it, "reason", "")) for it in caplog.records]
+    assert [("reading a log begins again", str(AWAY))] == told

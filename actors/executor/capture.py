@@ -27,6 +27,12 @@ DRAIN_S = 15.0
 SILENCE_S = 300.0
 
 
+class _Silence(Unavailable):
+    """Nothing came for so long; the job may be silent, or the line to it dead."""
+
+    code = "silence"
+
+
 class Capture:
     """Reads one attempt; a log that cannot be kept ends it."""
 
@@ -48,6 +54,8 @@ class Capture:
                     await self._trail.say(self._attempt.claim, "the log was cut off: the disk is full")
                     return  # what it wrote is deleted with its container, which gives room again
                 self._attempt.end(EndReason.DISK_FULL, f"its log cannot be kept: {error}")
+            except _Silence as error:  # most likely the job's own: no fault
+                logger.debug("reading a log begins again", extra={"action": "attach", "reason": str(error)})
             except RunnerError as error:
                 clock = asyncio.get_running_loop().time()
                 if clock >= quiet_until:
@@ -107,14 +115,14 @@ async def _with_signs_of_life(chunks: AsyncIterator[Chunk], silence_s: float) ->
     Yield what a log gives, and give up where it gave nothing for long: reading begins again then, at the same byte.
 
     Raises:
-        Unavailable: nothing came for so long; the job may be silent, or the line to it dead.
+        _Silence: nothing came for so long.
     """
     while True:
         try:
             async with asyncio.timeout(silence_s):
                 chunk = await anext(chunks, None)
         except TimeoutError as error:
-            raise Unavailable(f"its log gave no sign for {silence_s:g} s") from error
+            raise _Silence(f"its log gave no sign for {silence_s:g} s") from error
         if chunk is None:
             return
         yield chunk
