@@ -7,6 +7,7 @@ Works on the engine and the box's account of images, whether a runner runs or no
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,6 +80,12 @@ class Shelf:
             await self.records.abandon(whole)
         return next(row for row in await self.rows() if row.id == image.id)
 
+    async def pin(self, name: str) -> bool:
+        """Let what has this name stay, now or once it is here, which is returned; before a pull is in time, too."""
+        here = await self.images.resolve(name)
+        await self.records.pin(whole_name(name))
+        return here is not None
+
     async def prune(self) -> list[Row]:
         """Remove what the runner brought and nobody uses or wants; return what is gone."""
         from runner.cli.books import ROWS_MAX, open_journal
@@ -98,8 +105,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
     parser = add_command(subparsers, "images", handle)
     about = "list them, pull one, let one stay or let it go with the others, or remove what nobody uses"
+    named = "with pull, pin and unpin: which one; it is its name that is pinned, and may be before it is here"
     parser.add_argument("action", choices=ACTIONS, help=about)
-    parser.add_argument("name", metavar="IMAGE", nargs="?", help="with pull, pin and unpin: which one")
+    parser.add_argument("name", metavar="IMAGE", nargs="?", help=named)
     add_json(parser)
     add_some_settings(parser, SETTINGS)
 
@@ -121,8 +129,8 @@ async def _handle(args: argparse.Namespace) -> int:
                 row = await shelf.pull(args.name)
                 return _done(args, row, f"{args.name} is here: {row.digest}")
             case "pin":
-                await shelf.records.pin(whole_name(args.name))
-                return _done(args, whole_name(args.name), f"{args.name} stays, whatever becomes of the disk")
+                stays = "stays" if await shelf.pin(args.name) else _absent(args.name)
+                return _done(args, whole_name(args.name), f"{args.name} {stays}, whatever becomes of the disk")
             case "unpin":
                 found = await shelf.records.unpin(whole_name(args.name))
                 told = f"{args.name} goes with the others" if found else f"{args.name} was not pinned"
@@ -201,6 +209,12 @@ def _told(gone: list[Row]) -> str:
         return "0 images removed: the others are in use, wanted, pinned, not the runner's, or were used within a minute"
     count = f"{len(sizes)} image{'s' * (len(sizes) != 1)}"
     return f"{count} removed, {format_size(sum(sizes.values()))}"
+
+
+def _absent(name: str) -> str:
+    """Say that what is pinned is not here, which may be meant, or a mistyped name."""
+    say(f"{name} is not here, its name alone is pinned; to pull it: runner images pull {shlex.quote(name)}")
+    return "will stay"
 
 
 def _unheard(_line: str) -> None:

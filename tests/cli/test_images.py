@@ -98,6 +98,17 @@ def test_prune_takes_what_is_ours_and_neither_pinned_nor_of_others(box: Box) -> 
 
 
 @pytest.mark.docker
+def test_what_is_pinned_before_it_is_here_is_told_and_stays_once_it_is(box: Box) -> None:
+    """It may be a mistyped name as well."""
+    assert ("", 0) == ((here := box.images("pin", box.name)).err, here.status)
+    box.forget()
+    said = box.images("pin", "nope")
+    assert (said.status, said.out) == (0, "nope will stay, whatever becomes of the disk\n")
+    assert "nope is not here, its name alone is pinned; to pull it: runner images pull nope" in said.err
+    assert "cannot name an image" in box.images("pin", "no such/name").err
+
+
+@pytest.mark.docker
 @NO_REGISTRY
 def test_pull_uses_the_login_of_a_credential_file(box: Box, tmp_path: Path) -> None:
     """A file that comes later holds at once; the image is ours from then on."""
