@@ -100,7 +100,7 @@ def receipt_of(
         verdict=decision.verdict.value if decision else None,
         attempts=decision.note.history if decision else claim.note.history,
         stages=_stages(leaving, now),
-        grant=GrantAccount(gpus, place.cores, place.memory) if place else GrantAccount(),
+        grant=GrantAccount(gpus, place.cores, place.memory, place.cpus) if place else GrantAccount(),
         isolation=outcome.isolation,
         usage=outcome.usage,
         steps=outcome.steps,

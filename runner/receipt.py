@@ -30,11 +30,12 @@ class JobRow(msgspec.Struct, frozen=True):
 
 
 class GrantAccount(msgspec.Struct, frozen=True):
-    """What the job was given: GPU UUIDs, cores by number, bytes."""
+    """What the job was given: GPU UUIDs, cores by number, bytes, how much of those cores; 0.0 in earlier receipts."""
 
     gpus: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
     memory: int = 0
+    cpus: float = 0.0
 
 
 class Isolation(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from runner.units import format_duration, format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from runner.receipt import Isolation, LogAccount, Receipt, Usage
+    from runner.receipt import GrantAccount, Isolation, LogAccount, Receipt, Usage
 
     Fact = tuple[str, object]
 
@@ -54,8 +54,16 @@ def _state(receipt: Receipt) -> str:
 def _given(receipt: Receipt) -> Iterator[Fact]:
     grant = receipt.grant
     yield "gpus", ", ".join(grant.gpus or receipt.gpus)
-    yield "cores", ", ".join(str(core) for core in grant.cores)
+    yield "cores", _cores(grant)
     yield "memory", format_size(grant.memory) if grant.memory else ""
+
+
+def _cores(grant: GrantAccount) -> str:
+    """Say how many, and which: ``2 on cores 0, 1``, ``0.5 on core 0``."""
+    if not grant.cores:
+        return ""
+    many = f"{grant.cpus:g} " if grant.cpus else ""
+    return f"{many}on core{'s' * (len(grant.cores) > 1)} {', '.join(map(str, grant.cores))}"
 
 
 def _isolation(isolation: Isolation) -> Iterator[Fact]:

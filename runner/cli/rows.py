@@ -67,7 +67,7 @@ def _grant(entry: JournalEntry) -> GrantAccount:
     if entry.granted is None:
         return GrantAccount()
     here = entry.granted.grant.here
-    return GrantAccount(tuple(gpu.uuid for gpu in here.gpus), here.cores, here.memory)
+    return GrantAccount(tuple(gpu.uuid for gpu in here.gpus), here.cores, here.memory, here.cpus)
 
 
 def why_of(entry: JournalEntry) -> Why:

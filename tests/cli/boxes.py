@@ -48,7 +48,7 @@ def running(job_id: str) -> list[JournalRecord]:
     return [
         first,
         PlaceRecord(1 << 30, CLAIMED_AT + 21),
-        GrantRecord(Grant((Place(gpus=(GPU,), cores=(0, 1), memory=1 << 30),)), CLAIMED_AT + 21),
+        GrantRecord(Grant((Place(gpus=(GPU,), cores=(0, 1), cpus=2.0, memory=1 << 30),)), CLAIMED_AT + 21),
         StageRecord(StagedJob("/w/1"), CLAIMED_AT + 22),
         StartRecord("c-1", CLAIMED_AT + 23),
     ]
@@ -83,7 +83,7 @@ def receipt_of(claimed: ClaimedJob) -> Receipt:
         verdict=Verdict.ACK.value,
         attempts=(PastAttempt(BOX, "failed", 4.0), PastAttempt(BOX, "failed", 6.0)),
         stages={"waited": 1.0, "running": 6.0},
-        grant=GrantAccount(("GPU-a",), (0, 1), 1 << 30),
+        grant=GrantAccount(("GPU-a",), (0, 1), 1 << 30, 2.0),
         isolation=Isolation("process", "210000", "none", missing=("network",)),
         outputs=(OutputAccount("model", problem="was never written"),),
         log=LogAccount(2, 12, "9f2c"),

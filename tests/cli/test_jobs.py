@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.receipt import JobRow, Receipt, Why
+from runner.cli.receipt_text import facts
+from runner.receipt import GrantAccount, JobRow, Receipt, Why
 from tests.cli.boxes import BOX, claim, ended, running, waiting, write_box, write_log
 from tests.cli.typed import Typed, typed
 
@@ -65,10 +66,26 @@ def test_show_tells_people_what_they_ask_first(state: Path) -> None:
         assert words in told
 
 
+@pytest.mark.parametrize(
+    ("grant", "told"),
+    [
+        (GrantAccount(cores=(0,), cpus=0.5), "0.5 on core 0"),
+        (GrantAccount(cores=(0, 1), cpus=2.0), "2 on cores 0, 1"),
+        (GrantAccount(cores=(0, 3), cpus=1.5), "1.5 on cores 0, 3"),
+        (GrantAccount(cores=(0,)), "on core 0"),
+        (GrantAccount(), ""),
+    ],
+)
+def test_show_tells_how_many_cores_were_given_and_which(grant: GrantAccount, told: str) -> None:
+    """Core number 0 is not no core; receipts of earlier runners say only which."""
+    assert told == dict(facts(Receipt("a", grant=grant)))["cores"]
+
+
 def test_show_of_a_running_job_is_a_receipt_as_far_as_it_goes(state: Path) -> None:
     """One shape before and after the end."""
     receipt = msgspec.json.decode(typed("show", "digits-1", "--json", "--state-dir", state).out, type=Receipt)
     assert ("running", None, 1 << 30) == (receipt.state, receipt.end_reason, receipt.grant.memory)
+    assert ((0, 1), 2.0) == (receipt.grant.cores, receipt.grant.cpus)
 
 
 def test_a_job_is_found_by_its_key_too(state: Path) -> None:
