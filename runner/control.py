@@ -162,6 +162,10 @@ class RunningControl:
         self.stopping.set_result((leave, grace))
         return True
 
+    def drains(self) -> bool:
+        """Tell whether a drain or a leave was begun."""
+        return self.stopping.done()
+
     def signalled(self) -> None:
         """
         Begin what ``on_stop`` says, and hurry at the next. The first hurries no drain that was begun by other means.

@@ -25,12 +25,12 @@ _ERRORS: dict[int, type[RunnerError]] = {400: BadInput, 404: Refused, 503: Unava
 class _Connection(http.client.HTTPConnection):
     """HTTP over a socket file."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("runner", timeout=ANSWER_WITHIN_S)
-        self._path = path
+    def __init__(self, path: Path, within_s: float) -> None:
+        super().__init__("runner", timeout=within_s)
+        self._path, self._within_s = path, within_s
 
     def connect(self) -> None:
-        self.sock = connected(self._path, ANSWER_WITHIN_S)
+        self.sock = connected(self._path, self._within_s)
 
 
 class ControlClient:
@@ -41,11 +41,11 @@ class ControlClient:
         Unavailable: (every method) no runner runs there, or it did not answer in time.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, within_s: float = ANSWER_WITHIN_S) -> None:
+        self._path, self._within_s = path, within_s
 
     def health(self) -> Health:
-        """Tell that a runner answers, its version and process id."""
+        """Tell that a runner answers, its version and process id, and whether it drains."""
         return self._ask("GET", "/health", Health)
 
     def sources(self) -> tuple[SourceRow, ...]:
@@ -91,7 +91,10 @@ class ControlClient:
 
     @contextmanager
     def _answered(self, method: str, path: str, body: bytes | None) -> Iterator[http.client.HTTPResponse]:
-        with closing(_Connection(self._path)) as connection, self._request(connection, method, path, body) as response:
+        with (
+            closing(_Connection(self._path, self._within_s)) as connection,
+            self._request(connection, method, path, body) as response,
+        ):
             if response.status >= http.client.BAD_REQUEST:
                 raise self._failure(response)
             yield response
@@ -108,7 +111,7 @@ class ControlClient:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
-                f"the runner on {self._path.parent} did not answer within {ANSWER_WITHIN_S:g} s"
+                f"the runner on {self._path.parent} did not answer within {self._within_s:g} s"
             ) from error
 
     def _nobody(self) -> str:

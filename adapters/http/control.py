@@ -120,7 +120,7 @@ class _Routes:
         ]
 
     async def health(self, _: web.Request) -> web.StreamResponse:
-        return _answer(Health(runner.__version__, os.getpid()))
+        return _answer(Health(runner.__version__, os.getpid(), self._control.drains()))
 
     async def sources(self, _: web.Request) -> web.StreamResponse:
         return _answer(await self._control.sources())

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 
 class Health(msgspec.Struct, frozen=True):
-    """A runner that answers: its version and process id."""
+    """A runner that answers: its version and process id; whether it drains or leaves, and so takes up no job."""
 
     version: str
     pid: int
+    drains: bool = False
 
 
 class Sentence(msgspec.Struct, frozen=True):

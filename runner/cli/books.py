@@ -17,12 +17,13 @@ from runner.cli.line import Standing, WaitingJob
 from runner.cli.output import clock
 from runner.cli.rows import ending, last_attempt, receipt_of, row_of, why_of
 from runner.cli.target import no_results
+from runner.errors import RunnerError
 from runner.leaving import GIVEN_BACK
 from runner.receipt import Event, JobRow, Receipt, Why
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from runner.cli.line import Line
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ROWS_MAX = 10_000
 ALIVE_S = 30.0
 """A box that gave no sign of life for so long is not counted on: three beats are missing."""
+ANSWER_S = 3.0
 CLAIMED = "a box has claimed it, and has told no more yet"
 
 
@@ -188,12 +190,12 @@ def went_back(entry: JournalEntry) -> bool:
 class BoxBook:
     """The box's journal first, then its own queue: what waits there, and what its result backend still knows."""
 
-    def __init__(self, journal: Journal, queue: QueueBook, *, box: str, start: str) -> None:
-        """Keep all; ``start`` is what to type to start a runner on the box, "" where one answers."""
+    def __init__(self, journal: Journal, queue: QueueBook, *, box: str, still: Callable[[], str]) -> None:
+        """Keep all; ``still`` tells why the box takes up no job now, "" where it does."""
         self._journal = journal
         self._queue = queue
         self._box = box
-        self._start = start
+        self._still = still
 
     async def rows(self, *, ended: bool) -> tuple[JobRow, ...]:
         entries = await self._journal.list(limit=ROWS_MAX, ended=ended)
@@ -226,10 +228,9 @@ class BoxBook:
         why = await self._queue.why(job_id) if entry is None or went_back(entry) else None
         if why is None and entry is not None:
             why = why_of(entry)
-        if why is None or why.state == "ended" or not self._start:
+        if why is None or why.state == "ended" or not (still := self._still()):
             return why
-        sentence = f"{why.sentence}; no runner is running on this box: start one with: {self._start}"
-        return msgspec.structs.replace(why, sentence=sentence)
+        return msgspec.structs.replace(why, sentence=f"{why.sentence}; {still}")
 
 
 @asynccontextmanager
@@ -242,10 +243,9 @@ async def open_book(args: argparse.Namespace) -> AsyncIterator[Book]:
             yield QueueBook(view.line, view.backend)
             return
         state = paths.state_dir(args)
-        start = "" if runner_answers(state) else paths.start_command(state)
         queue = QueueBook(view.line, view.backend, tell_boxes=False)
         async with open_journal(state) as journal:
-            yield BoxBook(journal, queue, box=box_id(state), start=start)
+            yield BoxBook(journal, queue, box=box_id(state), still=lambda: _still(state))
 
 
 @asynccontextmanager
@@ -266,6 +266,19 @@ def box_id(state: Path) -> str:
         return (state / "box-id").read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
+
+
+def _still(state: Path) -> str:
+    """Say why a box takes up no job now, "" where it does or where its runner is too busy to tell."""
+    from adapters.http.client import ControlClient
+
+    if not runner_answers(state):
+        return f"no runner is running on this box: start one with: {paths.start_command(state)}"
+    try:
+        drains = ControlClient(paths.control_socket(state), ANSWER_S).health().drains
+    except RunnerError:
+        return ""
+    return "the runner on this box drains, and takes up no job" if drains else ""
 
 
 def runner_answers(state: Path) -> bool:

@@ -155,6 +155,10 @@ class Control(Protocol):
         """Begin a drain, or leave: True; again hurries what was begun: False."""
         ...
 
+    def drains(self) -> bool:
+        """Tell whether either was begun: no job is taken up any more."""
+        ...
+
 
 class ServiceManager(Protocol):
     """

@@ -49,6 +49,16 @@ def test_a_drain_tells_when_it_stops_what_runs_and_stores_what_that_left(tmp_pat
         assert "the runner drains: this job is stopped at" in box.type("logs", "long").err
 
 
+def test_why_says_that_a_runner_that_drains_takes_up_nothing(tmp_path: Path) -> None:
+    """A place in a line that does not move is half the truth."""
+    with running(tmp_path) as box:
+        begin(box, "")
+        assert box.type("drain", "--grace", "10m").status == 0
+        assert box.type("submit", "--id", "waits", "--", "true").status == 0
+        told = json.loads(box.type("why", "waits", "--json").out)["sentence"]
+        assert "1st of 1 waiting in queue; the runner on this box drains, and takes up no job" == told
+
+
 def test_a_second_signal_ends_the_waiting(tmp_path: Path) -> None:
     """The first has ten minutes for what runs; whoever cannot wait says so again, and the message is given back."""
     with running(tmp_path) as box:

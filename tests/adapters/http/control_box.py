@@ -51,6 +51,9 @@ class FakeControl:
         self.stops.append((leave, grace_s))
         return len(self.stops) == 1
 
+    def drains(self) -> bool:
+        return bool(self.stops)
+
 
 @dataclass
 class Box:
