@@ -53,6 +53,9 @@ class Screen:
     def _show_event(self, event: Event) -> None:
         if event.end_reason is not None:
             self.end = event
+        if _is_between_attempts(event):
+            self._show_progress(f"{event.id} attempt {event.attempt} ended as {event.message}", print_it=True)
+            return
         self._show_progress(
             f"{event.id} {event.state}" + (f": {event.message}" if event.message else ""), print_it=self._verbose
         )
@@ -88,6 +91,11 @@ class Screen:
         if reason is not EndReason.SUCCEEDED:
             say(f"{self.end.id} {reason.value}" + (f": {self.end.message}" if self.end.message else ""))
         return follow_exit(reason, self.end.exit_code)
+
+
+def _is_between_attempts(event: Event) -> bool:
+    """Tell the end of an attempt that another follows; a box that has a job first says what it is called, too."""
+    return event.state == "waiting" and event.row is None
 
 
 class Records(Screen):

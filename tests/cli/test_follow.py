@@ -18,7 +18,7 @@ from adapters.results.folder import FolderResults
 from runner.cli.logs import up_to_its_end
 from runner.job import EndReason, make_key
 from runner.ports import LogLine
-from runner.receipt import Event, Receipt
+from runner.receipt import Event, JobRow, Receipt
 from tests.cli.typed import LIMIT_S, clean_environ
 from tests.virtual_time import run_virtual
 
@@ -140,6 +140,17 @@ def test_verbose_tells_each_change(tmp_path: Path) -> None:
         assert {f"runner: {it.job} staging: data.tar.gz", "runner: pulled", f"runner: {it.job} ended"} == set(
             err.splitlines()
         )
+
+
+def test_what_comes_between_two_attempts_is_told(tmp_path: Path) -> None:
+    """The next may come in ten minutes; whoever waits is told why nothing happens. A claim is no such news."""
+    with following(tmp_path) as it:
+        claimed = Event("k", it.job, 1.0, "waiting", message="claimed from queue", row=JobRow(it.job))
+        it.write(claimed, Event("k", it.job, 2.0, "waiting", 1, "failed: exit code 3; tried again after 4 min"))
+        told = f"{it.job} attempt 1 ended as failed: exit code 3; tried again after 4 min"
+        assert read_line(it.process.stderr) == f"runner: {told}\n"
+        it.end(EndReason.SUCCEEDED, 0)
+        assert it.rest() == (0, "", "")
 
 
 def test_ctrl_c_lets_go_and_says_how_to_come_back(tmp_path: Path) -> None:
