@@ -15,7 +15,7 @@ from adapters.containers.docker_box import HTTP_CONFLICT, BoxContainers, Listed
 from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, in_thread, to_its_end
 from adapters.containers.docker_gpus import NVIDIA, way_of
 from adapters.containers.docker_image_env import without
-from adapters.containers.docker_loosening import check_mounts, check_runtime, read_profile
+from adapters.containers.docker_loosening import check_mounts, check_runtime, closed_paths, read_profile
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import DEADLINE_DIRECTORY, SECRETS, TMP, WORK, Arranged, DockerSettings, request
 from adapters.containers.docker_state import LABEL_UID, Engineered
@@ -25,7 +25,6 @@ from runner.errors import BadInput, ImageGone, RuntimeMissing, Unavailable
 from runner.ports import ContainerSpec
 
 HTTP_BAD_PARAMETER = 400
-_UNIX = "unix://"
 _BY_ID = "sha256:"
 _REMEMBERED = 512
 # What an engine says of that which it has not got, and what to do about it; another box may have it.
@@ -101,9 +100,7 @@ class Creation:
         self._owners.pop(name, None)
 
     def _closed(self) -> tuple[str, ...]:
-        url = self._engine.url
-        socket = (url.removeprefix(_UNIX),) if url.startswith(_UNIX) else ()
-        return (*self._settings.closed, self._settings.directory, *socket)
+        return closed_paths(self._engine.url, *self._settings.closed, self._settings.directory)
 
     def _gpu_way(self, spec: ContainerSpec, engine: Engineered) -> str:
         real = [gpu.uuid for gpu in spec.grant.here.gpus if not gpu.simulated]

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from adapters.containers.docker_state import LABEL_BOX
+from adapters.containers.docker_state import LABEL_BOX, Engineered
 from adapters.containers.podman import Component, why_refused
 from runner.errors import RuntimeMissing, Unavailable
 
@@ -40,6 +40,16 @@ def engine_version(url: str) -> str:
     if refused := why_refused(found.components, url):
         raise RuntimeMissing(refused)
     return found.version
+
+
+def engine_runtimes(url: str) -> frozenset[str]:
+    """
+    Name the runtimes that the engine has for containers.
+
+    Raises:
+        Unavailable: as above.
+    """
+    return frozenset(look(url, "/info", Engineered).runtimes)
 
 
 def containers_of_others(url: str, box: str) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from collections.abc import Collection
 
 from runner.errors import BadInput, RuntimeMissing
 
+_UNIX = "unix://"
+
 
 def read_profile(path: str) -> str:
     """
@@ -46,6 +48,12 @@ def check_runtime(name: str, known: Collection[str]) -> None:
             f'oci_runtime = "{name}": the engine has no runtime of that name, only {", ".join(sorted(known))}; '
             "add it to runtimes in daemon.json"
         )
+
+
+def closed_paths(url: str, *ours: str) -> tuple[str, ...]:
+    """Name what no job may see: the engine's socket, where it has one, and what is the runner's own."""
+    socket = (url.removeprefix(_UNIX),) if url.startswith(_UNIX) else ()
+    return (*filter(None, ours), *socket)
 
 
 def check_mounts(mounts: Collection[str], closed: Collection[str], taken: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.cli.books import box_id
+from runner.cli.check_allowed import in_file
 from runner.cli.check_box import existing
 from runner.cli.paths import own_queue
 from runner.config import Config
@@ -96,7 +97,8 @@ async def _source(config: Config, file: CredentialFile) -> list[Check]:
         checks = [Check(name, "ok", told)]
     if not file.has_queues:
         return checks
-    return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential)]
+    allowed = in_file(config, file.file, file.credential.rights)
+    return [*checks, await _queues(config, name, file.credential), *_stores(name, file.credential), *allowed]
 
 
 async def _queues(config: Config, name: str, credential: Credential) -> Check:

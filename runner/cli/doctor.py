@@ -44,7 +44,7 @@ def _told(check: Check) -> str:
 
 async def _examine(args: argparse.Namespace) -> list[Check]:
     from adapters.registry import has_engine
-    from runner.cli import check_box, check_escapes, check_services
+    from runner.cli import check_allowed, check_box, check_escapes, check_services
     from runner.cli.settings import load
     from runner.receipt import Check
 
@@ -65,6 +65,7 @@ async def _examine(args: argparse.Namespace) -> list[Check]:
         check_box.isolation(config),
         *check_services.docker(config),
         *(check_escapes.escapes(config) if has_engine(config) else ()),
+        *check_allowed.in_configuration(config),
         await check_services.gpus(config),
         *await check_services.sources(config),
     ]
