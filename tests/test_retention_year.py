@@ -192,6 +192,7 @@ PLACES = (
 )
 
 
+@pytest.mark.timeout(300)
 def test_a_year_leaves_what_is_kept_and_no_more(tmp_path: Path) -> None:
     """The job that runs all year is never touched. Workspaces go by a time that no test can set: seen elsewhere."""
 

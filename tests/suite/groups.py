@@ -18,7 +18,8 @@ class Group:
     One line of the report.
 
     `tests` are paths given to pytest, `excluded` paths it leaves alone, `marks` its expression. A group without tests
-    runs `commands` instead, each of which counts as one. `workers` above 1 spreads the tests over so many processes.
+    runs `commands` instead, each of which counts as one. `workers` above 1 spreads the tests over so many processes,
+    `by_file` those of a file together, since they build upon each other.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Group:
     gpu: bool = False
     covered: bool = True
     workers: int = 1
+    by_file: bool = False
     timeout_s: float = 600.0
 
 
@@ -122,6 +124,8 @@ GROUPS = (
         shows="runners that run, against bad input, full disks, time",
         tests=PLACES["whole"],
         marks=PLAIN,
+        workers=2,
+        by_file=True,
     ),
     Group(name="cli", shows="commands as a user types them", tests=PLACES["cli"], marks=PLAIN, workers=2),
     Group(name="examples", shows="each example, executed", tests=PLACES["examples"], marks=PLAIN, covered=False),

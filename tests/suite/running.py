@@ -20,6 +20,8 @@ OUTPUT_LINES_SHOWN = 120
 PYTEST_FAILED = 1
 PYTEST_NO_TESTS = 5
 BIN = Path(sys.executable).parent
+# A test may take as long as a hundred others, which would wait behind it.
+ONE_BY_ONE = ("--maxschedchunk", "1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +81,7 @@ class _Run:
         command = [sys.executable, "-m", "pytest", "-p", "tests.suite.progress", "-q", "--color=no", "-m", group.marks]
         command += [f"--ignore-glob={Path(pattern).absolute()}" for pattern in group.excluded]
         if group.workers > 1:
-            # One by one: a test may take as long as a hundred others, which would wait behind it.
-            command += ["-n", str(group.workers), "--maxschedchunk", "1"]
+            command += ["-n", str(group.workers), *(("--dist", "loadfile") if group.by_file else ONE_BY_ONE)]
         if self._place.coverage and group.covered:
             command += ["--cov", "--cov-report=", "--cov-fail-under=0"]
         found = [str(path) for pattern in group.tests for path in sorted(Path().glob(pattern))]
