@@ -83,10 +83,14 @@ class Stage(Actor[M]):
 
     def marked(self, claim: ClaimedJob) -> StopJob | None:
         """Return the stop that waits for this attempt, once."""
-        found = self._marks.pop(claim.key, None)
-        if found is None or found[0].attempt != claim.attempt or found[0].at < claim.claimed_at:
-            return None
-        return found[0]
+        found = self.is_marked(claim)
+        stop, _ = self._marks.pop(claim.key, (None, 0.0))
+        return stop if found else None
+
+    def is_marked(self, claim: ClaimedJob) -> bool:
+        """Tell whether a stop waits for this attempt."""
+        stop, _ = self._marks.get(claim.key, (None, 0.0))
+        return stop is not None and stop.attempt == claim.attempt and stop.at >= claim.claimed_at
 
     # Housekeeping
 

@@ -9,7 +9,8 @@ import asyncio
 import pytest
 
 from runner.errors import Refused, Unavailable
-from runner.job import Verdict
+from runner.job import Key, Verdict
+from runner.records import GrantRecord
 from tests.fakes.faults import hangs, raises
 from tests.fakes.files import A_THIRD, pollers
 from tests.fakes.scenes import alive, ended, newest, put, reason, until
@@ -214,5 +215,40 @@ def test_a_claim_that_its_poller_crashed_over_is_told_of_again() -> None:
             world.troubles.clear()
             await until(lambda: not world.waiting(), limit_s=300)
         assert set(world.containers.starts.values()) == {1}
+
+    run_virtual(main())
+
+
+# Grants and stops
+
+
+def test_a_grant_that_comes_after_the_stop_starts_nothing_later() -> None:
+    """The job is lost while its grant is journaled, and comes back as the same attempt: it has no place by then."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        queue, whole = world.queues["shared"], {"cpus": 2}
+
+        async def late(_key: Key, record: object) -> None:
+            await asyncio.sleep(50 if isinstance(record, GrantRecord) and world.containers.starts else 0)
+
+        world.troubles |= {"journal.append": late, "store.get": takes_30_s}
+        await put(world, "shared", id="long", command=["run", "10", "0", "1"], resources=whole)
+        await put(world, "shared", id="job", resources=whole, inputs=[{"path": "x", "url": "folder:///data"}])
+        for number in range(4):
+            await put(world, "shared", id=f"next-{number}", command=LONG, resources=whole)
+        async with alive(world):
+            await until(lambda: any(entry.placed and not entry.granted for entry in world.journal.entries.values()))
+            message = queue.messages["shared-1"]
+            message.token = ""
+            other = queue.claim(message)
+            await until(lambda: world.journal.entries[key_of(world, "job")].stored)
+            assert not world.journal.entries[key_of(world, "job")].granted
+            await until(lambda: world.journal.entries[key_of(world, "job")].granted)
+            world.troubles.clear()
+            await queue.settle(other.token, Verdict.RELEASE, after_s=0, note=other.note, reason="")
+            await until(lambda: not world.waiting())
+        assert world.containers.most_at_once == 1
+        assert reason(world, "job") == "succeeded"
 
     run_virtual(main())

@@ -102,6 +102,8 @@ class Executor(Stage[ExecutorMessage]):
     # Both halves
 
     async def _granted(self, claim: ClaimedJob, grant: Grant) -> None:
+        if self.is_marked(claim):
+            return  # the stage that had it may have ended it already: nothing would come for this half any more
         self._halves_of(claim).granted = grant
         await self._start_if_whole(claim)
 
