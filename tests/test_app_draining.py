@@ -105,6 +105,36 @@ def test_a_job_that_is_started_in_a_drain_begins_with_its_end_in_sight() -> None
     run_virtual(main())
 
 
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_job_that_is_being_started_as_a_drain_begins_is_told_once(adopted: bool) -> None:  # noqa: FBT001 - a parameter
+    """What is told before there is a container would be lost; then its log says it once."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        await put(world, "own", id="late", command=LONG)
+        if adopted:
+            async with alive(world, NAPS, killed=True):
+                await until(lambda: world.containers.containers)
+        begun: list[float] = []
+
+        async def slowly(*_args: object) -> None:
+            begun.append(now())
+            await asyncio.sleep(20)
+
+        world.troubles["containers.start"] = slowly
+        async with alive(world, NAPS) as runner:
+            await until(lambda: begun)
+            ends_at = world.now() + 60
+            async with draining(runner, 60):
+                await until(lambda: now() > begun[0] + 19)
+                assert not world.containers.deadlines
+                await until(lambda: world.containers.deadlines)
+                assert abs(world.containers.deadlines[name_of(world, "late")] - ends_at) < 0.5
+        assert said(world, "late").count("the runner drains") == 1
+
+    run_virtual(main())
+
+
 def test_a_drain_that_becomes_a_leave_gives_the_time_back() -> None:
     """Before the runner goes: what runs on must not hurry for an end that does not come."""
 

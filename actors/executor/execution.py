@@ -90,9 +90,13 @@ class Execution:
         return running
 
     async def tell_deadline(self) -> None:
-        """Tell the job when it ends, where it knows otherwise; one that an earlier life started may have been told."""
+        """
+        Tell the job when it ends, where it knows otherwise; one that an earlier life started may have been told.
+
+        One that is being started is told once it runs.
+        """
         attempt, at, told_at = self._attempt, self._attempt.deadline_at, self._attempt.told_at
-        if at is None or at == told_at or attempt.stop.done():
+        if attempt.started_at is None or at is None or at == told_at or attempt.stop.done():
             return
         attempt.told_at = at
         tell = lambda: self._runtime.tell_deadline(attempt.name, at)  # noqa: E731 - one call, named
