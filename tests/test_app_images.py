@@ -8,10 +8,11 @@ import pytest
 
 from runner.control import RunningControl
 from runner.errors import Refused, Unavailable
+from runner.ports import BuildOrder
 from runner.receipt import Receipt
 from runner.units import Duration, Size
-from tests.fakes.faults import hangs, raises
-from tests.fakes.scenes import alive, ended, newest, put, reason, until
+from tests.fakes.faults import Trouble, hangs, raises
+from tests.fakes.scenes import alive, ended, newest, now, put, reason, until
 from tests.fakes.world import FakeWorld, configuration, key_of
 from tests.test_app_edges import with_rights
 from tests.virtual_time import run_virtual
@@ -27,6 +28,13 @@ def with_image(image_id: str = "id-1") -> FakeWorld:
     world.images.registry[NAME] = image_id
     world.images.pull_s = PULL_S
     return world
+
+
+def slow(seconds: float) -> Trouble:
+    async def trouble(*_args: object) -> None:
+        await asyncio.sleep(seconds)
+
+    return trouble
 
 
 def told(world: FakeWorld, job_id: str) -> list[str]:
@@ -323,6 +331,59 @@ def test_builds_come_one_after_the_other() -> None:
             assert len(world.images.built) == 1
             await until(lambda: ended(world, "a", "b"))
         assert len(world.images.built) == 2
+
+    run_virtual(main())
+
+
+def test_a_build_that_waits_goes_on_without_the_job_that_asked_for_it_first() -> None:
+    """That one was cancelled, and what it had packed is gone with its workspace; whoever joined has packed the same."""
+
+    async def main() -> None:
+        world = with_dockerfile()
+        world.images.pull_s = 500.0
+        world.workspaces.texts["other/Dockerfile"] = DOCKERFILE
+
+        async def reads(order: BuildOrder, _progress: object) -> None:
+            if order.context not in world.workspaces.contexts:
+                raise Unavailable(f"{order.context}: No such file or directory")
+
+        world.troubles["images.build"] = reads
+        async with alive(world) as runner:
+            await put(world, "own", id="turn", build={"path": "other"}, resources=SMALL)
+            await until(lambda: world.images.built)
+            await put(world, "own", id="first", build={"path": "src"}, resources=SMALL)
+            await until(lambda: len(world.workspaces.contexts) == 2)
+            await put(world, "own", id="second", build={"path": "src"}, resources=SMALL)
+            await until(lambda: len(world.workspaces.contexts) == 3)
+            await RunningControl(runner).cancel("first")
+            await until(lambda: ended(world, "first"), limit_s=60)
+            world.workspaces.contexts.discard(f"context of {key_of(world, 'first')}.1")
+            await until(lambda: ended(world, "turn"))
+            began = now()
+            await until(lambda: ended(world, "second"))
+            assert now() - began < 500 + 10
+        assert [reason(world, job) for job in ("first", "second")] == ["cancelled", "succeeded"]
+        assert len(world.images.built) == 2
+        assert any("Step 1/1" in line for line in told(world, "second"))
+
+    run_virtual(main())
+
+
+def test_a_push_goes_on_without_the_job_that_asked_for_it_first() -> None:
+    async def main() -> None:
+        world = with_dockerfile(push=("127.0.0.1:5000/lab/",))
+        world.troubles["images.push"] = slow(100)
+        async with alive(world) as runner:
+            for job in ("first", "second"):
+                build = {"path": "src", "push": "127.0.0.1:5000/lab/new:2"}
+                await put(world, "own", id=job, build=build, resources=SMALL)
+            await until(lambda: world.calls["images.push"])
+            await asyncio.sleep(50)
+            await RunningControl(runner).cancel("first")
+            await until(lambda: ended(world, "first"), limit_s=60)
+            await until(lambda: ended(world, "second"), limit_s=110)
+        assert [reason(world, job) for job in ("first", "second")] == ["cancelled", "succeeded"]
+        assert world.calls["images.push"] == 1
 
     run_virtual(main())
 

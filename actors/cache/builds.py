@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from actors.cache.collection import LABEL_BOX
 from actors.cache.fetching import Fetcher
@@ -18,7 +22,7 @@ from runner.dockerfile import LABEL, Recipe, check_triggers, read_dockerfile
 from runner.errors import BadInput, Refused, Unavailable
 from runner.job import Build
 from runner.policy import is_listed
-from runner.ports import BuildContext, BuildOrder, LocalImage, World
+from runner.ports import BuildContext, BuildOrder, Images, LocalImage, World
 from runner.records import ClaimedJob
 from runner.trail import Trail
 
@@ -41,6 +45,8 @@ class Builds:
         self._store = store
         # Builds take memory and processors that no grant counts.
         self._turn = asyncio.Semaphore(1)
+        # By the name of what is built from it, the context of each job that waits for that; all have the same content.
+        self._contexts: dict[str, list[str]] = {}
 
     async def obtain(self, claim: ClaimedJob, build: Build, workspace: str, disk: int) -> tuple[str, LocalImage]:
         """
@@ -103,7 +109,7 @@ class Builds:
     async def _built(self, claim: ClaimedJob, dockerfile: str, context: BuildContext) -> tuple[str, LocalImage]:
         wanted, name = claim.job.resources, f"{REPOSITORY}:{context.digest.removeprefix('sha256:')}"
         order = BuildOrder(
-            context=context.local,
+            context="",
             dockerfile=dockerfile,
             name=name,
             network=claim.rights.build_network,
@@ -111,13 +117,30 @@ class Builds:
             cpus=min(wanted.cpus, len(self._world.box.cores)),
         )
         work = lambda tell: self._in_turn(order, tell)  # noqa: E731 - one call, named
-        return name, await self._store.fill(claim, name, work, begins=f"building {dockerfile}")
+        with self._offered(name, context.local):
+            return name, await self._store.fill(claim, name, work, begins=f"building {dockerfile}")
+
+    @contextmanager
+    def _offered(self, name: str, context: str) -> Iterator[None]:
+        """Let a build read this context for as long as its job waits: the job that began it may be gone by then."""
+        contexts = self._contexts.setdefault(name, [])
+        contexts.append(context)
+        try:
+            yield
+        finally:
+            contexts.remove(context)
+            if not contexts:
+                del self._contexts[name]
 
     async def _in_turn(self, order: BuildOrder, tell: Tell) -> LocalImage:
         async with self._turn:
             self._store.collection.building = True
             try:
                 # Most likely a step that never ends: on another box it would take as long.
-                return await self._store.bring(order.name, lambda images: images.build(order, tell), late=Refused)
+                return await self._store.bring(order.name, lambda images: self._build(images, order, tell), late=Refused)
             finally:
                 self._store.collection.building = False
+
+    async def _build(self, images: Images, order: BuildOrder, tell: Tell) -> LocalImage:
+        context, *_ = self._contexts[order.name]
+        return await images.build(msgspec.structs.replace(order, context=context), tell)

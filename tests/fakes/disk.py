@@ -145,6 +145,8 @@ class FakeWorkspaces:
         # What each job's workspace has as text, and whatever else stands there.
         self.texts: dict[str, str] = {}
         self.content = ""
+        # What is packed to be built from, by the references that were given out for it.
+        self.contexts: set[str] = set()
 
     async def create(self, key: Key, attempt: int) -> str:
         workspace = f"{key}.{attempt}"
@@ -173,10 +175,11 @@ class FakeWorkspaces:
         self, workspace: str, path: str, *, dockerfile: tuple[str, str], limit_bytes: int
     ) -> BuildContext:
         digest = hashlib.sha256(f"{path} {dockerfile} {self.content}".encode()).hexdigest()
-        return BuildContext(f"{workspace} {path}", f"sha256:{digest}", 7)
+        self.contexts.add(f"context of {workspace}")
+        return BuildContext(f"context of {workspace}", f"sha256:{digest}", 7)
 
     async def drop_context(self, workspace: str) -> None:
-        return None
+        self.contexts.discard(f"context of {workspace}")
 
     async def used_bytes(self, workspace: str) -> int:
         return self.used
