@@ -8,6 +8,7 @@ import pytest
 
 from runner.control import RunningControl
 from runner.errors import Refused, Unavailable
+from runner.job import Verdict
 from runner.ports import BuildOrder
 from runner.receipt import Receipt
 from runner.units import Duration, Size
@@ -367,6 +368,50 @@ def test_a_build_that_waits_goes_on_without_the_job_that_asked_for_it_first() ->
         assert any("Step 1/1" in line for line in told(world, "second"))
 
     run_virtual(main())
+
+
+def test_what_an_attempt_lets_go_late_is_still_held_for_the_next_one() -> None:
+    """Its claim was lost and it is back as the same attempt, while the one before is still packing its last file."""
+
+    async def main() -> None:
+        world = with_dockerfile()
+        config = configuration(images_free=Size(1 << 50))
+        queue, ends = world.queues["shared"], list[float]()
+
+        async def packs_on(*_args: object, **_kwargs: object) -> None:
+            if not ends:
+                ends.append(now() + 200)
+                await uninterrupted(200)
+
+        async def slow_build(*_args: object) -> None:
+            await asyncio.sleep(600)
+
+        world.troubles |= {"workspaces.pack_context": packs_on, "images.build": slow_build}
+        await put(world, "shared", id="job", build={"path": "src"}, resources=SMALL)
+        async with alive(world, config):
+            await until(lambda: ends)
+            message = queue.messages["shared-0"]
+            message.token = ""
+            other = queue.claim(message)
+            await until(lambda: world.journal.entries[key_of(world, "job")].stored)
+            await queue.settle(other.token, Verdict.RELEASE, after_s=0, note=other.note, reason="")
+            await until(lambda: world.calls["images.build"])
+            assert now() < ends[0]
+            await until(lambda: now() > ends[0] + 200)
+            assert NAME in stands(world)
+            await until(lambda: ended(world, "job"))
+        assert (reason(world, "job"), len(world.images.built)) == ("succeeded", 1)
+
+    run_virtual(main())
+
+
+async def uninterrupted(seconds: float) -> None:
+    """Take as long even where it is cancelled, as a thread that hangs in a file server does."""
+    ends = now() + seconds
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await asyncio.sleep(ends - now())
 
 
 def test_a_push_goes_on_without_the_job_that_asked_for_it_first() -> None:

@@ -153,7 +153,7 @@ class Cache(Stage[CacheMessage]):
         except (EnvironmentFailed, Refused, OutOfSpace, Unavailable) as error:
             await self._outputs.tell(Ended(claim, _reason(error), str(error)))
         finally:
-            self._images.let_go(claim.key)
+            self._images.let_go(claim)
         self._staging.pop(claim.key, None)
 
     async def _fill_workspace(self, claim: ClaimedJob, disk: int) -> StagedJob:

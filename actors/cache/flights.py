@@ -45,7 +45,8 @@ class _Flight:
     landed: asyncio.Future[LocalImage]
     # Whether each line counts, as those of a build do, or only the newest.
     every_line: bool
-    aboard: dict[Key, ClaimedJob] = field(default_factory=dict)
+    # By job and claim: one that was lost and is back may come aboard before it has left.
+    aboard: dict[tuple[Key, float], ClaimedJob] = field(default_factory=dict)
     # Lines that nobody was told of yet, and how many bytes of lines there were in all.
     lines: list[str] = field(default_factory=list)
     line_bytes: int = 0
@@ -88,7 +89,7 @@ class Flights:
         is_first = flight is None
         if flight is None:
             flight = self._flights[name] = self._begin(name, work, every_line=every_line)
-        flight.aboard[claim.key] = claim
+        flight.aboard[claim.key, claim.claimed_at] = claim
         try:
             await self._trail.say(claim, begins if is_first else f"{begins}, as another job has begun it")
             await asyncio.wait({flight.landed})
@@ -102,7 +103,7 @@ class Flights:
         return flight
 
     def _leave(self, name: str, flight: _Flight, claim: ClaimedJob) -> None:
-        flight.aboard.pop(claim.key, None)
+        flight.aboard.pop((claim.key, claim.claimed_at), None)
         if not flight.aboard and self._flights.get(name) is flight:
             del self._flights[name]
             self._hands.cancel(_task(name))

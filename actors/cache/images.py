@@ -47,8 +47,8 @@ class ImageStore:
     def __init__(self, config: Config, world: World, caller: Caller, trail: Trail, hands: Hands) -> None:
         """Begin with nothing held."""
         self._config, self._world, self._caller, self._trail = config, world, caller, trail
-        # By job that is being staged, the ids that it needs; collection leaves those alone.
-        self._held: dict[Key, set[str]] = {}
+        # By claim of a job that is being staged, the ids that it needs; collection leaves those alone.
+        self._held: dict[tuple[Key, float], set[str]] = {}
         held = lambda: frozenset(image_id for ids in self._held.values() for image_id in ids)  # noqa: E731 - one view
         self.collection = Collection(config, world, trail, held)
         self._fetcher = Fetcher(config, caller, self.collection.make_room)
@@ -91,13 +91,13 @@ class ImageStore:
             return await self._flights.join(f"{image.id} to {name}", claim, work, begins=f"pushing image {name}")
 
     async def _held_for(self, claim: ClaimedJob, image: LocalImage) -> LocalImage:
-        self._held.setdefault(claim.key, set()).add(image.id)
+        self._held.setdefault((claim.key, claim.claimed_at), set()).add(image.id)
         await self._remembered(lambda: self._world.image_records.use(image.id, self._world.now()))
         return image
 
-    def let_go(self, key: Key) -> None:
-        """Hold nothing more for a job."""
-        self._held.pop(key, None)
+    def let_go(self, claim: ClaimedJob) -> None:
+        """Hold nothing more for a job by this claim; by a later one, even of the same attempt, it is staged anew."""
+        self._held.pop((claim.key, claim.claimed_at), None)
 
     async def _obtain(self, claim: ClaimedJob, name: str) -> LocalImage:
         images, policy = self._images(), claim.rights.pull
