@@ -507,3 +507,26 @@ def test_what_was_built_is_pushed_where_the_queue_may(
         assert world.images.pushed == ({"127.0.0.1:5000/lab/new:2": "built 1"} if end == "succeeded" else {})
 
     run_virtual(main())
+
+
+def test_the_name_under_which_a_killed_runner_pushed_goes_with_its_image() -> None:
+    """The engine has that name while it pushes; taken for somebody else's, it would keep the image here for ever."""
+
+    async def main() -> None:
+        world = with_dockerfile(push=("127.0.0.1:5000/lab/",))
+        pushed = "127.0.0.1:5000/lab/new:2"
+
+        async def cut_off(image_id: str, name: str, *_: object) -> None:
+            world.images.here[name] = image_id
+            await hangs()
+
+        world.troubles["images.push"] = cut_off
+        await put(world, "own", id="job", build={"path": "src", "push": pushed}, resources=SMALL)
+        async with alive(world, killed=True):
+            await until(lambda: pushed in stands(world))
+        world.troubles.clear()
+        async with alive(world, configuration(images_free=Size(1 << 50))):
+            await until(lambda: ended(world, "job"))
+            await until(lambda: not stands(world), limit_s=300)
+
+    run_virtual(main())

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -85,8 +85,7 @@ class ImageStore:
         Raises:
             ImageRefused, ImageUnavailable: the registry does not take it.
         """
-        images = self._images()
-        work = lambda tell: self._within_limit(lambda: self._push_once(images, image, name, tell), name)  # noqa: E731 - one call, named
+        work = lambda tell: self._push(self._images(), image, name, tell)  # noqa: E731 - one call, named
         with _blamed_on_the_image():
             return await self._flights.join(f"{image.id} to {name}", claim, work, begins=f"pushing image {name}")
 
@@ -138,18 +137,27 @@ class ImageStore:
             RunnerError: it failed.
         """
         images, records, whole = self._images(), self._world.image_records, whole_name(name)
+        async with self._begun(images, name) as before:
+            image = await self._within_limit(lambda: call(images), name, late)
+            if before is None or before.id != image.id:
+                await self._remembered(lambda: records.complete(whole, image, self._world.now()))
+        return image
+
+    @asynccontextmanager
+    async def _begun(self, images: Images, name: str) -> AsyncIterator[LocalImage | None]:
+        """
+        Remember what a name means, which is yielded, for as long as it may come to mean something else: where the
+        runner is killed in between, its next life knows what is ours.
+        """
+        records, whole = self._world.image_records, whole_name(name)
         before = await self._resolve(images, name)
         await self._remembered(lambda: records.begin(whole, before.id if before else ""))
         try:
-            image = await self._within_limit(lambda: call(images), name, late)
+            yield before
         except RunnerError:
             await self._remembered(lambda: records.abandon(whole))
             raise
-        if before is None or before.id != image.id:
-            await self._remembered(lambda: records.complete(whole, image, self._world.now()))
-        else:
-            await self._remembered(lambda: records.abandon(whole))
-        return image
+        await self._remembered(lambda: records.abandon(whole))
 
     async def _within_limit(
         self, call: Callable[[], Awaitable[LocalImage]], name: str, late: type[RunnerError] = Unavailable
@@ -166,6 +174,11 @@ class ImageStore:
         file, login = await self._login(name)
         with _logged_in(name, file):
             return await images.pull(name, login, tell)
+
+    async def _push(self, images: Images, image: LocalImage, name: str, tell: Tell) -> LocalImage:
+        """Push within the time limit; the engine has the name meanwhile, and keeps it where the runner is killed."""
+        async with self._begun(images, name):
+            return await self._within_limit(lambda: self._push_once(images, image, name, tell), name)
 
     async def _push_once(self, images: Images, image: LocalImage, name: str, tell: Tell) -> LocalImage:
         file, login = await self._login(name)
