@@ -530,3 +530,29 @@ def test_the_name_under_which_a_killed_runner_pushed_goes_with_its_image() -> No
             await until(lambda: not stands(world), limit_s=300)
 
     run_virtual(main())
+
+
+def test_one_image_after_the_other_is_pushed_under_one_name() -> None:
+    """The engine pushes what the name means at that moment, so two at once would store one of them twice."""
+
+    async def main() -> None:
+        world = with_dockerfile(push=("127.0.0.1:5000/lab/",))
+        world.workspaces.texts["other/Dockerfile"] = DOCKERFILE
+        pushing, most = list[str](), list[int]()
+
+        async def counted(image_id: str, *_: object) -> None:
+            pushing.append(image_id)
+            most.append(len(pushing))
+            await asyncio.sleep(100)
+            pushing.remove(image_id)
+
+        world.troubles["images.push"] = counted
+        async with alive(world):
+            for job, path in (("a", "src"), ("b", "other")):
+                build = {"path": path, "push": "127.0.0.1:5000/lab/new:2"}
+                await put(world, "own", id=job, build=build, resources=SMALL)
+            await until(lambda: ended(world, "a", "b"))
+        assert most == [1, 1]
+        assert [reason(world, job) for job in ("a", "b")] == ["succeeded", "succeeded"]
+
+    run_virtual(main())

@@ -137,7 +137,9 @@ class Builds:
             self._store.collection.building = True
             try:
                 # Most likely a step that never ends: on another box it would take as long.
-                return await self._store.bring(order.name, lambda images: self._build(images, order, tell), late=Refused)
+                return await self._store.bring(
+                    order.name, lambda images: self._build(images, order, tell), late=Refused
+                )
             finally:
                 self._store.collection.building = False
 

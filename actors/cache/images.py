@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -53,6 +54,8 @@ class ImageStore:
         self.collection = Collection(config, world, trail, held)
         self._fetcher = Fetcher(config, caller, self.collection.make_room)
         self._flights = Flights(hands, trail)
+        # By the whole name that images are pushed under.
+        self._pushes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def obtain(self, claim: ClaimedJob, name: str) -> LocalImage:
         """
@@ -176,8 +179,11 @@ class ImageStore:
             return await images.pull(name, login, tell)
 
     async def _push(self, images: Images, image: LocalImage, name: str, tell: Tell) -> LocalImage:
-        """Push within the time limit; the engine has the name meanwhile, and keeps it where the runner is killed."""
-        async with self._begun(images, name):
+        """
+        Push within the time limit. The engine has the name meanwhile: one image at a time, and it keeps it where the
+        runner is killed.
+        """
+        async with self._pushes.setdefault(whole_name(name), asyncio.Lock()), self._begun(images, name):
             return await self._within_limit(lambda: self._push_once(images, image, name, tell), name)
 
     async def _push_once(self, images: Images, image: LocalImage, name: str, tell: Tell) -> LocalImage:
