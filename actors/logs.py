@@ -19,8 +19,9 @@ from runner.config import Config
 from runner.directory import Directory
 from runner.errors import ConfigurationError, RunnerError
 from runner.job import EndReason, Key
-from runner.messages import QuietChanged, Reported
+from runner.messages import Reported
 from runner.ports import End, LogLine, Position, Sink, World
+from runner.quiet import Quiet
 from runner.receipt import Event
 from runner.records import ClaimedJob, StoreRecord
 from runner.stage import FaultBudget, Stage
@@ -51,7 +52,7 @@ class _Finished(msgspec.Struct, frozen=True):
     key: Key
 
 
-LogsMessage = Reported | QuietChanged | _SpoolGrew | _Finished
+LogsMessage = Reported | _SpoolGrew | _Finished
 
 
 class _Moved(RunnerError):
@@ -84,8 +85,10 @@ class Logs(Stage[LogsMessage]):
 
     name = "logs"
 
-    def __init__(self, config: Config, world: World, faults: FaultBudget, *, directory: Directory) -> None:
-        super().__init__(config, world, faults)
+    def __init__(
+        self, config: Config, world: World, faults: FaultBudget, *, directory: Directory, quiet: Quiet
+    ) -> None:
+        super().__init__(config, world, faults, quiet)
         self._directory = directory
         # One a job whose spool grew lately; it goes when the end is told, or when nothing came for a while.
         self._pumps: dict[Key, Pump] = {}
@@ -109,8 +112,6 @@ class Logs(Stage[LogsMessage]):
                     self._wake(key)
             case _Finished():
                 self._finished(message.key)
-            case QuietChanged():
-                self.quiet.change(message)
             case _:
                 assert_never(message)
 

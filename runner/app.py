@@ -74,7 +74,8 @@ class Runner(Ring):
         recovery = Recovery(self)
         await recovery.adopt()
         own = (_own_queue(self.config),) if self.config.own_queue else ()
-        new_sources = lambda: Sources(self.config, self.world, self.faults, own=own, pollers=self.pollers)  # noqa: E731
+        common = (self.config, self.world, self.faults)
+        new_sources = lambda: Sources(*common, own=own, pollers=self.pollers, quiet=self.quiet)  # noqa: E731
         self.add("sources", new_sources, group="edge", restart=EDGE)
         self.begun.set()
         await recovery.reap_regularly()
@@ -85,8 +86,8 @@ def build(config: Config, world: World) -> Runner:
     runner = Runner(config, world)
     inventory, cache, executor, outputs = runner.stages
     logs, common = runner.address("logs"), (config, world, runner.faults)
-    directory, quiet, edge = runner.directory, runner.quiet, (runner.address("sources"), logs)
-    runner.add("logs", lambda: Logs(*common, directory=directory), group="edge", restart=EDGE)
+    directory, quiet = runner.directory, runner.quiet
+    runner.add("logs", lambda: Logs(*common, directory=directory, quiet=quiet), group="edge", restart=EDGE)
     runner.add("outputs", lambda: Outputs(*common, inventory=inventory, logs=logs, directory=directory), restart=CORE)
     runner.add("executor", lambda: Executor(*common, inventory=inventory, outputs=outputs), restart=CORE)
     runner.add(
@@ -96,9 +97,7 @@ def build(config: Config, world: World) -> Runner:
     )
     runner.add(
         "inventory",
-        lambda: Inventory(
-            *common, cache=cache, executor=executor, outputs=outputs, edge=edge, directory=directory, quiet=quiet
-        ),
+        lambda: Inventory(*common, cache=cache, executor=executor, outputs=outputs, directory=directory, quiet=quiet),
         restart=CORE,
     )
     return runner

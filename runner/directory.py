@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from runner.messages import (
         CreditGiven,
         LeaseCheck,
-        QuietChanged,
         SendBeat,
         Settled,
         StopFetching,
@@ -43,7 +42,7 @@ class QueueEntry:
     """
 
     name: str
-    poller: Ref[CreditGiven | LeaseCheck | QuietChanged | SendBeat | Settled | StopFetching | TakenOver | WithdrawAsked]
+    poller: Ref[CreditGiven | LeaseCheck | SendBeat | Settled | StopFetching | TakenOver | WithdrawAsked]
     backend: Backend
     ends_claims: bool = False
     source: str = ""

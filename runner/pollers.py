@@ -83,6 +83,7 @@ class QueuePollers:
             backend=self._backends[name],
             directory=ring.directory,
             allowance=ring.allowance,
+            quiet=ring.quiet,
             stages=ring.stages,
             sources=ring.address("sources"),
         )

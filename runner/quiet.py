@@ -1,7 +1,8 @@
 """
 Whether one job has the box for itself now: what can wait does so until that is over, lest it shows in its measurements.
 
-Each actor has its own, changed by what inventory tells it; inventory's is that of the ring.
+That of the ring is inventory's, and the edge reads it, which is restarted at any time and must know at once. Cache and
+outputs have their own, changed by what inventory tells them.
 """
 
 from __future__ import annotations

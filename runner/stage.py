@@ -61,15 +61,15 @@ class Stage(Actor[M]):
 
     name: str = "stage"
 
-    def __init__(self, config: Config, world: World, faults: FaultBudget) -> None:
-        """Keep the world; subclasses add the refs of those they tell."""
+    def __init__(self, config: Config, world: World, faults: FaultBudget, quiet: Quiet | None = None) -> None:
+        """Keep the world; subclasses add the refs of those they tell. ``quiet`` is the ring's, for who shares it."""
         self.config = config
         self.world = world
         self.faults = faults
         self.caller = Caller(world.random, Patience(try_s=float(config.port_timeout)))
         self.trail = Trail(world, self.caller)
         # Nobody is alone where an actor is told of nobody.
-        self.quiet = Quiet()
+        self.quiet = quiet or Quiet()
         # Jobs to end on arrival: told to every stage, since only one of them holds the job.
         self._marks: dict[Key, tuple[StopJob, float]] = {}
 

@@ -145,6 +145,41 @@ def test_nothing_but_leases_its_own_log_and_few_signs_of_life_go_on_beside_it() 
     assert calls["sink.write"] <= 5
 
 
+AS_IT_BEGINS = {
+    "sources": {"broker.change": 2, "results.change": 2, "broker.queues": 2, "credentials.changes": 1},
+    "logs": {"journal.list": 1},
+    "poller own own": {"broker.open": 1, "journal.in_flight": 1},
+}
+"""How often; there are two files."""
+
+
+@pytest.mark.parametrize(("actor", "crashes_at"), [
+    ("sources", "credentials.scan"), ("logs", "spool.news"), ("poller own own", "results.stops")
+])  # fmt: skip
+def test_who_is_restarted_beside_it_rests_all_the_same(actor: str, crashes_at: str) -> None:
+    """The edge may crash at any time, and is told nothing anew: it sees at once that somebody is alone."""
+
+    async def main() -> Counter[str]:
+        world = FakeWorld()
+        async with alive(world) as runner:
+            await until(lambda: now() > 5)
+            await put(world, "own", id="alone", exclusive="box", command=["run", "2000", "0", "2000"])
+            await until(lambda: world.containers.starts)
+            await asyncio.sleep(30)
+            world.troubles[crashes_at] = raises(ZeroDivisionError("a bug"))
+            await until(lambda: any(child.restarts for child in runner.children() if child.name == actor))
+            world.troubles.clear()
+            before = world.calls.copy()
+            await asyncio.sleep(1000)
+            assert not ended(world, "alone")
+            return world.calls - before
+
+    calls = run_virtual(main())
+    assert {call: calls.pop(call) for call in AS_IT_BEGINS[actor]} == AS_IT_BEGINS[actor]
+    assert set(calls) <= LEASES | ITS_OWN_LOG | AGAIN_AFTER_LONG_SILENCE | AS_RARELY
+    assert max(calls["results.stops"], calls["credentials.scan"]) <= 1000 / 20 + 3
+
+
 def test_it_has_no_more_disk_than_others() -> None:
     """Its files are not measured while it measures; that the disk gets full is seen without looking at them."""
 

@@ -86,12 +86,10 @@ class Inventory(Stage[InventoryMessage]):
         cache: Ref[Placed | QuietChanged],
         executor: Ref[object],
         outputs: Ref[Ended | QuietChanged],
-        edge: tuple[Ref[QuietChanged], ...],
         directory: Directory,
         quiet: Quiet,
     ) -> None:
-        super().__init__(config, world, faults)
-        self.quiet = quiet
+        super().__init__(config, world, faults, quiet)
         self._executor, self._outputs, self._directory = executor, outputs, directory
         self._handover = Handover(self.trail, world.now, cache=cache, executor=executor)
         self._capacity = Capacity(world, cpu_only=config.cpu_only)
@@ -99,7 +97,7 @@ class Inventory(Stage[InventoryMessage]):
         comebacks = Comebacks(float(config.patience))
         self._granting = Granting(self._floor, self._capacity, comebacks, config, box=world.box.id)
         self._credits = Credits(self._floor, config, directory)
-        self._solitude = Solitude(self._floor, quiet, world.keep_off, (cache, outputs, *edge), directory)
+        self._solitude = Solitude(self._floor, quiet, world.keep_off, (cache, outputs))
         self._beats = Beats(world.box, self._floor, self._capacity)
         self._draining = False
 
@@ -126,7 +124,6 @@ class Inventory(Stage[InventoryMessage]):
                 self._released(message)
             case CreditReturned():
                 self._credits.returned(message, self._clock)
-                self._solitude.greet(message.queue)
             case StopJob():
                 await self.blaming(message.key, self._stop(message))
             case JobAdopted():

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from actors.inventory.floor import Floor
-from runner.directory import Directory
 from runner.kernel import Ref
 from runner.messages import QuietChanged
 from runner.quiet import Quiet
 
 
 class Solitude:
-    """Tells ``actors`` and the poller of every queue, and changes ``quiet`` at once."""
+    """Tells ``actors``, and changes ``quiet`` at once, which the edge reads."""
 
     def __init__(
         self,
@@ -24,11 +23,10 @@ class Solitude:
         quiet: Quiet,
         keep_off: Callable[[tuple[int, ...]], None],
         actors: tuple[Ref[QuietChanged], ...],
-        directory: Directory,
     ) -> None:
         """Begin with nothing told."""
         self._floor, self._quiet, self._keep_off = floor, quiet, keep_off
-        self._actors, self._directory = actors, directory
+        self._actors = actors
 
     def look(self) -> None:
         """Tell everybody where a job begins to be alone, or ended."""
@@ -41,11 +39,3 @@ class Solitude:
         self._quiet.change(changed)
         for actor in self._actors:
             actor.urgent(changed)
-        for entry in self._directory.queues().values():
-            entry.poller.urgent(changed)
-
-    def greet(self, queue: str) -> None:
-        """Tell the poller that just began to read a queue."""
-        entry = self._directory.find(queue)
-        if entry is not None and self._quiet.alone is not None:
-            entry.poller.urgent(QuietChanged(self._quiet.alone))

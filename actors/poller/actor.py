@@ -36,7 +36,6 @@ from runner.messages import (
     LeaseChecked,
     QueueClosed,
     QueueStateTold,
-    QuietChanged,
     SendBeat,
     Settled,
     StopFetching,
@@ -45,6 +44,7 @@ from runner.messages import (
 )
 from runner.policy import widened
 from runner.ports import World
+from runner.quiet import Quiet
 from runner.source import StandingPoller
 from runner.stage import FaultBudget, Stage
 
@@ -58,7 +58,7 @@ class _Done(msgspec.Struct, frozen=True):
 
 
 _FromSources = CredentialChanged | StopFetching
-_Told = CreditGiven | Settled | LeaseCheck | _FromSources | TakenOver | WithdrawAsked | SendBeat | QuietChanged
+_Told = CreditGiven | Settled | LeaseCheck | _FromSources | TakenOver | WithdrawAsked | SendBeat
 PollerMessage = _Told | Fetched | _Done
 
 
@@ -79,8 +79,9 @@ class Poller(Stage[PollerMessage]):
         allowance: Allowance,
         stages: tuple[Ref[object], ...],
         sources: Ref[object],
+        quiet: Quiet,
     ) -> None:
-        super().__init__(config, world, faults)
+        super().__init__(config, world, faults, quiet)
         self.rights, self.source, self.queue_name = standing.credential.rights, standing.file.file, standing.queue
         self._standing, self._backend, self._directory, self._sources = standing, backend, directory, sources
         self._inventory, self._outputs, self._stages, self._allowance = stages[0], stages[-1], stages, allowance
@@ -142,8 +143,6 @@ class Poller(Stage[PollerMessage]):
                 await self._close_if_done()
             case SendBeat():
                 self._start(self._backend.beat, self.caller, message.beat, name="beat")
-            case QuietChanged():
-                self.quiet.change(message)
             case _:
                 assert_never(message)
 

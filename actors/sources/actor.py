@@ -22,9 +22,10 @@ from runner.broken_files import BrokenFiles
 from runner.config import Config
 from runner.credential import Credential, CredentialFile
 from runner.errors import RunnerError
-from runner.messages import QueueClosed, QueueStateTold, QuietChanged, SourcesAsked, StopFetching
+from runner.messages import QueueClosed, QueueStateTold, SourcesAsked, StopFetching
 from runner.pattern import finds
 from runner.ports import World
+from runner.quiet import Quiet
 from runner.source import Pollers, Source
 from runner.stage import FaultBudget, Stage
 
@@ -46,7 +47,7 @@ class _Closed(msgspec.Struct, frozen=True):
     queue: str
 
 
-_Told = SourcesAsked | QueueStateTold | QueueClosed | StopFetching | QuietChanged
+_Told = SourcesAsked | QueueStateTold | QueueClosed | StopFetching
 SourcesMessage = _Told | _Scanned | Listed | Failed | Moved | _Closed
 
 
@@ -56,9 +57,16 @@ class Sources(Stage[SourcesMessage]):
     name = "sources"
 
     def __init__(
-        self, config: Config, world: World, faults: FaultBudget, *, own: tuple[CredentialFile, ...], pollers: Pollers
+        self,
+        config: Config,
+        world: World,
+        faults: FaultBudget,
+        *,
+        own: tuple[CredentialFile, ...],
+        pollers: Pollers,
+        quiet: Quiet,
     ) -> None:
-        super().__init__(config, world, faults)
+        super().__init__(config, world, faults, quiet)
         self._own, self._pollers = own, pollers
         self._sources = KnownSources()
         self._broken = BrokenFiles()
@@ -102,8 +110,6 @@ class Sources(Stage[SourcesMessage]):
                 self._closed(message)
             case StopFetching():
                 self._finish_all()
-            case QuietChanged():
-                self.quiet.change(message)
             case SourcesAsked():
                 message.reply.answer(self._broken.table(self._sources, self._queueless))
             case _:

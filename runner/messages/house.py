@@ -59,7 +59,7 @@ class PulseAsked(msgspec.Struct, frozen=True):
 
 
 class QuietChanged(msgspec.Struct, frozen=True):
-    """inventory ⇢ sources, poller, cache, outputs, logs: this job has the box for itself, or nobody. Latest wins."""
+    """inventory ⇢ cache, outputs: this job has the box for itself, or nobody. Latest wins."""
 
     alone: Key | None
 

@@ -144,7 +144,6 @@ class Bench:
                 cache=sink,
                 executor=executor,
                 outputs=sink,
-                edge=(),
                 directory=directory,
                 quiet=Quiet(),
             ),
