@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from runner.app import drain
 from runner.control import RunningControl
 from runner.errors import Unavailable
 from runner.job import EndReason
 from runner.records import ExitRecord, GrantRecord, StageRecord, StartRecord, StoreRecord
-from tests.fakes.faults import Trouble, raises
-from tests.fakes.scenes import alive, ended, newest, now, put, reason, until, why
+from tests.fakes.faults import Trouble, hangs, raises
+from tests.fakes.scenes import alive, ended, newest, now, put, reason, stop_fetching, until, why
 from tests.fakes.solitude import check_solitude
 from tests.fakes.world import FakeWorld, configuration, key_of
 from tests.virtual_time import run_virtual
@@ -214,13 +215,22 @@ def test_its_log_goes_out_every_100_ms_at_most() -> None:
     assert 80 <= run_virtual(main()) <= 101
 
 
-@pytest.mark.parametrize("killed", [True, False])
-def test_it_is_quiet_again_after_a_restart_before_anything_is_fetched(killed: bool) -> None:  # noqa: FBT001 - a parameter
+@pytest.mark.parametrize("how", ["killed", "killed before it started", "killed in a drain", "left"])
+def test_it_is_quiet_again_after_a_restart_before_anything_is_fetched(how: str) -> None:
     async def main() -> None:
         world = FakeWorld()
-        async with alive(world, killed=killed):
+        async with alive(world, killed=how != "left") as runner:
+            if how == "killed before it started":
+                world.troubles["containers.start"] = hangs
             await put(world, "own", id="alone", exclusive="box", command=lasts(300))
-            await until(lambda: world.containers.starts)
+            await until(lambda: written(world, "alone", StartRecord))
+            await asyncio.sleep(1)
+            if how == "killed in a drain":
+                stop_fetching(runner)
+                draining = asyncio.ensure_future(drain(runner, asyncio.Event(), 600.0))
+                await asyncio.sleep(10)
+                draining.cancel()
+        world.troubles.clear()
         for number in range(3):
             await put(world, "shared", id=f"small-{number}", resources=HALF)
         async with alive(world):
@@ -229,11 +239,13 @@ def test_it_is_quiet_again_after_a_restart_before_anything_is_fetched(killed: bo
             await asyncio.sleep(10)
             before = world.calls["results.stops"]
             await asyncio.sleep(90)
-            assert world.calls["results.stops"] - before <= 90 / 20 + 1, "its poller came later, and was told"
+            assert world.calls["results.stops"] - before <= 90 / 20 + 1, "its poller came later, and knew"
             assert not world.queues["shared"].claims
             assert not world.calls["queue.fetch"]
             await until(lambda: ended(world, "alone", *(f"small-{number}" for number in range(3))))
+            assert reason(world, "alone") == "succeeded"
         assert check_solitude(world) == 1
+        assert set(world.containers.starts.values()) == {1}
 
     run_virtual(main())
 
