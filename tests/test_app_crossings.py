@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import Refused, Unavailable
 from runner.job import Key, Verdict
-from runner.records import GrantRecord
+from runner.records import GrantRecord, PlaceRecord
 from tests.fakes.faults import hangs, raises
 from tests.fakes.files import A_THIRD, pollers
 from tests.fakes.scenes import alive, ended, newest, put, reason, until
@@ -249,6 +249,33 @@ def test_a_grant_that_comes_after_the_stop_starts_nothing_later() -> None:
             await queue.settle(other.token, Verdict.RELEASE, after_s=0, note=other.note, reason="")
             await until(lambda: not world.waiting())
         assert world.containers.most_at_once == 1
+        assert reason(world, "job") == "succeeded"
+
+    run_virtual(main())
+
+
+def test_a_grant_that_a_kill_left_without_its_place_starts_nothing() -> None:
+    """The journal has the grant and not the disk: the job is offered anew, and its cards are in other hands by then."""
+
+    async def main() -> None:
+        world = FakeWorld()
+
+        async def cut_off(_key: Key, record: object) -> None:
+            if isinstance(record, PlaceRecord):
+                await hangs()
+
+        world.troubles["journal.append"] = cut_off
+        await put(world, "shared", id="job", resources={"gpus": 2, "cpus": 0.5})
+        async with alive(world, killed=True):
+            await until(lambda: any(entry.granted for entry in world.journal.entries.values()))
+        world.troubles.clear()
+        world.probe.held_elsewhere = {"GPU-1"}
+        async with alive(world, configuration(patience=5000)):
+            await until(lambda: world.journal.entries[key_of(world, "job")].staged)
+            await asyncio.sleep(30)
+            assert not world.containers.starts
+            world.probe.held_elsewhere = set()
+            await until(lambda: ended(world, "job"))
         assert reason(world, "job") == "succeeded"
 
     run_virtual(main())

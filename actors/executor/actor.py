@@ -134,7 +134,7 @@ class Executor(Stage[ExecutorMessage]):
         if entry.exited is not None or entry.stored is not None:
             return
         claim = entry.claimed.claim
-        if entry.granted is not None:
+        if entry.granted is not None and entry.placed is not None:  # else it is offered anew, and may get another place
             self._halves_of(claim).granted = entry.granted.grant
         if entry.staged is not None:
             self._halves_of(claim).staged = entry.staged.staged
