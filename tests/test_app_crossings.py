@@ -8,10 +8,12 @@ import asyncio
 
 import pytest
 
+from runner.control import RunningControl
 from runner.errors import Refused, Unavailable
 from runner.job import Key, Verdict
+from runner.receipt import Receipt
 from runner.records import GrantRecord, PlaceRecord
-from tests.fakes.faults import hangs, raises
+from tests.fakes.faults import Trouble, hangs, raises
 from tests.fakes.files import A_THIRD, pollers
 from tests.fakes.scenes import alive, ended, newest, put, reason, until
 from tests.fakes.world import FakeWorld, configuration, key_of
@@ -23,6 +25,14 @@ LONG = ["run", "100", "0", "1"]
 
 async def takes_30_s(*_args: object, **_kwargs: object) -> None:
     await asyncio.sleep(30)
+
+
+def never_stored(job: str) -> Trouble:
+    async def trouble(receipt: Receipt) -> None:
+        if receipt.id == job:
+            await hangs()
+
+    return trouble
 
 
 # Attempts that follow each other
@@ -277,5 +287,25 @@ def test_a_grant_that_a_kill_left_without_its_place_starts_nothing() -> None:
             world.probe.held_elsewhere = set()
             await until(lambda: ended(world, "job"))
         assert reason(world, "job") == "succeeded"
+
+    run_virtual(main())
+
+
+def test_a_job_that_ended_while_it_waited_is_given_no_place_any_more() -> None:
+    """Its end may take as long to store as a broker is away; others have its turn."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        whole = {"cpus": 2}
+        for job in ("long", "job", "next"):
+            await put(world, "shared", id=job, command=LONG, resources=whole)
+        async with alive(world) as runner:
+            await until(lambda: any(entry.staged and not entry.granted for entry in world.journal.entries.values()))
+            world.troubles["results.put_receipt"] = never_stored("job")
+            await RunningControl(runner).cancel("job")
+            await until(lambda: ended(world, "long", "next"), limit_s=300)
+            assert not world.journal.entries[key_of(world, "job")].granted
+            world.troubles.clear()
+        assert not ended(world, "job")
 
     run_virtual(main())

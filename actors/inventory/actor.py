@@ -261,6 +261,8 @@ class Inventory(Stage[InventoryMessage]):
         if standing.compute_held:
             self._capacity.unlock(standing.taken)
             self._floor.let_go(standing, self._clock)
+        elif standing.waits:
+            standing.end_untried()
 
     async def _stop(self, stop: StopJob) -> None:
         """End a job that nobody else holds yet; else remember it, in case it is still on its way here."""

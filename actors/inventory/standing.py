@@ -56,6 +56,10 @@ class Standing:
             return Place(cpus=0.0, disk=disk)
         return msgspec.structs.replace(self.place, disk=disk)
 
+    def end_untried(self) -> None:
+        """Take none of the box but its disk any more: it ended before it was granted, and its end is being stored."""
+        self.place, self.rests = Place(cpus=0.0), False
+
     @property
     def still_needs(self) -> Request:
         """What it needs beyond what it has."""
