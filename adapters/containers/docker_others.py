@@ -1,8 +1,11 @@
 """
 What somebody else did to a container that ended: stopped it, paused it, or took the whole engine down under it.
 
-The engine remembers its last few hundred events until it ends itself, which is how a restart is told: of a container
-that began before, the new one has no beginning.
+The engine remembers its last 256 events until it ends itself, which is how a restart is told: of a container that began
+before, the new one has no beginning, though it has forgotten nothing yet. What it finds running as it starts it ends,
+unless it keeps containers, and remembers that it did. By whose doing anything ended before that, nobody knows: a code
+that jobs have of their own is taken for theirs; one that an engine's end leaves, or any that a container had while the
+engine was seen to be away, for the box's fault, which costs no attempt, though a job may have ended so by itself.
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ from runner.ports import Exit
 
 SIGNALS_FROM = 128
 _SIGNALS = {str(int(number)): int(number) for number in signal.valid_signals()}
-_FIRST_AND_LAST = ("start", "die")
 _SLACK_S = 2.0
+_FEW_EVENTS = 200
+"""With no more than these the engine has forgotten none."""
+_OF_ITS_END = (0, SIGNALS_FROM + signal.SIGTERM, SIGNALS_FROM + signal.SIGKILL)
+_OF_NO_END = 255
+"""What an engine says as it starts of a container that is gone, and whose end nobody saw."""
 
 
 class _Actor(msgspec.Struct, frozen=True):
@@ -71,17 +78,17 @@ async def what_others_did(
 ) -> Exit:
     """Add to how a container ended what others had to do with it up to ``now``, as far as the engine knows."""
     try:
-        events = await _events(engine, found.id, now)
-        restarted = was_away and not any(event.action in _FIRST_AND_LAST for event in events)
-        kept = restarted and await _keeps_containers(engine)
+        events = await _events(engine, now, container=[found.id], type=["container"])
+        replaced = await _was_replaced(engine, events, now, was_away=was_away)
+        kept = replaced and await _keeps_containers(engine)
     except (EngineRefusal, Unavailable):
         return ended  # how it ended stands, and must not wait for this
-    killed = _TAKEN_DOWN if restarted and not kept else ended_by(events, ended.code or 0)
+    blame = of_restart(events, ended, kept=kept, was_away=was_away) if replaced else ""
     return msgspec.structs.replace(
         ended,
-        by_others="" if stopped_by_us else killed,
+        by_others="" if stopped_by_us else blame or ended_by(events, ended.code or 0),
         held_up=_PAUSED if _was_paused(events) else "",
-        log_gap=_UNREAD if kept else "",
+        log_gap=_UNREAD if kept and not _has(events, "die") else "",
     )
 
 
@@ -89,8 +96,32 @@ _TAKEN_DOWN = (
     "the Docker engine was stopped or restarted and took the container down; "
     'with "live-restore": true in its daemon.json jobs outlive that'
 )
-_UNREAD = "what the job printed last while the Docker engine was away is missing: it reads nothing after the end"
+_UNSEEN = "the Docker engine was away as the container ended, and does not know how"
+_UNREAD = "what the job printed while the Docker engine was away may be missing: it reads nothing after the end"
 _PAUSED = "somebody else had paused its container (`docker pause`)"
+
+
+def of_restart(events: Sequence[Event], ended: Exit, *, kept: bool, was_away: bool) -> str:
+    """Say what the engine's restart had to do with the end of a container that began before it."""
+    code = ended.code or 0
+    if _has(events, "die"):
+        return _TAKEN_DOWN if ended_by(events, code) and not kept else ""
+    if ended.oom and code == SIGNALS_FROM + signal.SIGKILL:
+        return ""
+    if code == _OF_NO_END:
+        return _UNSEEN
+    return _TAKEN_DOWN if not kept and (was_away or code in _OF_ITS_END) else ""
+
+
+async def _was_replaced(engine: Engine, events: Sequence[Event], now: float, *, was_away: bool) -> bool:
+    """Tell whether this is another engine than the one that started a container; these are its events here."""
+    if _has(events, "start"):
+        return False
+    return len(await _events(engine, now)) < _FEW_EVENTS or (was_away and not _has(events, "die"))
+
+
+def _has(events: Sequence[Event], action: str) -> bool:
+    return any(event.action == action for event in events)
 
 
 def ended_by(events: Sequence[Event], code: int) -> str:
@@ -127,11 +158,10 @@ def _was_paused(events: Sequence[Event]) -> bool:
     return paused
 
 
-async def _events(engine: Engine, container_id: str, until: float) -> tuple[Event, ...]:
-    filters = json.dumps({"container": [container_id], "type": ["container"]})
-    query: dict[str, str | int] = {"since": 1, "until": f"{until:.6f}", "filters": filters}
+async def _events(engine: Engine, until: float, **filters: list[str]) -> tuple[Event, ...]:
+    query: dict[str, str | int] = {"since": 1, "until": f"{until:.6f}", "filters": json.dumps(filters)}
     async with (
-        engine.call(f"tell what happened to container {container_id}") as docker,
+        engine.call("tell what happened") as docker,
         engine.send(docker, "GET", "events", **query) as answer,
     ):
         lines = (await answer.read()).splitlines()

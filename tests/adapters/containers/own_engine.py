@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from adapters.containers import docker_engine
 from tests.services.daemon import Daemon, running
 from tests.services.engine import Engine
 from tests.services.instances import started
 from tests.services.table import SERVICES
+
+EVENTS_KEPT = 256
 
 
 class OwnEngine:
@@ -43,11 +46,20 @@ class OwnEngine:
 
     async def stop(self) -> None:
         """Ask it to end, and return when it did."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End it without asking, and return when it did; its children end with it."""
+        await self._end(signal.SIGKILL)
+        # What is not reaped yet would be taken for an engine that runs.
+        (self._directory / "pid").unlink()
+
+    async def _end(self, number: signal.Signals) -> None:
         gone = asyncio.Event()
         pid = self._pid()
         process = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(process, gone.set)
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
         await gone.wait()
         asyncio.get_running_loop().remove_reader(process)
         os.close(process)
@@ -62,6 +74,16 @@ class OwnEngine:
             ready=self.client.answers,
         )
         self._stack.enter_context(running(daemon))
+
+    async def forget_events(self) -> None:
+        """Let so many things happen to a container of somebody else that the engine forgets what was before."""
+        engine = docker_engine.Engine(self.url)
+        async with engine.call("rename") as docker:
+            other = await docker.containers.create({"Image": self.image, "Cmd": ["true"]}, name="other")
+            for number in range(EVENTS_KEPT):
+                await other.rename(f"other-{number}")
+            await other.delete()
+        await engine.close()
 
     def _pid(self) -> int:
         return int((self._directory / "pid").read_text())

@@ -19,7 +19,6 @@ from tests.conformance.executing import executing
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration, pytest.mark.slow]
 
-EVENTS_KEPT = 256
 SAVES = Job(command=("sh", "-c", "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.01; done"))
 COUNTS = Job(command=("sh", "-c", "echo ready; until [ -e go ]; do sleep 0.01; done; echo done; exit 7"))
 
@@ -70,7 +69,7 @@ def test_a_job_that_outlived_its_engine_ends_by_itself(engine: OwnEngine, harnes
 
     outcome, text = asyncio.run(main())
     assert (EndReason.FAILED, "exit code 7") == (outcome.reason, outcome.message)
-    assert text == "ready\ndone\n" or "while the Docker engine was away is missing" in text
+    assert text == "ready\ndone\n" or "while the Docker engine was away may be missing" in text
 
 
 def test_limits_count_on_while_the_engine_hangs_and_nothing_runs_beyond_them(
@@ -106,7 +105,7 @@ def test_an_engine_that_hung_as_a_job_ended_on_a_busy_box_took_nothing_down(
     async def main() -> Outcome:
         async with harness.open() as containers, executing(harness, containers, COUNTS) as job:
             await job.says("ready")
-            await rename_often(engine, EVENTS_KEPT)
+            await engine.forget_events()
             engine.freeze()
             try:
                 (harness.workspace(job.name) / "go").touch()
@@ -117,17 +116,6 @@ def test_an_engine_that_hung_as_a_job_ended_on_a_busy_box_took_nothing_down(
 
     outcome = asyncio.run(asyncio.wait_for(main(), 60))
     assert (EndReason.FAILED, "exit code 7") == (outcome.reason, outcome.message)
-
-
-async def rename_often(own: OwnEngine, times: int) -> None:
-    """Let so many things happen to a container of somebody else."""
-    engine = Engine(own.url)
-    async with engine.call("rename") as docker:
-        other = await docker.containers.create({"Image": own.image, "Cmd": ["true"]}, name="other")
-        for number in range(times):
-            await other.rename(f"other-{number}")
-        await other.delete()
-    await engine.close()
 
 
 async def first_process(url: str, name: str) -> int:
