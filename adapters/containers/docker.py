@@ -22,7 +22,7 @@ from adapters.containers.docker_ending import Endings
 from adapters.containers.docker_engine import Engine, EngineRefusal, in_thread, to_its_end
 from adapters.containers.docker_image_env import check_environment
 from adapters.containers.docker_network import ALONE, Networks
-from adapters.containers.docker_output import Attachment, JobOutput, open_attachment, until_ended
+from adapters.containers.docker_output import Attachment, Cut, JobOutput, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
@@ -64,6 +64,8 @@ class DockerContainers:
         self._programs = Programs(self._engine)
         self._settings = settings
         self._now = now
+        # Where the output of one broke off, by container name.
+        self._cuts: dict[str, Cut] = {}
         # Output of containers that were started here and that nobody has begun to read.
         self._unread: dict[str, Attachment] = {}
         # What was started or adopted here, as it was then: its id and labels stay.
@@ -97,7 +99,8 @@ class DockerContainers:
         attachment = self._unread.pop(name, None)
         try:
             begins = not any(skip.get(stream, 0) for stream in ("stdout", "stderr"))
-            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip)
+            cut = self._cuts.setdefault(name, Cut())
+            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip, cut)
             secrets = await in_thread(self._shelf.values_of, name)
             chunks = masked(output.chunks(attachment if begins else None), secrets)
             async with aclosing(chunks):
@@ -129,6 +132,7 @@ class DockerContainers:
 
     async def remove(self, name: str) -> None:
         await self._close_unread(name)
+        self._cuts.pop(name, None)
         found = self._known.get(name) or await self._box.look(name)
         if found is not None:
             await self._box.delete(found.id)

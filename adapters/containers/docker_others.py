@@ -78,8 +78,8 @@ async def what_others_did(
 ) -> Exit:
     """Add to how a container ended what others had to do with it up to ``now``, as far as the engine knows."""
     try:
-        events = await _events(engine, now, container=[found.id], type=["container"])
-        replaced = await _was_replaced(engine, events, now, was_away=was_away)
+        events = await _events_of(engine, found.id, now)
+        replaced = await _is_another(engine, events, now, was_away=was_away)
         kept = replaced and await _keeps_containers(engine)
     except (EngineRefusal, Unavailable):
         return ended  # how it ended stands, and must not wait for this
@@ -88,7 +88,7 @@ async def what_others_did(
         ended,
         by_others="" if stopped_by_us else blame or ended_by(events, ended.code or 0),
         held_up=_PAUSED if _was_paused(events) else "",
-        log_gap=_UNREAD if kept and not _has(events, "die") else "",
+        log_gap="" if not kept else _UNFINISHED if _has(events, "die") else _UNREAD,
     )
 
 
@@ -98,6 +98,10 @@ _TAKEN_DOWN = (
 )
 _UNSEEN = "the Docker engine was away as the container ended, and does not know how"
 _UNREAD = "what the job printed while the Docker engine was away may be missing: it reads nothing after the end"
+_UNFINISHED = (
+    "the Docker engine was restarted while the job ran: "
+    "the beginning of a line that was not finished then may be missing"
+)
 _PAUSED = "somebody else had paused its container (`docker pause`)"
 
 
@@ -113,8 +117,18 @@ def of_restart(events: Sequence[Event], ended: Exit, *, kept: bool, was_away: bo
     return _TAKEN_DOWN if not kept and (was_away or code in _OF_ITS_END) else ""
 
 
-async def _was_replaced(engine: Engine, events: Sequence[Event], now: float, *, was_away: bool) -> bool:
-    """Tell whether this is another engine than the one that started a container; these are its events here."""
+async def was_replaced(engine: Engine, container_id: str, now: float) -> bool:
+    """
+    Tell whether this is surely another engine than the one that started a container.
+
+    Raises:
+        Unavailable: it does not say.
+    """
+    return await _is_another(engine, await _events_of(engine, container_id, now), now, was_away=False)
+
+
+async def _is_another(engine: Engine, events: Sequence[Event], now: float, *, was_away: bool) -> bool:
+    """Tell it by the events of the container."""
     if _has(events, "start"):
         return False
     return len(await _events(engine, now)) < _FEW_EVENTS or (was_away and not _has(events, "die"))
@@ -156,6 +170,10 @@ def _was_paused(events: Sequence[Event]) -> bool:
             case _:
                 pass
     return paused
+
+
+async def _events_of(engine: Engine, container_id: str, until: float) -> tuple[Event, ...]:
+    return await _events(engine, until, container=[container_id], type=["container"])
 
 
 async def _events(engine: Engine, until: float, **filters: list[str]) -> tuple[Event, ...]:

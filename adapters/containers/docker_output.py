@@ -4,17 +4,23 @@ A container's output from any byte on, nothing lost and nothing twice, whatever 
 A container that we start is attached to before it starts: its output arrives as it is written, also lines that have not
 ended. Where an attachment begins that is made later cannot be known, so everything else is read from the engine's kept
 log, which is followed and at the end read once more: it never rotates below the log budget, and starts at byte 0.
+
+An engine that ends under a container which it keeps takes with it what it had handed on and not logged, as a line is
+that has not ended: so much less is skipped then where one reads on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.containers.docker_engine import Engine, EngineRefusal
 from adapters.containers.docker_log import STREAMS, KeptLog
+from adapters.containers.docker_others import was_replaced
 from adapters.containers.docker_state import Inspected
 from runner.errors import Unavailable
 from runner.ports import Chunk
@@ -93,6 +99,16 @@ async def last_error_line(engine: Engine, container_id: str) -> str:
     return ""
 
 
+@dataclass
+class Cut:
+    """Where the streams of one container broke off, for all its readings in one life of the runner."""
+
+    # Epoch seconds; None: they did not, or what went down with the engine is known.
+    at: float | None = None
+    # Bytes of each stream that the reader has and the kept log lacks.
+    lacks: Counter[str] = field(default_factory=Counter)
+
+
 class JobOutput:
     """
     One reading of one container's output.
@@ -101,12 +117,13 @@ class JobOutput:
         look: describes the container now; None where it is gone.
         now: wall time, by the same clock as the engine's.
         skip: bytes of each stream that the reader has already.
+        cut: what an earlier reading found, and the next shall know.
     """
 
-    def __init__(self, engine: Engine, look: Look, now: Callable[[], float], skip: Mapping[str, int]) -> None:
-        self._engine, self._look, self._now = engine, look, now
-        # How many bytes of each stream the reader has; where to go on after anything broke.
-        self._has = {stream: skip.get(stream, 0) for stream in STREAMS}
+    def __init__(self, engine: Engine, look: Look, now: Callable[[], float], skip: Mapping[str, int], cut: Cut) -> None:
+        self._engine, self._look, self._now, self._cut = engine, look, now, cut
+        # How many bytes of each stream in the kept log the reader has; where to go on after anything broke.
+        self._has = {stream: max(0, skip.get(stream, 0) - cut.lacks[stream]) for stream in STREAMS}
 
     async def chunks(self, attachment: Attachment | None) -> AsyncGenerator[Chunk, None]:
         """
@@ -118,9 +135,11 @@ class JobOutput:
         if attachment is not None:
             async for chunk in self._relayed(self._attached(attachment)):
                 yield chunk
-            if await self._is_whole():
+            self._cut.at = self._now()
+            if await self._is_whole(self._cut.at):
                 return
         while (found := await self._look()) is not None and found.was_started:
+            await self._mend(found)
             async for chunk in self._relayed(self._kept(found)):
                 yield chunk
             if found.has_ended:
@@ -152,9 +171,8 @@ class JobOutput:
                 return
             yield chunk
 
-    async def _is_whole(self) -> bool:
+    async def _is_whole(self, ended_at: float) -> bool:
         """Tell whether the attachment ended because the container did, and not because the engine was replaced."""
-        ended_at = self._now()
         found = await self._look()
         if found is not None and not found.has_ended:
             await until_ended(self._engine, found.id, EXIT_PATIENCE_S)
@@ -165,18 +183,36 @@ class JobOutput:
         found = await self._look()
         return found is None or found.has_ended
 
+    async def _mend(self, found: Inspected) -> None:
+        """Find out what went down with the engine that the streams broke off with."""
+        at = self._cut.at
+        if at is not None and await was_replaced(self._engine, found.id, self._now()):
+            self._cut.lacks = Counter(self._has) - await self._logged(found.id, at)
+            self._has = {stream: self._has[stream] - self._cut.lacks[stream] for stream in STREAMS}
+        self._cut.at = None
+
+    async def _logged(self, container_id: str, until: float) -> Counter[str]:
+        """Count what the kept log has of each stream from before a moment."""
+        log, counts = KeptLog({}), Counter[str]()
+        async with AsyncExitStack() as stack:
+            answer = await self._open_log(stack, container_id, follow=0, until=f"{until:.6f}")
+            while data := await self._next(answer, follow=False):
+                for chunk in log.feed(data):
+                    counts[chunk.stream] += len(chunk.data)
+        return counts
+
     async def _kept(self, found: Inspected) -> AsyncGenerator[Chunk, None]:
         """Read the kept log; of a container that runs, follow it for as long as it may grow."""
         log = KeptLog(self._has)
         follow = not found.has_ended
         async with AsyncExitStack() as stack:
-            answer = await self._open_log(stack, found.id, follow=follow)
+            answer = await self._open_log(stack, found.id, follow=int(follow))
             while data := await self._next(answer, follow=follow):
                 for chunk in log.feed(data):
                     yield chunk
 
-    async def _open_log(self, stack: AsyncExitStack, container_id: str, *, follow: bool) -> Any:
-        query = {"stdout": 1, "stderr": 1, "details": 1, "follow": int(follow)}
+    async def _open_log(self, stack: AsyncExitStack, container_id: str, **which: str | int) -> Any:
+        query = {"stdout": 1, "stderr": 1, "details": 1, **which}
         try:
             async with self._engine.call(f"read the log of container {container_id}") as docker:
                 reading = self._engine.send(docker, "GET", f"containers/{container_id}/logs", **query)

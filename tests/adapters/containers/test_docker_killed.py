@@ -23,6 +23,10 @@ LOOP = "echo ready; while :; do sleep 0.01; done"
 SAVES = ("sh", "-c", f"trap 'exit 0' TERM; {LOOP}")
 DIES = ("sh", "-c", LOOP)
 FAILS = ("sh", "-c", "echo ready; exit 7")
+# Lines that it does not end before the engine does; what follows lasts for longer than an engine takes to start.
+COUNT = 60
+COUNTS = f"i=0; while [ $i -lt {COUNT} ]; do i=$((i+1)); echo $i; sleep 0.02; done"
+DOTS = Job(command=("sh", "-c", f"printf ..; printf : >&2; until [ -e go ]; do sleep 0.01; done; {COUNTS}; echo : >&2"))
 TAKEN_DOWN = "the Docker engine was stopped or restarted and took the container down"
 
 
@@ -92,3 +96,25 @@ def test_an_engine_that_forgot_a_start_was_not_restarted(engine: OwnEngine, tmp_
         return await blamed(box, name)
 
     assert [(143, "")] == DockerMachine(engine.url, engine.image, tmp_path).run(main)
+
+
+def test_what_a_job_prints_under_the_next_engine_is_read_whole(engine: OwnEngine, tmp_path: Path) -> None:
+    """With live-restore an engine forgets lines that had not ended, and its log lacks what was read already."""
+    harness = DockerHarness(engine.url, engine.image, tmp_path, answer_s=1.0)
+
+    async def main() -> tuple[Outcome, str, str, str]:
+        engine.configure('{"live-restore": true}')
+        await engine.stop()
+        engine.start()
+        async with harness.open() as containers, executing(harness, containers, DOTS) as job:
+            await job.says("..", "stdout")
+            await job.says(":", "stderr")
+            await engine.kill()
+            engine.start()
+            (harness.workspace(job.name) / "go").touch()
+            return await job.outcome(), await job.text("stdout"), await job.text("stderr"), await job.text("runner")
+
+    outcome, out, err, told = asyncio.run(main())
+    assert outcome.reason is EndReason.SUCCEEDED, outcome.message
+    assert ("..1\n" + "".join(f"{number}\n" for number in range(2, COUNT + 1)), "::\n") == (out, err)
+    assert "the Docker engine was restarted" in told
