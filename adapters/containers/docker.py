@@ -15,7 +15,7 @@ from contextlib import aclosing
 from weakref import WeakValueDictionary
 
 from adapters.containers import docker_steps
-from adapters.containers.docker_box import BoxContainers, Listed
+from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
 from adapters.containers.docker_ending import Endings
@@ -26,12 +26,12 @@ from adapters.containers.docker_output import Attachment, Cut, JobOutput, open_a
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
-from adapters.containers.docker_state import LABEL_NETWORK, LABEL_UID, Inspected, running_of
+from adapters.containers.docker_state import LABEL_NETWORK, Inspected, Made, made_of, running_of
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.masking import masked
 from adapters.containers.ownership import hand_over
 from adapters.containers.secret_shelf import SecretShelf, no_secrets
-from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
+from runner.errors import BadInput, OutOfSpace, RuntimeMissing
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
 
@@ -80,11 +80,9 @@ class DockerContainers:
             raise BadInput(f"{spec.name!r} cannot name a container: use letters, digits and ._-")
         lock = self._starting.setdefault(spec.name, asyncio.Lock())
         async with lock:
-            listed = await self._box.list()
-            there = next((one.id for one in listed if one.name == spec.name), "")
-            found = await self._box.inspect(there) if there else None
+            found = await self._box.look(spec.name) if await self._creation.may_be_there(spec.name) else None
             if found is None or not found.was_started:
-                found = await self._start_first_time(spec, found, listed)
+                found = await self._start_first_time(spec, found)
             self._known[spec.name] = found
             return running_of(spec.name, found, await self._box.what_is_missing(), os.geteuid())
 
@@ -142,7 +140,7 @@ class DockerContainers:
         if name in self._peaks:
             self._peaks.pop(name).close()
         self._endings.forget(name)
-        self._creation.forget(name)
+        await self._creation.forget(name)
         self._known.pop(name, None)
 
     def _clear(self, name: str) -> None:
@@ -179,15 +177,13 @@ class DockerContainers:
 
     # Starting
 
-    async def _start_first_time(
-        self, spec: ContainerSpec, created: Inspected | None, beside: list[Listed]
-    ) -> Inspected:
-        directory, secrets = await in_thread(self._lay_out, spec, afresh=created is None)
-        if created is None:
-            network = self.networks.name_of(spec.network)
-            container_id = await self._creation.create(spec, directory, network, secrets, beside)
-            created = await self._present(spec.name, container_id)
-        await in_thread(_hand_over, spec, directory, secrets, _owner_of(created))
+    async def _start_first_time(self, spec: ContainerSpec, found: Inspected | None) -> Inspected:
+        directory, secrets = await in_thread(self._lay_out, spec, afresh=found is None)
+        if found is None:
+            created = await self._creation.create(spec, directory, self.networks.name_of(spec.network), secrets)
+        else:
+            created = made_of(found, os.geteuid())
+        await in_thread(_hand_over, spec, directory, secrets, created.owner)
         try:
             check_environment(created)
             await self.networks.prepare(spec.network, spec.name)
@@ -195,7 +191,7 @@ class DockerContainers:
         except (BadInput, EngineRefusal, OutOfSpace, RuntimeMissing):
             await self._box.delete(created.id)
             raise
-        found = await self._present(spec.name, created.id)
+        found = await self._box.present(spec.name, created.id)
         self._watch_memory(spec.name, found)
         return found
 
@@ -206,13 +202,7 @@ class DockerContainers:
             docker_steps.lay_out(directory, spec)
         return directory, secrets
 
-    async def _present(self, name: str, container_id: str) -> Inspected:
-        found = await self._box.inspect(container_id)
-        if found is None:
-            raise Unavailable(f"container {name} was removed by somebody else as it started")
-        return found
-
-    async def _start_attached(self, spec: ContainerSpec, created: Inspected) -> None:
+    async def _start_attached(self, spec: ContainerSpec, created: Made) -> None:
         """Start with the output already flowing to us."""
         if spec.steps:
             await self._programs.check(created, "sh", "steps need a shell")
@@ -260,7 +250,3 @@ def _hand_over(spec: ContainerSpec, directory: str, secrets: ContainerSecrets, o
         hand_over(spec.workspace, owner)
         docker_steps.hand_over(directory, owner)
     secrets.hand_over(owner)
-
-
-def _owner_of(created: Inspected) -> int:
-    return int(created.labels.get(LABEL_UID, os.geteuid()))

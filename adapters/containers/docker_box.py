@@ -16,6 +16,7 @@ from adapters.containers.docker_engine import Engine, EngineRefusal, decoded
 from adapters.containers.docker_spec import DEADLINE_DIRECTORY, NAME
 from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME, Engineered, Inspected, Mount
 from adapters.containers.docker_usage import Sample
+from runner.errors import Unavailable
 
 HTTP_CONFLICT = 409
 REMOVE_S = 60.0
@@ -77,6 +78,18 @@ class BoxContainers:
         except EngineRefusal as refusal:
             refusal.unless_absent()
             return None
+
+    async def present(self, name: str, container_id: str) -> Inspected:
+        """
+        Describe a container that was there a moment ago.
+
+        Raises:
+            Unavailable: it is gone, or the engine did not tell.
+        """
+        found = await self.inspect(container_id)
+        if found is None:
+            raise Unavailable(f"container {name} was removed by somebody else as it started")
+        return found
 
     async def sample(self, container_id: str) -> Sample | None:
         """Measure a container now, without the second that two samples would take; None: it is gone."""

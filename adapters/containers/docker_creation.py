@@ -4,21 +4,21 @@ A container made for one attempt, ready to start: its user chosen, and what the 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import posixpath
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from adapters.containers.docker_box import HTTP_CONFLICT, BoxContainers, Listed
+from adapters.containers.docker_box import HTTP_CONFLICT, BoxContainers
 from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, in_thread, to_its_end
 from adapters.containers.docker_gpus import NVIDIA, way_of
 from adapters.containers.docker_image_env import without
 from adapters.containers.docker_loosening import check_mounts, check_runtime, closed_paths, read_profile
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import DEADLINE_DIRECTORY, SECRETS, TMP, WORK, Arranged, DockerSettings, request
-from adapters.containers.docker_state import LABEL_UID, Engineered
+from adapters.containers.docker_state import LABEL_UID, Engineered, Made, made_of
 from adapters.containers.docker_users import JobUser, choose
 from runner.environment import taken_from_image
 from runner.errors import BadInput, ImageGone, RuntimeMissing, Unavailable
@@ -50,23 +50,26 @@ class Creation:
         self._engine = engine
         self._box = box
         self._settings = settings
-        # Who each container made here is, until it is forgotten: what is listed may be older than that.
+        # Which user of the box each of its containers is, by name; of earlier lives once the engine was asked.
         self._owners: dict[str, str] = {}
+        self._are_all = False
+        self._asking = asyncio.Lock()
         # What images bring, by their id, oldest first: no image changes.
         self._images: dict[str, _ImageConfig] = {}
 
-    async def create(
-        self,
-        spec: ContainerSpec,
-        directory: str,
-        network: str,
-        secrets: ContainerSecrets,
-        beside: Iterable[Listed],
-    ) -> str:
-        """
-        Make the container and return its id; it is not started.
+    async def may_be_there(self, name: str) -> bool:
+        """Tell whether an earlier life made a container of this name, or a try of this one that broke off."""
+        async with self._asking:
+            if not self._are_all:
+                self._owners.update({one.name: one.labels.get(LABEL_UID, "") for one in await self._box.list()})
+                self._are_all = True
+        return name in self._owners
 
-        ``directory`` becomes its own, ``network`` is as the engine calls it, ``beside`` are this box's containers.
+    async def create(self, spec: ContainerSpec, directory: str, network: str, secrets: ContainerSecrets) -> Made:
+        """
+        Make the container, with ``directory`` as its own and ``network`` as the engine calls it; it is not started.
+
+        Ask whether it ``may_be_there`` first.
 
         Raises:
             BadInput: its image is not there, or the engine finds its command or limits wrong.
@@ -88,16 +91,21 @@ class Creation:
             network=network,
             gpu_way=self._gpu_way(spec, engine),
         )
-        user = self._user(spec, engine, beside)
+        user = self._user(spec, engine)
         body = request(spec, self._settings, msgspec.structs.replace(found, uid=user.uid, owner=user.owner))
-        body["Env"] = without(taken_from_image(image.env or ()), body["Env"])
+        taken = taken_from_image(image.env or ())
+        body["Env"] = without(taken, body["Env"])
         secrets.add_to(body)
         # Broken off, it could leave a container that cannot be found yet.
-        return await to_its_end(self._create_sealed(spec, body))
+        container_id = await to_its_end(self._create_sealed(spec, body))
+        if taken or not spec.image.startswith(_BY_ID):
+            return made_of(await self._box.present(spec.name, container_id), os.geteuid())
+        return Made(container_id, spec.image, user.owner, (*(image.env or ()), *body["Env"]))
 
-    def forget(self, name: str) -> None:
+    async def forget(self, name: str) -> None:
         """Let others be who a container was that is removed."""
-        self._owners.pop(name, None)
+        async with self._asking:  # the engine may be telling of it now
+            self._owners.pop(name, None)
 
     def _closed(self) -> tuple[str, ...]:
         return closed_paths(self._engine.url, *self._settings.closed, self._settings.directory)
@@ -133,9 +141,8 @@ class Creation:
                 raise Unavailable(owner) from refusal
             raise whose_fault(refusal, (HTTP_BAD_PARAMETER, HTTP_NOT_FOUND)) from refusal
 
-    def _user(self, spec: ContainerSpec, engine: Engineered, beside: Iterable[Listed]) -> JobUser:
-        listed = {one.name: one.labels.get(LABEL_UID, "") for one in beside}
-        taken = {owner for name, owner in (listed | self._owners).items() if name != spec.name}
+    def _user(self, spec: ContainerSpec, engine: Engineered) -> JobUser:
+        taken = {owner for name, owner in self._owners.items() if name != spec.name}
         user = choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
         self._owners[spec.name] = str(user.owner)
         return user

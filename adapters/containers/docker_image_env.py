@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from adapters.containers.docker_state import Inspected
+from adapters.containers.docker_state import Made
 from runner.environment import taken_from_image
 from runner.errors import RuntimeMissing
 
@@ -21,7 +21,7 @@ def without(names: Iterable[str], variables: Iterable[str]) -> list[str]:
     return [*variables, *(name for name in names if name not in ours)]
 
 
-def check_environment(created: Inspected) -> None:
+def check_environment(created: Made) -> None:
     """
     Make sure that the engine took out of a container's environment what an image may not set.
 
@@ -29,7 +29,7 @@ def check_environment(created: Inspected) -> None:
         RuntimeMissing: it left some, or the image's name means another image than a moment ago.
     """
     # A bare name stays in what the engine tells, and stands for none.
-    variables = [entry for entry in created.config.env or () if "=" in entry]
+    variables = [entry for entry in created.env if "=" in entry]
     left = [name for name in taken_from_image(variables) if not name.startswith(_OURS)]
     if left:
         raise RuntimeMissing(

@@ -16,7 +16,7 @@ import msgspec
 
 from adapters.containers.docker_engine import Engine, EngineRefusal
 from adapters.containers.docker_spec import WORK
-from adapters.containers.docker_state import Inspected
+from adapters.containers.docker_state import Made
 from runner.errors import BadInput
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,7 +46,7 @@ class Programs:
         # (image id, PATH, command) that can run, oldest first.
         self._found: dict[tuple[str, str, str], None] = {}
 
-    async def check(self, created: Inspected, program: str, because: str = "") -> None:
+    async def check(self, created: Made, program: str, because: str = "") -> None:
         """
         Look a command up; ``because`` says what for, where the job does not name it.
 
@@ -91,10 +91,8 @@ class Programs:
             del self._found[next(iter(self._found))]
 
 
-def _path_of(created: Inspected) -> str:
-    variables = [
-        variable.removeprefix("PATH=") for variable in created.config.env or () if variable.startswith("PATH=")
-    ]
+def _path_of(created: Made) -> str:
+    variables = [variable.removeprefix("PATH=") for variable in created.env if variable.startswith("PATH=")]
     return variables[-1] if variables else DEFAULT_PATH
 
 

@@ -87,6 +87,15 @@ class Inspected(msgspec.Struct, frozen=True):
         return epoch_seconds(self.state.finished_at)
 
 
+class Made(msgspec.Struct, frozen=True):
+    """A container that was created and not started: its id and its image's, its user on the box, its environment."""
+
+    id: str
+    image: str
+    owner: int
+    env: tuple[str, ...]
+
+
 class Device(msgspec.Struct, frozen=True):
     """A device that the engine found described, by its name: ``nvidia.com/gpu=GPU-…``."""
 
@@ -145,6 +154,12 @@ def running_of(name: str, found: Inspected, missing: tuple[str, ...], own_uid: i
         missing=tuple(sorted((*missing, "user"))) if owner == str(own_uid) else missing,
     )
     return Running(name, epoch_seconds(found.state.started_at), isolation)
+
+
+def made_of(found: Inspected, own_uid: int) -> Made:
+    """Describe a container that was created as the engine tells of it."""
+    owner = int(found.labels.get(LABEL_UID, own_uid))
+    return Made(found.id, found.image, owner, tuple(found.config.env or ()))
 
 
 def exit_of(found: Inspected, memory_peak: int | None, steps: tuple[int, ...] = ()) -> Exit:

@@ -17,7 +17,17 @@ from runner.job import EndReason, Job, Key
 from runner.kernel import Actor, Ref, Supervisor
 from runner.messages import Ended, Exited, Granted, JobAdopted, Staged, StopJob
 from runner.ports import Containers, Position, World
-from runner.records import ClaimedJob, ClaimRecord, Grant, GrantRecord, Outcome, Place, StagedJob, StageRecord
+from runner.records import (
+    ClaimedJob,
+    ClaimRecord,
+    Grant,
+    GrantRecord,
+    Outcome,
+    Place,
+    PlaceRecord,
+    StagedJob,
+    StageRecord,
+)
 from runner.stage import FaultBudget
 from tests.conformance.container_harness import Harness
 from tests.fakes.world import FakeWorld, new_life
@@ -131,7 +141,8 @@ async def _handed(
     key, now = Key(f"{job.id or 'job'}-{uuid.uuid4().hex[:12]}"), time.time()
     claim = ClaimedJob(key, job, "folder:///q", "q", "q.toml", claimed_at=now, runtime="process")
     grant, staged = Grant((here,)), StagedJob(str(harness.workspace(f"{key}.1")), harness.image)
-    for record in (ClaimRecord(claim, "token", b"", now), GrantRecord(grant, now), StageRecord(staged, now)):
+    granted = GrantRecord(grant, now), PlaceRecord(grant.here.disk, now)
+    for record in (ClaimRecord(claim, "token", b"", now), *granted, StageRecord(staged, now)):
         await world.journal.append(key, record)
     executor.urgent(Granted(claim, grant))
     await executor.tell(Staged(claim, staged))
