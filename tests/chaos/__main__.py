@@ -58,13 +58,18 @@ def rounds(lines: Mapping[str, str], seeds: range, *, at_once: int) -> dict[str,
             for seed in seeds
             for name in lines
         }
-        for number, done in enumerate(as_completed(played), 1):
-            account, name = done.result(), played[done]
-            accounts[name].append(account)
-            if not account.clean:
-                print(f"\n{name}: {msgspec.json.encode(account).decode()}", file=sys.stderr)
-            if sys.stderr.isatty() or number % 100 == 0:
-                print(f"\r{number} of {len(played)} rounds", end="", file=sys.stderr, flush=True)
+        try:
+            for number, done in enumerate(as_completed(played), 1):
+                account, name = done.result(), played[done]
+                accounts[name].append(account)
+                if not account.clean:
+                    print(f"\n{name}: {msgspec.json.encode(account).decode()}", file=sys.stderr)
+                if sys.stderr.isatty() or number % 100 == 0:
+                    print(f"\r{number} of {len(played)} rounds", end="", file=sys.stderr, flush=True)
+        except BaseException:
+            # Interrupted: those that are played now end by themselves.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     print(file=sys.stderr)
     return accounts
 
