@@ -17,7 +17,7 @@ import msgspec
 from adapters.containers import packet_filter
 from adapters.containers.docker_engine import Engine, EngineRefusal, decoded, to_its_end
 from adapters.containers.docker_state import LABEL_BOX, LABEL_NETWORK
-from runner.errors import RuntimeMissing, Unavailable
+from runner.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 ALONE = "none"
@@ -76,7 +76,7 @@ class Networks:
 
         Raises:
             RuntimeMissing: it cannot be filtered; the text says why.
-            Unavailable: the engine did not make it.
+            Unavailable: the engine did not make it, or it cannot be filtered now.
         """
         if network == ALONE:
             return
@@ -94,8 +94,8 @@ class Networks:
                 raise Unavailable(f"a network {found.name} of another owner is in the way; remove or rename it")
             try:
                 await to_its_end(asyncio.to_thread(packet_filter.enforce, found.bridge, found.subnet))
-            except RuntimeMissing as error:
-                raise RuntimeMissing(f"network {network}: no job gets it unfiltered, and {error}") from error
+            except Unavailable as error:
+                raise type(error)(f"network {network}: no job gets it unfiltered, and {error}") from error
             if not self._is_tidy:
                 await self._tidy(found.id)
                 self._is_tidy = True

@@ -22,11 +22,13 @@ from adapters.containers.egress import (
     removing,
     restoring,
 )
-from runner.errors import RuntimeMissing
+from runner.errors import RuntimeMissing, Unavailable
 
 LIMIT_S = 20.0
 _WAIT = ("-w", "10")
 _FIRST_OF_DOCKER = "DOCKER-USER"
+# What it says where somebody else is changing rules; a moment later it may do it.
+_BUSY = ("xtables lock", "temporarily unavailable", "resource busy")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 # Where it stands itself, and where systemd keeps what its own stands for.
 _RESOLVERS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
@@ -40,6 +42,7 @@ def enforce(bridge: str, subnet: str) -> None:
 
     Raises:
         RuntimeMissing: it cannot be seen to, and why.
+        Unavailable: not now; the machine or somebody else's change of rules was in the way.
     """
     if not _is_here(bridge):
         raise RuntimeMissing(f"its bridge {bridge} is not in the runner's network namespace: the engine is elsewhere")
@@ -60,7 +63,7 @@ def stands(bridge: str) -> bool:
     Tell whether the rules that hold by themselves still stand; a firewall that is loaded anew flushes them.
 
     Raises:
-        RuntimeMissing: nobody can tell.
+        Unavailable: nobody can tell.
     """
     lines = _run("iptables", "-t", "raw", "-S").splitlines()
     return f"-A PREROUTING -i {bridge} -j {bridge}" in lines and any(line.startswith(f"-A {bridge} ") for line in lines)
@@ -71,7 +74,7 @@ def forget(bridge: str) -> None:
     Take the rules of a bridge away that is gone.
 
     Raises:
-        RuntimeMissing: they cannot be.
+        Unavailable: they cannot be.
     """
     wanted = jumps(bridge, _forward())
     _run("iptables-restore", "--noflush", text=removing(chains(Bridge(bridge, "")), _present("iptables", wanted)))
@@ -113,9 +116,11 @@ def _run(program: str, *words: str, text: str | None = None) -> str:
             [found, *_WAIT, *words], input=text, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeMissing(f"{program} did not do it: {error}") from error
+        raise Unavailable(f"{program} did not do it: {error}") from error
     if ended.returncode != 0:
-        raise RuntimeMissing(f"{program} refused: {' '.join(ended.stderr.split()) or ended.returncode}")
+        told = " ".join(ended.stderr.split()) or str(ended.returncode)
+        is_busy = any(busy in told.lower() for busy in _BUSY)
+        raise (Unavailable if is_busy else RuntimeMissing)(f"{program} refused: {told}")
     return ended.stdout
 
 
