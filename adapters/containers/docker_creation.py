@@ -53,6 +53,8 @@ class Creation:
         # Which user of the box each of its containers is, by name; of earlier lives once the engine was asked.
         self._owners: dict[str, str] = {}
         self._are_all = False
+        # Those of which it never said that they are there: it may not list them yet.
+        self._unsure: set[str] = set()
         self._asking = asyncio.Lock()
         # What images bring, by their id, oldest first: no image changes.
         self._images: dict[str, _ImageConfig] = {}
@@ -61,9 +63,15 @@ class Creation:
         """Tell whether an earlier life made a container of this name, or a try of this one that broke off."""
         async with self._asking:
             if not self._are_all:
-                self._owners.update({one.name: one.labels.get(LABEL_UID, "") for one in await self._box.list()})
-                self._are_all = True
+                await self._take_stock()
         return name in self._owners
+
+    async def _take_stock(self) -> None:
+        """Ask the engine which there are; what it had and somebody else removed is forgotten."""
+        settled = self._owners.keys() - self._unsure
+        listed = {one.name: one.labels.get(LABEL_UID, "") for one in await self._box.list()}
+        self._owners = {name: owner for name, owner in self._owners.items() if name not in settled} | listed
+        self._are_all = True
 
     async def create(self, spec: ContainerSpec, directory: str, network: str, secrets: ContainerSecrets) -> Made:
         """
@@ -98,6 +106,7 @@ class Creation:
         secrets.add_to(body)
         # Broken off, it could leave a container that cannot be found yet.
         container_id = await to_its_end(self._create_sealed(spec, body))
+        self._unsure.discard(spec.name)
         if taken or not spec.image.startswith(_BY_ID):
             return made_of(await self._box.present(spec.name, container_id), os.geteuid())
         return Made(container_id, spec.image, user.owner, (*(image.env or ()), *body["Env"]))
@@ -106,6 +115,7 @@ class Creation:
         """Let others be who a container was that is removed."""
         async with self._asking:  # the engine may be telling of it now
             self._owners.pop(name, None)
+            self._unsure.discard(name)
 
     def _closed(self) -> tuple[str, ...]:
         return closed_paths(self._engine.url, *self._settings.closed, self._settings.directory)
@@ -143,8 +153,13 @@ class Creation:
 
     def _user(self, spec: ContainerSpec, engine: Engineered) -> JobUser:
         taken = {owner for name, owner in self._owners.items() if name != spec.name}
-        user = choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+        try:
+            user = choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+        except Unavailable:
+            self._are_all = False  # some may be gone by others' doing
+            raise
         self._owners[spec.name] = str(user.owner)
+        self._unsure.add(spec.name)
         return user
 
 

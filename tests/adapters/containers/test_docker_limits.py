@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_each_running_job_has_a_user_of_its_own(machine: DockerMachine) -> None:
         await box.containers.remove(specs[0].name)
         third = await box.containers.start(specs[2])
         assert started[0].isolation.user == third.isolation.user
+
+    machine.run(scenario, uids=(70001, 70002))
+
+
+@AS_ROOT
+def test_a_user_is_free_again_though_its_container_was_removed_by_others(machine: DockerMachine) -> None:
+    """Such as by `docker container prune`, after the engine had been away for longer than one tries to remove it."""
+
+    async def scenario(box: DockerBox) -> None:
+        gone, stays, wants = (box.spec(*SH, "sleep 60") for _ in range(3))
+        first, second = [await box.containers.start(spec) for spec in (gone, stays)]
+        await box.delete_raw(box.called(gone.name))
+        with suppress(Unavailable):
+            await box.containers.start(wants)
+        third = await box.containers.start(wants)
+        assert (first.isolation.user, "70002") == (third.isolation.user, second.isolation.user)
 
     machine.run(scenario, uids=(70001, 70002))
 
