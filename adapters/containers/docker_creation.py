@@ -153,8 +153,9 @@ class Creation:
 
     def _user(self, spec: ContainerSpec, engine: Engineered) -> JobUser:
         taken = {owner for name, owner in self._owners.items() if name != spec.name}
+        before = self._owners.get(spec.name, "")
         try:
-            user = choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root)
+            user = choose(self._settings.uids, taken, engine, own_uid=os.geteuid(), as_root=spec.root, before=before)
         except Unavailable:
             self._are_all = False  # some may be gone by others' doing
             raise

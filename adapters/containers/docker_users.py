@@ -29,13 +29,14 @@ class JobUser(msgspec.Struct, frozen=True):
 
 
 def choose(
-    uids: tuple[int, ...], taken: Collection[str], engine: Engineered, *, own_uid: int, as_root: bool
+    uids: tuple[int, ...], taken: Collection[str], engine: Engineered, *, own_uid: int, as_root: bool, before: str = ""
 ) -> JobUser:
     """
     Choose the user of the next job; a runner that is not root has only its own.
 
     ``uids`` are those that the box has for jobs: with one, all jobs share it. ``taken`` are the owners that containers
-    of this box have. With ``as_root`` it is uid 0 inside.
+    of this box have. With ``as_root`` it is uid 0 inside. ``before`` is the owner that an earlier try chose, if any,
+    which is kept: what that try asked for may be there.
 
     Raises:
         RuntimeMissing: the engine cannot give it root without being root, or the runner cannot give it its workspace.
@@ -53,11 +54,12 @@ def choose(
         return JobUser(own_uid, own_uid)
     if as_root and base is not None:
         return JobUser(0, base)
-    candidates = _candidates(uids, base)
-    free = next((user for user in candidates if len(uids) == 1 or str(user.owner) not in taken), None)
-    if free is None:
+    again = next((user for user in _candidates(uids, base) if str(user.owner) == before), None) if before else None
+    free = (user for user in _candidates(uids, base) if len(uids) == 1 or str(user.owner) not in taken)
+    chosen = again or next(free, None)
+    if chosen is None:
         raise Unavailable(f"all {len(uids)} uids for jobs are taken; let some end, or configure more")
-    return free
+    return chosen
 
 
 def _candidates(uids: tuple[int, ...], base: int | None) -> Iterator[JobUser]:

@@ -12,6 +12,7 @@ import msgspec
 
 from tests.adapters.containers.socket_proxy import listening
 
+LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
 REQUEST = re.compile(rb"[A-Z]+ (?:/v[0-9.]+)?(/[^ ?]*)")
 
 
@@ -33,7 +34,11 @@ async def imitation(path: Path, answers: Mapping[str, object]) -> AsyncIterator[
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
+    """Return what a request begins with, its body read; empty at the end."""
     try:
-        return await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if length := LENGTH.search(head):
+            await reader.readexactly(int(length[1]))
+        return head
     except asyncio.IncompleteReadError:
         return b""

@@ -47,6 +47,12 @@ def test_root_and_remapped_users_that_cannot_be_are_refused() -> None:
     assert JobUser(1000, 1000) == choose((7,), (), PLAIN, own_uid=1000, as_root=False)
 
 
+def test_another_try_is_the_user_that_the_first_one_chose() -> None:
+    """What an engine took too long for may come to be yet, as whom it was asked for."""
+    assert JobUser(8, 8) == choose((7, 8), (), PLAIN, own_uid=0, as_root=False, before="8")
+    assert JobUser(7, 7) == choose((7, 8), (), PLAIN, own_uid=0, as_root=False, before="9")
+
+
 LOOK = """
     id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; touch a /tmp/b; touch /etc/x || echo sealed
     touch /dev/x || echo no device; echo no > /run/runner/deadline || echo read-only; cat input
