@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from adapters.containers.docker_box import HTTP_CONFLICT, BoxContainers
-from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, in_thread, to_its_end
+from adapters.containers.docker_engine import HTTP_NOT_FOUND, Engine, EngineRefusal, decoded, to_its_end
 from adapters.containers.docker_gpus import NVIDIA, way_of
 from adapters.containers.docker_image_env import without
 from adapters.containers.docker_loosening import check_mounts, check_runtime, closed_paths, read_profile
@@ -87,15 +87,16 @@ class Creation:
         is_special = bool(spec.root or spec.oci_runtime or spec.grant.here.gpus)
         engine = await self._box.described(afresh=is_special)
         check_runtime(spec.oci_runtime, engine.runtimes)
+        # These only read: a thread that hangs on a disk that is gone is left alone, and holds up no end of the start.
         if spec.mounts:
-            await in_thread(check_mounts, spec.mounts, self._closed(), WORK)
+            await asyncio.to_thread(check_mounts, spec.mounts, self._closed(), WORK)
         image = await self._image(spec)
         found = Arranged(
             uid=0,
             owner=0,
             deadline_directory=directory,
             volumes=_volumes(spec, image),
-            seccomp=await in_thread(read_profile, spec.seccomp) if spec.seccomp else "",
+            seccomp=await asyncio.to_thread(read_profile, spec.seccomp) if spec.seccomp else "",
             network=network,
             gpu_way=self._gpu_way(spec, engine),
         )

@@ -72,3 +72,23 @@ def test_a_container_that_may_come_late_has_the_user_that_is_kept_for_it(tmp_pat
             assert await maker.owner_of(late) == 70002
 
     asyncio.run(main())
+
+
+def test_a_file_that_cannot_be_read_to_its_end_holds_up_a_start_no_longer_than_its_limit(tmp_path: Path) -> None:
+    """As on a network's disk that is gone; the thread is left, since it changes nothing."""
+    never = tmp_path / "profile.json"
+    os.mkfifo(never)
+
+    async def main() -> None:
+        async with making(tmp_path) as maker:
+            spec = msgspec.structs.replace(maker.box.spec("true"), seccomp=str(never))
+            start = asyncio.create_task(maker.owner_of(spec))
+            writer = await asyncio.to_thread(os.open, never, os.O_WRONLY)
+            try:
+                start.cancel()
+                await asyncio.wait({start}, timeout=5)
+                assert start.cancelled()
+            finally:
+                os.close(writer)
+
+    asyncio.run(main())
