@@ -23,7 +23,7 @@ from runner.config import Config
 from runner.control import RunningControl
 from runner.credential import Credential, CredentialFile, Rights
 from runner.errors import RunnerError
-from runner.job import EndReason
+from runner.job import EndReason, Key
 from runner.kernel import ActorStopped, Escalated, Restart
 from runner.messages import StopAnnounced, StopCredits, StopFetching, StopJob
 from runner.policy import OWN_QUEUE
@@ -190,15 +190,15 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
     The rest has ``preempt_grace``, then the runner ends all the same; what the journal still holds is the next life's.
     """
     loop = asyncio.get_running_loop()
-    ends = loop.time() + grace_s
-    _stop_all(runner, [entry for entry in await runner.trail.in_flight() if _only_waits(entry)])
+    ends, given_back = loop.time() + grace_s, set[Key]()
+    _give_back(runner, await runner.trail.in_flight(), given_back)
     if grace_s > 0:
         await _announce(runner, runner.world.now() + ends - loop.time())
-    if await _settled(runner, hurry, ends):
+    if await _settled(runner, hurry, ends, given_back):
         return
     _stop_all(runner, await runner.trail.in_flight())
     hurry.clear()
-    if not await _settled(runner, hurry, loop.time() + max(HURRY_S, float(runner.config.preempt_grace))):
+    if not await _settled(runner, hurry, loop.time() + max(HURRY_S, float(runner.config.preempt_grace)), given_back):
         for entry in await runner.trail.in_flight():
             facts = {"action": "drain", "job_id": entry.claimed.claim.id, "state": entry.state}
             logger.warning("a job is left for the next start, which goes on with it", extra=facts)
@@ -207,6 +207,13 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
 def _only_waits(entry: JournalEntry) -> bool:
     """Tell a job that is staged ahead: another box begins it sooner than this one, where it would be cut short."""
     return entry.placed is not None and entry.granted is None and entry.exited is None and entry.stored is None
+
+
+def _give_back(runner: Runner, entries: Iterable[JournalEntry], before: set[Key]) -> None:
+    """Give back what only waits, each once: of one that was being placed as the drain began it is known later."""
+    waiting = [entry for entry in entries if _only_waits(entry) and entry.key not in before]
+    before.update(entry.key for entry in waiting)
+    _stop_all(runner, waiting)
 
 
 def _stop_all(runner: Runner, entries: Iterable[JournalEntry]) -> None:
@@ -225,10 +232,11 @@ async def _announce(runner: Runner, at: float | None) -> None:
         logger.warning("not all jobs know when they are stopped", extra={"action": "drain"})
 
 
-async def _settled(runner: Runner, hurry: asyncio.Event, ends: float) -> bool:
+async def _settled(runner: Runner, hurry: asyncio.Event, ends: float, given_back: set[Key]) -> bool:
     """Whether nothing unsettled was left by then, in loop seconds, or before somebody hurried."""
     loop = asyncio.get_running_loop()
-    while await runner.trail.in_flight():
+    while entries := await runner.trail.in_flight():
+        _give_back(runner, entries, given_back)
         left = min(0.2, ends - loop.time())
         if left <= 0 or hurry.is_set():
             return False

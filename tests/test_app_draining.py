@@ -12,8 +12,10 @@ import pytest
 
 from runner.app import Runner, build, drain
 from runner.control import RunningControl
+from runner.job import Key
 from runner.messages import StopAnnounced
 from runner.receipt import Receipt
+from runner.records import JournalRecord, PlaceRecord
 from runner.units import Duration
 from tests.fakes.faults import Life, hangs
 from tests.fakes.scenes import alive, ended, newest, now, put, reason, stop_fetching, until
@@ -101,6 +103,32 @@ def test_a_job_that_is_started_in_a_drain_begins_with_its_end_in_sight() -> None
                 assert told_at is not None
                 assert abs(told_at - ends_at) < 0.5
         assert reason(world, "late") == "preempted"
+
+    run_virtual(main())
+
+
+def test_a_job_that_is_being_placed_ahead_as_a_drain_begins_is_given_back() -> None:
+    """The journal does not have its place yet as one looks there for whom to give back."""
+
+    async def main() -> None:
+        world = FakeWorld()
+        placing: list[float] = []
+
+        async def slowly(key: Key, record: JournalRecord) -> None:
+            if isinstance(record, PlaceRecord) and not world.journal.entries[key].granted:
+                placing.append(now())
+                await asyncio.sleep(2)
+
+        await put(world, "own", id="runs", command=["run", "300", "0", "1"])
+        async with alive(world, configuration(max_jobs=1)) as runner:
+            await until(lambda: world.containers.containers)
+            world.troubles["journal.append"] = slowly
+            for job_id in ("next", "third"):
+                await put(world, "own", id=job_id, command=LONG)
+            await until(lambda: placing)
+            assert await drained(runner, 4000) < 400
+        assert len(world.containers.containers) == 0
+        assert [name_of(world, "runs")] == list(world.containers.starts)
 
     run_virtual(main())
 
