@@ -82,6 +82,7 @@ class DockerContainers:
         async with lock:
             found = await self._box.look(spec.name) if await self._creation.may_be_there(spec.name) else None
             if found is None or not found.was_started:
+                self._known.pop(spec.name, None)  # gone by others' doing, and not what is to be removed
                 found = await self._start_first_time(spec, found)
             self._known[spec.name] = found
             return running_of(spec.name, found, await self._box.what_is_missing(), os.geteuid())

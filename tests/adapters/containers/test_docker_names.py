@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from adapters.containers.docker_engine import Engine
 from adapters.containers.docker_state import LABEL_BOX, LABEL_NAME
+from runner.errors import Unavailable
 from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration]
@@ -45,5 +47,25 @@ def test_a_step_of_an_image_build_is_nobodys_job_whatever_its_labels_say(machine
         assert 0 == ended.code
         await box.containers.remove(spec.name)
         await box.delete_raw(f"step-{box.id}")
+
+    machine.run(scenario)
+
+
+def test_what_is_removed_is_the_newest_of_a_name(machine: DockerMachine) -> None:
+    """Others removed the one that was known, and the next try to start it came no further than to make it."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("true")
+        await box.containers.start(spec)
+        await box.delete_raw(box.called(spec.name))
+        engine = Engine(box.url)
+        async with engine.call("be in the way") as docker:
+            await docker.networks.create({"Name": f"runner-{box.id[:8]}-web", "Labels": {LABEL_BOX: box.id}})
+            with pytest.raises(Unavailable, match="of another owner is in the way"):
+                await box.containers.start(msgspec.structs.replace(spec, network="web"))
+            assert await box.containers.list_ours() == (spec.name,)
+            await box.containers.remove(spec.name)
+            assert await box.containers.list_ours() == ()
+        await engine.close()
 
     machine.run(scenario)
