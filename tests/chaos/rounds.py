@@ -30,6 +30,7 @@ LIFE_MOST_S = 4.0
 END_MOST_S = 120.0
 LOOK_S = 0.001
 HIDDEN_MOST_S = 70.0
+SAID_AT_LAST = 12
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -50,12 +51,13 @@ class Account(msgspec.Struct, frozen=True):
 
 def play(runtime: Runtime, seed: int) -> Account:
     """Play one round on a queue that nobody else uses."""
-    shared, seeded, kills = runtime.shared, random.Random(seed), list[str]()
+    shared, seeded, kills, said = runtime.shared, random.Random(seed), list[str](), list[dict[str, object]]()
     try:
         runtime.submit()
         for _ in range(seeded.randint(1, 3)):
             kills.append(_life(runtime, seeded))
         with shared.box("box", *runtime.options) as last:
+            said = last.said
             names = set(EXPECTED)
             until(lambda: names <= {receipt.id for receipt in shared.ended()}, f"seed {seed}: all end", END_MOST_S)
             until(lambda: _in_flight(shared.directory / "box") == 0, f"seed {seed}: all are settled", END_MOST_S)
@@ -65,7 +67,9 @@ def play(runtime: Runtime, seed: int) -> Account:
     except AssertionError as error:
         ended = {receipt.id for receipt in shared.ended()}
         lost = tuple(sorted(set(EXPECTED) - ended))
-        return Account(seed, tuple(kills), lost=lost, wrong=(str(error),))
+        return Account(
+            seed, tuple(kills), lost=lost, wrong=(str(error), *_stand(shared), *map(str, said[-SAID_AT_LAST:]))
+        )
     finally:
         starts = runtime.starts()
         runtime.clear()
@@ -105,6 +109,13 @@ def _journal(state: Path) -> sqlite3.Connection:
 def _in_flight(state: Path) -> int:
     with closing(_journal(state)) as journal:
         return int(journal.execute("SELECT count(*) FROM entry WHERE in_flight").fetchone()[0])
+
+
+def _stand(shared: SharedQueue) -> Iterator[str]:
+    """Say of each job that the journal has in flight which of its stages stand there."""
+    with closing(_journal(shared.directory / "box")) as journal:
+        for key, *found in journal.execute(f"SELECT key, {', '.join(STAGES)} FROM entry WHERE in_flight"):  # noqa: S608
+            yield f"{key}: {' '.join(stage for stage, record in zip(STAGES, found, strict=True) if record is not None)}"
 
 
 def _account(shared: SharedQueue, seed: int, kills: tuple[str, ...], starts: Counter[str]) -> Account:
