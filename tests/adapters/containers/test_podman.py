@@ -46,4 +46,4 @@ def test_podman_is_told_apart_and_refused_with_the_reason(tmp_path: Path) -> Non
         said = started("doctor", "--docker-host", url, "--state-dir", tmp_path / "state")
         assert REFUSED.format(url=url) in " ".join(said.out.split())
         with at_work(tmp_path / "state", "--docker-host", url) as box:
-            assert REFUSED.format(url=url) in box.wait_for("retry")["reason"]
+            assert REFUSED.format(url=url) in box.wait_for("reap")["reason"]
