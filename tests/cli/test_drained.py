@@ -57,6 +57,8 @@ def test_why_says_that_a_runner_that_drains_takes_up_nothing(tmp_path: Path) -> 
         assert box.type("submit", "--id", "waits", "--", "true").status == 0
         told = json.loads(box.type("why", "waits", "--json").out)["sentence"]
         assert "1st of 1 waiting in queue; the runner on this box drains, and takes up no job" == told
+        assert box.type("cancel", "long").status == 0
+        box.process.communicate(timeout=40)
 
 
 def test_a_second_signal_ends_the_waiting(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 # From linux/prctl.h.
 SET_PDEATHSIG = 1
 SET_CHILD_SUBREAPER = 36
-GRACE_S = 5.0
+# What a broker has to look names up may go on with that for seconds after the broker was killed.
+GRACE_S = 15.0
 POLL_INTERVAL_S = 0.05
 EMPTY_LOOKS = 2
 
