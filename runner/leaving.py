@@ -73,14 +73,21 @@ def lost_receipt(claim: ClaimedJob, box: str) -> Receipt:
     )
 
 
+def grant_account(grant: Grant | None) -> GrantAccount:
+    """Return what a receipt tells of a grant, or of none."""
+    if grant is None:
+        return GrantAccount()
+    here = grant.here
+    return GrantAccount(tuple(gpu.uuid for gpu in here.gpus), here.cores, here.memory, here.cpus)
+
+
 def receipt_of(
     leaving: Leaving, outputs: tuple[OutputAccount, ...], log: LogAccount, *, box: str, now: float
 ) -> tuple[Receipt, Decision | None]:
     """Write the receipt of an attempt that ended, and decide what becomes of its message."""
     claim, outcome, staged = leaving.claim, leaving.outcome, leaving.staged
     decision = _decision(leaving, box, now)
-    place = leaving.grant.here if leaving.grant else None
-    gpus = tuple(gpu.uuid for gpu in place.gpus) if place else ()
+    grant = grant_account(leaving.grant)
     receipt = Receipt(
         id=claim.id,
         name=claim.job.name,
@@ -93,14 +100,14 @@ def receipt_of(
         submitted_at=claim.submitted_at,
         started_at=outcome.started_at,
         ended_at=outcome.ended_at or now,
-        gpus=gpus,
+        gpus=grant.gpus,
         box=box,
         key=claim.key,
         message=outcome.message,
         verdict=decision.verdict.value if decision else None,
         attempts=decision.note.history if decision else claim.note.history,
         stages=_stages(leaving, now),
-        grant=GrantAccount(gpus, place.cores, place.memory, place.cpus) if place else GrantAccount(),
+        grant=grant,
         isolation=outcome.isolation,
         usage=outcome.usage,
         steps=outcome.steps,

@@ -80,7 +80,7 @@ class Granting:
         if (alone := self.floor.alone()) is not None:
             return Waits(f"job {alone.claim.id} runs alone on this box")
         if capped := self.floor.capped(standing.claim, self.config.max_jobs, before.coming):
-            is_next = not self.floor.over_cap(standing.claim) and self._may_stage(standing, self.floor.free(total), now)
+            is_next = not over and self._may_stage(standing, self.floor.free(total), now)
             return Waits(capped, is_next)
         kept = self.floor.reserves_before(standing, total, clock=clock, now=now)
         room = self.floor.room_beside(kept, total)

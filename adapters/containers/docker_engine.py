@@ -24,7 +24,7 @@ API_OLDEST = (1, 41)
 HTTP_NOT_FOUND = 404
 WORDS_MAX_CHARACTERS = 1000
 """Of what an engine says: it repeats what it was told, which may be a job's command or an instruction of a megabyte."""
-_UNIX = "unix://"
+UNIX = "unix://"
 _SDK_NO_CONNECTION = 900
 
 
@@ -235,8 +235,8 @@ def _open(url: str) -> Any:
     import aiohttp
 
     # A running container keeps two connections busy, and the SDK's own pool ends at a hundred.
-    if url.startswith(_UNIX):
-        connector: aiohttp.BaseConnector = aiohttp.UnixConnector(url.removeprefix(_UNIX), limit=0)
+    if url.startswith(UNIX):
+        connector: aiohttp.BaseConnector = aiohttp.UnixConnector(url.removeprefix(UNIX), limit=0)
         return aiodocker.Docker("unix://localhost", connector=connector)
     address = url.replace("tcp://", "http://", 1)
     return aiodocker.Docker(address, connector=aiohttp.TCPConnector(limit=0))

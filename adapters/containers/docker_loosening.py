@@ -10,9 +10,8 @@ import json
 import os
 from collections.abc import Collection
 
+from adapters.containers.docker_engine import UNIX
 from runner.errors import BadInput, RuntimeMissing
-
-_UNIX = "unix://"
 
 
 def read_profile(path: str) -> str:
@@ -52,7 +51,7 @@ def check_runtime(name: str, known: Collection[str]) -> None:
 
 def closed_paths(url: str, *ours: str) -> tuple[str, ...]:
     """Name what no job may see: the engine's socket, where it has one, and what is the runner's own."""
-    socket = (url.removeprefix(_UNIX),) if url.startswith(_UNIX) else ()
+    socket = (url.removeprefix(UNIX),) if url.startswith(UNIX) else ()
     return (*filter(None, ours), *socket)
 
 

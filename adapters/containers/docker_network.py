@@ -15,7 +15,7 @@ import logging
 import msgspec
 
 from adapters.containers import packet_filter
-from adapters.containers.docker_engine import Engine, EngineRefusal, decoded, to_its_end
+from adapters.containers.docker_engine import Engine, EngineRefusal, decoded, in_thread
 from adapters.containers.docker_state import LABEL_BOX, LABEL_NETWORK
 from runner.errors import Unavailable
 
@@ -93,7 +93,7 @@ class Networks:
             ):
                 raise Unavailable(f"a network {found.name} of another owner is in the way; remove or rename it")
             try:
-                await to_its_end(asyncio.to_thread(packet_filter.enforce, found.bridge, found.subnet))
+                await in_thread(packet_filter.enforce, found.bridge, found.subnet)
             except Unavailable as error:
                 raise type(error)(f"network {network}: no job gets it unfiltered, and {error}") from error
             if not self._is_tidy:
@@ -109,7 +109,7 @@ class Networks:
             async with self._making:
                 found = await self._look(network)
                 if found is not None and network not in self._users.values() and await self._is_removed(found):
-                    await to_its_end(asyncio.to_thread(packet_filter.forget, found.bridge))
+                    await in_thread(packet_filter.forget, found.bridge)
         except Unavailable as error:
             facts = {"action": "filter", "network": network, "reason": str(error)}
             logger.warning("a network is left over; the next life removes it", extra=facts)
@@ -121,7 +121,7 @@ class Networks:
             return
         self._looked_at[network] = now
         try:
-            if not await to_its_end(asyncio.to_thread(packet_filter.stands, self._bridge(network))):
+            if not await in_thread(packet_filter.stands, self._bridge(network)):
                 logger.warning("the rules of a network were flushed", extra={"action": "filter", "network": network})
                 await self._filtered(network)
         except Unavailable as error:
@@ -174,7 +174,7 @@ class Networks:
             ours = decoded(await answer.json(content_type=None), list[_Network], self._engine.url)
         for network in ours:
             if network.id != wanted and await self._is_removed(network):
-                await to_its_end(asyncio.to_thread(packet_filter.forget, network.bridge))
+                await in_thread(packet_filter.forget, network.bridge)
 
     async def _is_removed(self, network: _Network) -> bool:
         """Try to remove a network; the engine refuses while a container is on it."""

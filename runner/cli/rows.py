@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.receipt import GrantAccount, Isolation, JobRow, Receipt, Usage, Why
+from runner.leaving import grant_account
+from runner.receipt import Isolation, JobRow, Receipt, Usage, Why
 
 if TYPE_CHECKING:
     from runner.records import ClaimedJob, JournalEntry
@@ -54,20 +55,13 @@ def receipt_of(entry: JournalEntry, box: str = "") -> Receipt:
         key=entry.key,
         message=why_of(entry).sentence,
         attempts=entry.claimed.claim.note.history,
-        grant=_grant(entry),
+        grant=grant_account(entry.granted.grant if entry.granted else None),
         isolation=outcome.isolation if outcome else Isolation(),
         usage=outcome.usage if outcome else Usage(),
         steps=outcome.steps if outcome else (),
         inputs=entry.staged.staged.inputs if entry.staged else (),
         outputs=entry.uploaded.outputs if entry.uploaded else (),
     )
-
-
-def _grant(entry: JournalEntry) -> GrantAccount:
-    if entry.granted is None:
-        return GrantAccount()
-    here = entry.granted.grant.here
-    return GrantAccount(tuple(gpu.uuid for gpu in here.gpus), here.cores, here.memory, here.cpus)
 
 
 def why_of(entry: JournalEntry) -> Why:
