@@ -133,6 +133,8 @@ def test_jobs_that_ran_on_while_no_runner_did_are_taken_back_after_their_lease(s
     with shared.box("first") as again:
         shared.go("first")
         until(lambda: len(shared.ended()) == len(names), "they ended")
+        # What lapsed is back in the queue: whoever fetches it finds that it is done.
+        until(lambda: shared.depth() == 0, "their messages are settled")
         assert again.stop() == 0
     receipts = shared.ended()
     assert Counter(names) == Counter(receipt.id for receipt in receipts)
