@@ -196,7 +196,7 @@ class Logs(Stage[LogsMessage]):
 
     async def _feed(self, pump: Pump, claim: ClaimedJob, sink: Sink) -> None:
         key = claim.key
-        position = await self._tell(claim, sink, lambda: sink.open(key, claim.id))
+        position = await self._tell(claim, sink, lambda: sink.open(key, claim.id)) or Position()
         while True:
             pump.grew.clear()
             reported = pump.reported

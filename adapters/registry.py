@@ -230,8 +230,8 @@ def dialects() -> dict[str, Dialect]:
     return {"native": NativeDialect()}
 
 
-def open_sinks(results: Results | None) -> dict[str, Sink]:
-    """Open the sinks of one result backend by name; none where a queue has no backend."""
+def open_sinks(credential: Credential, queue: str, results: Results | None) -> dict[str, Sink]:  # noqa: ARG001 - soon
+    """Open the sinks of one queue by name; none where it has no backend."""
     from adapters.sinks.results import ResultsSink
 
     return {} if results is None else {"results": ResultsSink(results)}

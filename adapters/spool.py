@@ -16,13 +16,14 @@ from typing import TypeVar
 import msgspec
 
 from adapters.spool_archive import load_seal, seal_file
+from adapters.spool_cursors import keep_cursor, load_cursor
 from adapters.spool_file import SpoolFile, Tally, tally_of
 from adapters.spool_flags import Flags
 from adapters.spool_reading import REMEMBERED_MAX, Places, Stretch, attempts_in, read_stretches
 from adapters.spool_shelf import SpoolShelf, size_of
 from runner.errors import RunnerError
 from runner.job import Key
-from runner.ports import LogLine, Position, SpoolSeal
+from runner.ports import Cursor, LogLine, Position, SpoolSeal
 
 T = TypeVar("T")
 IN_PLACE_BYTES = 128 << 10
@@ -87,6 +88,32 @@ class FileSpool:
 
     async def news(self) -> frozenset[Key]:
         return await self._flags.news()
+
+    async def behind(self, key: Key, position: Position) -> int:
+        attempts = [attempt for attempt in self._attempts_of(key) if attempt >= position.attempt]
+        stretches = [self._stretch(key, attempt, position) for attempt in attempts]
+        return sum(stretch.end - stretch.offset for stretch in stretches)
+
+    async def near_end(self, key: Key, size_bytes: int) -> Position:
+        position = Position()
+        while await self.behind(key, position) > size_bytes and (lines := await self.read(key, position)):
+            position = Position(lines[-1].attempt, lines[-1].sequence + 1)
+        return position
+
+    async def cursor(self, key: Key, sink: str) -> Cursor | None:
+        return load_cursor(self._shelf.cursor(key, sink))
+
+    async def keep_cursor(self, key: Key, sink: str, cursor: Cursor) -> None:
+        keep_cursor(self._shelf.cursor(key, sink), cursor)
+
+    async def disk_bytes(self, key: Key) -> int:
+        return await asyncio.to_thread(self._shelf.disk_bytes, key)
+
+    async def drop_middle(self, key: Key, attempt: int, head_bytes: int, tail_bytes: int) -> int:
+        raise RunnerError(f"the log of job {key} cannot be cut ({attempt}, {head_bytes}, {tail_bytes})")
+
+    async def shed(self, key: Key) -> None:
+        self._flags.raise_(key)
 
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:
         if (running := self._sealing.get((key, attempt))) is not None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from runner.errors import ConfigurationError, RunnerError
 
 MAGIC = b"RSPOOL\x00\x01"
-STREAMS: tuple[str, ...] = ("stdout", "stderr", "runner", "event")
+STREAMS: tuple[str, ...] = ("stdout", "stderr", "runner", "event", "gap")
 """Their numbers in a frame are their places here; new ones go to the end."""
 OUTPUT = frozenset({"stdout", "stderr"})
 """What the job itself wrote, which is what a receipt and an archive are about."""

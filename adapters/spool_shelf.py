@@ -8,6 +8,7 @@ Blocking, but for the names.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ from runner.job import Key
 
 ARCHIVE_SUFFIX = ".log.gz"
 MARK_SUFFIX = ".sealed"
+CURSOR_SUFFIX = ".cursor"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _DELETED = ".deleted."
 
@@ -52,6 +54,16 @@ class SpoolShelf:
     def mark(self, key: Key, attempt: int) -> str:
         """Return the path of the mark that an attempt is sealed."""
         return os.path.join(self.directory(key), f"{attempt}{MARK_SUFFIX}")
+
+    def cursor(self, key: Key, sink: str) -> str:
+        """Return the path of a sink's cursor, whose name may be of any length and alphabet."""
+        name = hashlib.sha256(sink.encode()).hexdigest()[:32]
+        return os.path.join(self.directory(key), f"{name}{CURSOR_SUFFIX}")
+
+    def disk_bytes(self, key: Key) -> int:
+        """Measure what a log takes on the disk."""
+        directory = self.directory(key)
+        return sum(os.stat(os.path.join(directory, name)).st_blocks * 512 for name in names_in(directory))
 
     def is_sealed(self, key: Key, attempt: int) -> bool:
         """Tell whether an attempt's log is closed for good."""

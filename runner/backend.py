@@ -46,7 +46,7 @@ class Backend:
         if self.results is None:
             self.results = self._world.open_results(credential, queue)
         if not self.sinks:
-            self.sinks = self._world.open_sinks(self.results)
+            self.sinks = self._world.open_sinks(credential, queue, self.results)
 
     async def beat(self, caller: Caller, beat: BoxBeat) -> None:
         """Give a sign of life, where there is a backend; one that does not take it now gets the next one."""

@@ -42,6 +42,7 @@ class QueueRights(msgspec.Struct, frozen=True):
     weight: float = 1.0
     dialect: str = "native"
     results: str = ""
+    sinks: tuple[str, ...] = ()
     user_max_running: int | None = None
     cut_off: Literal["run on", "stop"] = "run on"
     sole_reader: bool = False

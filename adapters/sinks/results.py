@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from runner.job import Key
-from runner.ports import End, LogLine, Position, Results
+from runner.ports import End, LogLine, Position, Results, SinkTraits
 from runner.receipt import Event
 
 T = TypeVar("T")
@@ -29,6 +29,10 @@ class ResultsSink:
         # The ends told last, so that none is told twice.
         self._ended: OrderedDict[Key, End] = OrderedDict()
 
+    @property
+    def traits(self) -> SinkTraits:
+        return SinkTraits()
+
     async def open(self, key: Key, job_id: str) -> Position:  # noqa: ARG002 - the port's signature
         return self._wanted.get(key, Position())
 
@@ -45,6 +49,9 @@ class ResultsSink:
             await self._results.append(key, job_id, (end.event,), ())
         _keep(self._ended, key, end)
         self._wanted.pop(key, None)
+
+    async def release(self) -> None:
+        """Let go of nothing: the backend belongs to whoever opened it."""
 
 
 def _keep(kept: OrderedDict[Key, T], key: Key, value: T) -> None:

@@ -11,7 +11,7 @@ from runner.ports.containers import Chunk, Containers, ContainerSpec, Exit, GpuP
 from runner.ports.dialects import Decoded, Dialect
 from runner.ports.images import BegunPull, BuildOrder, ImageRecords, ImageRow, Images, KnownImages, LocalImage
 from runner.ports.queues import NOBODY, Broker, DeadLetterRow, Delivery, Queue, QueuedMessage
-from runner.ports.results import End, LogLine, Position, Results, Sink
+from runner.ports.results import Cursor, End, Gap, LogLine, Position, Results, Sink, SinkTraits
 from runner.ports.stores import Blob, Blobs, BuildContext, CollectedFile, Stat, Store, Workspaces
 from runner.ports.world import World
 
@@ -30,12 +30,14 @@ __all__ = [
     "Containers",
     "Control",
     "Credentials",
+    "Cursor",
     "DeadLetterRow",
     "Decoded",
     "Delivery",
     "Dialect",
     "End",
     "Exit",
+    "Gap",
     "GpuProbe",
     "ImageRecords",
     "ImageRow",
@@ -51,6 +53,7 @@ __all__ = [
     "Running",
     "ServiceManager",
     "Sink",
+    "SinkTraits",
     "Spool",
     "SpoolSeal",
     "Stat",

@@ -9,7 +9,7 @@ import msgspec
 
 from runner.credential import CredentialFile
 from runner.job import Key
-from runner.ports.results import LogLine, Position
+from runner.ports.results import Cursor, LogLine, Position
 from runner.receipt import GpuTable, SourceRow
 from runner.records import JournalEntry, JournalRecord
 
@@ -49,8 +49,8 @@ class Spool(Protocol):
 
     async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
         """
-        Add bytes to a stream (``stdout``, ``stderr``, ``runner``; ``event`` holds state changes as JSON) and wake
-        whoever awaits ``flag`` or ``news``.
+        Add bytes to a stream (``stdout``, ``stderr``, ``runner``; ``event`` holds state changes and ``gap`` what is
+        missing, a :class:`Gap`, both as JSON) and wake whoever awaits ``flag`` or ``news``.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -74,6 +74,41 @@ class Spool(Protocol):
     async def news(self) -> frozenset[Key]:
         """
         Wait until something was appended or sealed since the last call, and return the keys; one caller at a time.
+        """
+        ...
+
+    async def behind(self, key: Key, position: Position) -> int:
+        """Tell about how many bytes stand from ``position`` on, over all attempts on this box."""
+        ...
+
+    async def near_end(self, key: Key, size_bytes: int) -> Position:
+        """Return the first position behind which at most about so many bytes stand."""
+        ...
+
+    async def cursor(self, key: Key, sink: str) -> Cursor | None:
+        """Return how far this sink got, also in an earlier life; None where it never began."""
+        ...
+
+    async def keep_cursor(self, key: Key, sink: str, cursor: Cursor) -> None:
+        """Remember how far this sink got; survives a kill. Nothing happens where the job has no spool any more."""
+        ...
+
+    async def disk_bytes(self, key: Key) -> int:
+        """Measure what all of a key's spools take on the disk."""
+        ...
+
+    async def drop_middle(self, key: Key, attempt: int, head_bytes: int, tail_bytes: int) -> int:
+        """
+        Delete records between about the first ``head_bytes`` and the last ``tail_bytes`` of an attempt, if there are.
+
+        Sequences and ``bytes_written`` stay as they were; readers find a record of stream ``gap`` in their place, which
+        counts them. Returns how many bytes this call deleted.
+        """
+        ...
+
+    async def shed(self, key: Key) -> None:
+        """
+        Delete what a key's sealed attempts take beside their archives, which ``read`` reads from then on. Idempotent.
         """
         ...
 

@@ -22,11 +22,31 @@ class LogLine(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Gap(msgspec.Struct, frozen=True):
+    """
+    What is missing of a job's output at a place in its log, as JSON the bytes of a record of stream ``gap``.
+
+    ``stream`` is ``stdout``, ``stderr``, or "" for both; None where nobody can know how much it is.
+    """
+
+    stream: str = ""
+    bytes: int | None = None
+    lines: int | None = None
+    reason: str = ""
+
+
 class Position(msgspec.Struct, frozen=True, order=True):
     """A place in a job's log: the next record wanted."""
 
     attempt: int = 1
     sequence: int = 0
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far one sink got with one job: the next record wanted, and whether it has the job's end, too."""
+
+    position: Position = Position()
+    done: bool = False
 
 
 class Results(Protocol):
@@ -129,11 +149,30 @@ class End(msgspec.Struct, frozen=True):
     event: Event
 
 
+class SinkTraits(msgspec.Struct, frozen=True):
+    """
+    What the fan-out must know of a sink.
+
+    ``coalesces``: where it is behind, of a line that was overwritten with carriage returns it gets the last state only.
+    ``lag_max_bytes``: further behind than that, it goes on near the end, after a record of stream ``gap``; None: never.
+    """
+
+    coalesces: bool = False
+    lag_max_bytes: int | None = None
+
+
 class Sink(Protocol):
     """Where logs go. May be slow, may fail; never blocks a job."""
 
-    async def open(self, key: Key, job_id: str) -> Position:
-        """Begin a job, or go on with it; return the first position this sink does not have."""
+    @property
+    def traits(self) -> SinkTraits:
+        """Say how this sink wants to be fed."""
+        ...
+
+    async def open(self, key: Key, job_id: str) -> Position | None:
+        """
+        Begin a job, or go on with it; return the first position this sink does not have, None where it cannot tell.
+        """
         ...
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
@@ -142,4 +181,8 @@ class Sink(Protocol):
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         """Take the end; idempotent."""
+        ...
+
+    async def release(self) -> None:
+        """Let go of what is open for all jobs; nothing is asked of it afterwards."""
         ...

@@ -51,7 +51,10 @@ class World:
     open_store: Callable[[str, Rights], Store]
     open_results: Callable[[Credential, str], Results | None]
     """Credential and queue name."""
-    open_sinks: Callable[[Results | None], Mapping[str, Sink]]
-    """By name; called once for what was opened, since a sink remembers what it has sent there."""
+    open_sinks: Callable[[Credential, str, Results | None], Mapping[str, Sink]]
+    """
+    Credential, queue name, its result backend; by name, which is the same in every life of the runner and shows no
+    secret. Called once for what was opened, since a sink remembers what it has sent there.
+    """
     why_no_gpus: Callable[[], Awaitable[str]] = all_is_well
     """Say why no container may have a GPU now, "" where they may; asked again and again, and never raises."""

@@ -112,8 +112,8 @@ UNUSABLE = {
     FOLDER + 'mismatch = "(?=a)"': "mismatch is no regular expression of RE2's syntax: "
     'write one like mismatch = "^train"',
     FOLDER + f'password = "{SECRET}"': "password: no such key; known are runtime, paths, stores, secrets, network, "
-    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, root, "
-    "seccomp, oci_runtime, secrets_in_env, images, pull, push, build_network, lease, "
+    "capabilities, mounts, allow_endpoints, weight, dialect, results, sinks, user_max_running, cut_off, sole_reader, "
+    "root, seccomp, oci_runtime, secrets_in_env, images, pull, push, build_network, lease, "
     "timeout, match, mismatch, kind, url",
     'kind = "folder"\nurl = "folder://q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",
     'kind = "folder"\nurl = "/q"': "url must be folder:// and an absolute path without .., as in folder:///var/queue",

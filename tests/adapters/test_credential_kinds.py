@@ -125,8 +125,8 @@ MISTAKES = {
     'kind = "redis"\nurl = "rediss://h"\nca_file = "x.pem"': "ca_file must be absolute and without .., "
     'as in ca_file = "/etc/ssl/rabbit.pem"',
     REDIS + 'queue_type = "quorum"': "queue_type: no such key; known are runtime, paths, stores, secrets, network, "
-    "capabilities, mounts, allow_endpoints, weight, dialect, results, user_max_running, cut_off, sole_reader, root, "
-    "seccomp, oci_runtime, secrets_in_env, images, pull, push, build_network, lease, "
+    "capabilities, mounts, allow_endpoints, weight, dialect, results, sinks, user_max_running, cut_off, sole_reader, "
+    "root, seccomp, oci_runtime, secrets_in_env, images, pull, push, build_network, lease, "
     "timeout, match, mismatch, url, username, password, ca_file, kind",
     'kind = "rabbitmq"\nurl = "amqp://h/a/b"': AMQP + "a / in a vhost is written %2F",
     RABBIT + 'queue_type = "fast"': 'queue_type must be "classic" or "quorum"',

@@ -12,7 +12,18 @@ import msgspec
 from runner.credential import Credential
 from runner.errors import AlreadyStored, Refused, RunnerError
 from runner.job import Input, Key, Output
-from runner.ports import Blob, BuildContext, CollectedFile, LogLine, Position, SpoolSeal, Stat
+from runner.ports import (
+    Blob,
+    BuildContext,
+    CollectedFile,
+    Cursor,
+    Gap,
+    LogLine,
+    Position,
+    SinkTraits,
+    SpoolSeal,
+    Stat,
+)
 from runner.receipt import BoxBeat, Event, InputAccount, Receipt
 from runner.records import (
     ClaimRecord,
@@ -94,6 +105,10 @@ class FakeSpool:
     def __init__(self) -> None:
         self.lines: dict[Key, list[LogLine]] = defaultdict(list)
         self.seals: set[tuple[Key, int]] = set()
+        self.cursors: dict[tuple[Key, str], Cursor] = {}
+        # Bytes by stream that were dropped from the middle of an attempt; keys whose records were shed.
+        self.dropped: dict[tuple[Key, int], Counter[str]] = defaultdict(Counter)
+        self.shed_keys: list[Key] = []
         self._touched: set[Key] = set()
         self._news = asyncio.Event()
 
@@ -107,11 +122,54 @@ class FakeSpool:
         self._news.set()
 
     async def bytes_written(self, key: Key, attempt: int) -> dict[str, int]:
-        counted: Counter[str] = Counter()
+        counted = Counter(self.dropped[key, attempt])
         for line in self.lines[key]:
             if line.attempt == attempt:
                 counted[line.stream] += len(line.data)
         return dict(counted)
+
+    async def behind(self, key: Key, position: Position) -> int:
+        return sum(len(line.data) for line in await self.read(key, position))
+
+    async def near_end(self, key: Key, size_bytes: int) -> Position:
+        lines = await self.read(key, Position())
+        for place, line in enumerate(lines):
+            if sum(len(later.data) for later in lines[place:]) <= size_bytes:
+                return Position(line.attempt, line.sequence)
+        return Position(lines[-1].attempt, lines[-1].sequence + 1) if lines else Position()
+
+    async def cursor(self, key: Key, sink: str) -> Cursor | None:
+        return self.cursors.get((key, sink))
+
+    async def keep_cursor(self, key: Key, sink: str, cursor: Cursor) -> None:
+        if key in self.lines:
+            self.cursors[key, sink] = cursor
+
+    async def disk_bytes(self, key: Key) -> int:
+        return await self.behind(key, Position())
+
+    async def drop_middle(self, key: Key, attempt: int, head_bytes: int, tail_bytes: int) -> int:
+        lines = [line for line in self.lines[key] if line.attempt == attempt]
+        sizes = [len(line.data) for line in lines]
+        middle = [
+            line
+            for place, line in enumerate(lines)
+            if sum(sizes[: place + 1]) > head_bytes and sum(sizes[place:]) > tail_bytes
+        ]
+        if not middle:
+            return 0
+        dropped = sum(len(line.data) for line in middle)
+        gap = msgspec.json.encode(Gap(bytes=dropped, lines=sum(line.data.count(b"\n") for line in middle)))
+        place = self.lines[key].index(middle[-1])
+        self.lines[key][place] = msgspec.structs.replace(middle[-1], stream="gap", data=gap)
+        self.lines[key] = [line for line in self.lines[key] if line not in middle]
+        self.dropped[key, attempt].update({line.stream: 0 for line in middle})
+        for line in middle:
+            self.dropped[key, attempt][line.stream] += len(line.data)
+        return dropped
+
+    async def shed(self, key: Key) -> None:
+        self.shed_keys.append(key)
 
     async def read(self, key: Key, position: Position, limit_bytes: int = 1 << 20) -> tuple[LogLine, ...]:
         lines = [line for line in self.lines[key] if Position(line.attempt, line.sequence) >= position]
@@ -317,6 +375,7 @@ class FakeSink:
         self._written, self._results = written, results
         # Set where its connection is of no use any more.
         self.broken: RunnerError | None = None
+        self.traits = SinkTraits()
 
     async def open(self, key: Key, job_id: str) -> Position:
         self._check()
@@ -332,6 +391,9 @@ class FakeSink:
         event = getattr(end, "event")  # noqa: B009 - an End, kept opaque here
         if not any(told.state == "ended" for told in self._written.events[key]):
             await self._results.append(key, job_id, [event], [])
+
+    async def release(self) -> None:
+        self._check()
 
     def _check(self) -> None:
         if self.broken is not None:

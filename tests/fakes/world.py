@@ -140,7 +140,7 @@ class FakeWorld:
             results = self.results_of(queue, credential)
             return results and opened("results", results, queue)
 
-        def open_sinks(results: Any) -> Any:
+        def open_sinks(_credential: Credential, _queue: str, results: Any) -> Any:
             return {name: flaky("sink", sink) for name, sink in self.new_sinks(results).items()}
 
         self.probe.locked.clear()
