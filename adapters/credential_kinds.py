@@ -27,6 +27,7 @@ from adapters.credential_registry import registry_of_file
 from adapters.credential_urls import SECURE, queue_url, results_url, web_url
 from adapters.secret_files import SECRET_NAME
 from adapters.shape import nearest
+from adapters.sinks.urls import sink_secrets, sink_urls
 from adapters.unusable import Unusable
 from runner.credential import Credential, QueueRights, Rights
 from runner.environment import passed_on
@@ -65,16 +66,17 @@ def credential_of(file: AnyFile) -> Credential:
     _check_rights(file)
     service = _service(file)
     results = results_url(file.results) if file.results else None
+    sinks = sink_urls(file.sinks)
     named = {name: getattr(file, name) for name in QueueRights.__struct_fields__}
     rights = Rights(
-        **{**named, "results": results.url if results else ""},
+        **{**named, "results": results.url if results else "", "sinks": tuple(sink.url for sink in sinks)},
         timeout_s=None if file.timeout is None else float(file.timeout),
     )
     return Credential(
         file.kind,
         service.url,
         rights,
-        secrets={**service.secrets, **(results.secrets("results_") if results else {})},
+        secrets={**service.secrets, **(results.secrets("results_") if results else {}), **sink_secrets(sinks)},
         lease=file.lease,
         options=service.options,
         match=file.match,

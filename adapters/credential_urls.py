@@ -64,7 +64,7 @@ def queue_url(kind: str, text: str) -> ServiceUrl:
     """
     if kind == "folder":
         return _folder_url("url", text, queue_url_problem(text))
-    found = _parsed("url", text)
+    found = parsed_url("url", text)
     if KINDS.get(found.scheme) != kind:
         raise Unusable(f"url {_FORMS[kind]}")
     if kind == "sqs":
@@ -82,7 +82,7 @@ def results_url(text: str) -> ServiceUrl:
     scheme = text.partition("://")[0].lower()
     if KINDS.get(scheme) != "redis":
         return _folder_url("results", text, results_url_problem(text))
-    found = _parsed("results", text)
+    found = parsed_url("results", text)
     if "queue" in dict(parse_qsl(found.query, keep_blank_values=True)):
         raise Unusable("results is the place of all its queues' results: leave ?queue= out")
     return _network_url("results", "redis", found)
@@ -95,10 +95,10 @@ def web_url(key: str, text: str) -> str:
     Raises:
         Unusable: it is none, or names a user.
     """
-    found = _parsed(key, text)
+    found = parsed_url(key, text)
     if "@" in found.netloc:
         raise Unusable(f"{key} holds a user or password: leave them out, since those of this file are used")
-    if found.scheme not in {"http", "https"} or not _is_host(found) or found.query:
+    if found.scheme not in {"http", "https"} or not has_host(found) or found.query:
         raise Unusable(f"{key} {_WEB}")
     return text
 
@@ -123,7 +123,7 @@ def _sqs_url(found: SplitResult) -> ServiceUrl:
 
 def _network_url(key: str, kind: str, found: SplitResult) -> ServiceUrl:
     login, _, host = found.netloc.rpartition("@")
-    if not _is_host(found) or not _PATHS[kind].fullmatch(found.path):
+    if not has_host(found) or not _PATHS[kind].fullmatch(found.path):
         raise Unusable(f"{key} {_FORMS[kind]}")
     _check_query(key, kind, found.query)
     username, _, password = login.partition(":")
@@ -138,7 +138,7 @@ def _check_query(key: str, kind: str, query: str) -> None:
         raise Unusable(f"{key} {_MORE[kind]}")
 
 
-def _parsed(key: str, text: str) -> SplitResult:
+def parsed_url(key: str, text: str) -> SplitResult:
     """Take a URL apart; nothing of a password may be left where a path or a query is told."""
     if not text.isprintable() or " " in text:
         raise Unusable(f"{key} holds a space, or what no URL may hold: write it as %20")
@@ -153,7 +153,8 @@ def _parsed(key: str, text: str) -> SplitResult:
     return found
 
 
-def _is_host(found: SplitResult) -> bool:
+def has_host(found: SplitResult) -> bool:
+    """Tell whether a host stands in a URL, perhaps with a port."""
     host = found.netloc.rpartition("@")[2]
     name, _, port = host.rpartition(":") if re.search(r":\d*$", host) else (host, "", "1")
     return bool(_HOST.fullmatch(name)) and port.isdigit() and 0 < int(port) < 1 << 16

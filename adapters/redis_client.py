@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from adapters.unreached import unreached
 from runner.errors import ConfigurationError, OutOfSpace, Refused, RunnerError, Unavailable
@@ -43,17 +43,21 @@ class RedisPlace:
     tls: bool
     queue: str = ""
     prefix: str = PREFIX
+    socket: str = ""
+    """The path of its Unix socket, where it is reached by one."""
 
     @property
     def url(self) -> str:
         """The server and the database, to be shown."""
+        if self.socket:
+            return f"unix://{self.socket}?db={self.database}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.database}"
 
 
 def redis_place(url: str) -> RedisPlace:
     """
-    Read ``redis://host:6379/0?queue=train``, or ``rediss://`` for TLS; ``prefix=`` may follow.
+    Read ``redis://host:6379/0?queue=train``, or ``rediss://`` for TLS; ``prefix=`` may follow. Or ``unix:///path?db=0``.
 
     Raises:
         ConfigurationError: it is no such URL, or holds a user or a password.
@@ -66,10 +70,19 @@ def redis_place(url: str) -> RedisPlace:
         raise _no_url() from None
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("a Redis URL holds a user or a password: write them as username and password")
+    if parts.scheme == "unix":
+        return _socket_place(parts.path, query)
     path, queue, prefix = parts.path.strip("/"), query.pop("queue", ""), query.pop("prefix", PREFIX)
     if parts.scheme not in SCHEMES or not host or query or parts.fragment or not (path or "0").isdecimal():
         raise _no_url()
     return RedisPlace(host, port, int(path or "0"), parts.scheme == "rediss", queue, prefix)
+
+
+def _socket_place(path: str, query: Mapping[str, str]) -> RedisPlace:
+    database = query.get("db", "0")
+    if not path.startswith("/") or query.keys() - {"db"} or not database.isdecimal():
+        raise _no_url()
+    return RedisPlace("", 0, int(database), tls=False, socket=unquote(path))
 
 
 def _no_url() -> ConfigurationError:
@@ -181,10 +194,10 @@ class RedisClient:
 
         place, secrets = self.place, {name: secret.reveal() for name, secret in self._secrets.items()}
         tls = {"ssl_ca_certs": self._ca_file or None} if place.tls else {}
+        server = {"path": place.socket} if place.socket else {"host": place.host, "port": place.port}
         return {
-            "connection_class": _connection_class(tls=place.tls),
-            "host": place.host,
-            "port": place.port,
+            "connection_class": _connection_class(place),
+            **server,
             "db": place.database,
             "username": secrets.get("username") or None,
             "password": secrets.get("password") or None,
@@ -252,14 +265,14 @@ def _not_reached(text: str) -> RunnerError:
     return Unavailable(f"{text}: check that it runs and can be reached")
 
 
-def _connection_class(*, tls: bool) -> type[Any]:
+def _connection_class(place: RedisPlace) -> type[Any]:
     """Return a connection that knows that it was reset while it was idle, which the SDK's own takes for alive."""
-    from redis.asyncio.connection import Connection, SSLConnection
+    from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
     from redis.exceptions import ConnectionError as Disconnected
 
-    kind: type[Any] = SSLConnection if tls else Connection
+    kind: type[Any] = UnixDomainSocketConnection if place.socket else SSLConnection if place.tls else Connection
 
-    class Watched(kind):  # type: ignore[misc]  # one of two classes of the SDK
+    class Watched(kind):  # type: ignore[misc]  # one of three classes of the SDK
         async def can_read(self) -> bool:
             if self._reader is not None and self._reader.exception() is not None:
                 raise Disconnected("reset while it was idle")

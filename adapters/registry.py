@@ -24,7 +24,7 @@ from adapters.state_dir import StateDir
 from runner.config import Config
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError, Refused
-from runner.ports import Box, Broker, Containers, Dialect, GpuProbe, Images, Results, Sink, Store, World
+from runner.ports import Box, Broker, Containers, Dialect, GpuProbe, Images, Results, Store, World
 
 DOCKER_UIDS = 256
 """Of the configured uids the last ones are for containers, the others for processes."""
@@ -230,13 +230,6 @@ def dialects() -> dict[str, Dialect]:
     return {"native": NativeDialect()}
 
 
-def open_sinks(credential: Credential, queue: str, results: Results | None) -> dict[str, Sink]:  # noqa: ARG001 - soon
-    """Open the sinks of one queue by name; none where it has no backend."""
-    from adapters.sinks.results import ResultsSink
-
-    return {} if results is None else {"results": ResultsSink(results)}
-
-
 @asynccontextmanager
 async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterator[World]:
     """
@@ -245,17 +238,18 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
     ``umask`` says who may read stored outputs, where the process's own is a stricter one.
 
     Raises:
-        ConfigurationError: the state directory cannot be used, or another runner holds it.
+        ConfigurationError: the state directory cannot be used, or another runner holds it; a sink cannot be used.
     """
     from adapters.blobs import FolderBlobs
     from adapters.containers.vulnerable import gate
     from adapters.credentials import DirectoryCredentials
     from adapters.image_records import FileImageRecords
     from adapters.journal import SqliteJournal
+    from adapters.sinks.opening import box_sinks, open_sinks
     from adapters.spool import FileSpool
     from adapters.workspaces import FolderWorkspaces
 
-    state = StateDir(config.state_dir)
+    state, sinks = StateDir(config.state_dir), box_sinks(config.sinks)
     async with AsyncExitStack() as opened:
         lock = state.lock()
         opened.callback(lock.close)
@@ -289,7 +283,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             open_broker=lambda credential: open_broker(credential, box),
             open_store=functools.partial(open_store, umask=umask),
             open_results=lambda credential, queue: open_results(credential, queue, box),
-            open_sinks=open_sinks,
+            open_sinks=functools.partial(open_sinks, sinks, dialects()),
             why_no_gpus=gate(config, engine=has_engine(config)),
         )
         await asyncio.sleep(0)  # let callbacks of what was just stopped run before their ports close

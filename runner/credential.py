@@ -82,7 +82,7 @@ class Credential(msgspec.Struct, frozen=True):
     ``match`` and ``mismatch`` are regular expressions for the queues behind it that are served.
 
     Secrets are ``username`` and ``password``; of AWS ``access_key``, ``secret_key`` and ``session_token``; of a result
-    backend elsewhere ``results_username`` and ``results_password``.
+    backend elsewhere ``results_username`` and ``results_password``, of a sink the same two behind its name.
     """
 
     kind: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import time
@@ -22,8 +23,9 @@ import pytest
 from adapters.blobs import FolderBlobs
 from adapters.journal import SqliteJournal
 from adapters.queues.folder import FolderBroker, FolderQueue
-from adapters.registry import dialects, open_sinks, open_store
+from adapters.registry import dialects, open_store
 from adapters.results.folder import FolderResults
+from adapters.sinks.opening import open_sinks
 from adapters.spool import FileSpool
 from adapters.workspaces import FolderWorkspaces
 from runner.app import build
@@ -101,7 +103,7 @@ class Year:
                 open_broker=lambda _: self.broker(),
                 open_store=open_store,
                 open_results=lambda _credential, _queue: self.results,
-                open_sinks=open_sinks,
+                open_sinks=functools.partial(open_sinks, (), dialects()),
             )
 
     def stamp(self) -> None:

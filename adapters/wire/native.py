@@ -16,6 +16,7 @@ from adapters.wire.checks import problem_with
 from adapters.wire.document import Unreadable, read
 from adapters.wire.toml_text import write_toml
 from runner.job import Job
+from runner.log_json import log_json
 from runner.ports import Decoded, LogLine
 from runner.receipt import Event
 from runner.units import encode_hook
@@ -25,13 +26,13 @@ _SHOWABLE_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,512}")
 
 
 class NativeDialect:
-    """Decodes native jobs; encodes events and log records as JSON, one a line."""
+    """Decodes native jobs; encodes events and log records as JSON, each in one line."""
 
     def decode(self, body: bytes) -> Decoded:
         return decode(body)
 
     def encode(self, told: Event | LogLine) -> bytes:
-        return msgspec.json.encode(told) + b"\n"
+        return log_json(told)
 
 
 def decode(body: bytes) -> Decoded:

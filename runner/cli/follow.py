@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from runner.cli.output import lively, print_json, printable, say
+from runner.cli.output import lively, printable, say
 from runner.job import EndReason, follow_exit
+from runner.log_json import log_json
 from runner.ports import LogLine
 
 if TYPE_CHECKING:
@@ -109,13 +110,8 @@ class Records(Screen):
 
 
 def print_record(told: LogLine | Event) -> None:
-    """Print a line of a log or a state change as one JSON document; bytes that are not UTF-8 are replaced."""
-    if not isinstance(told, LogLine):
-        print_json({"event": told})
-        return
-    text = told.data.decode("utf-8", "replace")
-    place = {"attempt": told.attempt, "sequence": told.sequence}
-    print_json({**place, "at": told.at_ns / 1e9, "stream": told.stream, "text": text})
+    """Print a record of a log or a state change as one JSON document."""
+    print(log_json(told).decode())
 
 
 def _columns() -> int:

@@ -193,5 +193,9 @@ def test_defaults_are_not_written() -> None:
 def test_events_and_log_records_are_told_as_json_lines() -> None:
     """Clients of a queue read these lines, so their names and order are a contract."""
     event = Event("digits-1.0123456789abcdef", "digits-1", 1767225600.5, "ended", 2, "exit 3", "failed", 3)
-    line = LogLine(2, 7, 1767225600500000000, "stdout", b"epoch 1\n\xff")
-    assert (GOLDEN / "told.jsonl").read_bytes() == b"".join(NativeDialect().encode(told) for told in (event, line))
+    lines = [
+        LogLine(2, 7 + at, 1767225600500000000, "stdout", data) for at, data in enumerate((b"\xc3\xa9\n", b"\xff\n"))
+    ]
+    assert (GOLDEN / "told.jsonl").read_bytes() == b"".join(
+        NativeDialect().encode(told) + b"\n" for told in (event, *lines)
+    )
