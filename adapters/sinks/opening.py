@@ -15,6 +15,9 @@ from runner.errors import ConfigurationError
 from runner.ports import Dialect, Results, Sink
 from runner.secret import Secret
 
+SYSLOG_PORT = 514
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+
 
 class Place(msgspec.Struct, frozen=True):
     """What a sink is opened for; ``secrets`` are those of its own URL."""
@@ -78,5 +81,36 @@ def _own_login(server: str, credential: Credential) -> dict[str, Secret]:
     return {name: secret for name, secret in credential.secrets.items() if name in {"username", "password"}}
 
 
-SINKS: dict[str, Callable[[SinkUrl, Place], Sink]] = {"redis": _redis}
+def _file(url: SinkUrl, place: Place) -> Sink:
+    from adapters.sinks.files import Files, FileSink
+
+    return FileSink(Files.of(url, place.queue), url.lag_max_bytes)
+
+
+def _syslog(url: SinkUrl, place: Place) -> Sink:  # noqa: ARG001 - of all openers
+    import socket
+
+    from adapters.sinks.datagram_sink import DatagramSink
+    from adapters.sinks.datagrams import Datagrams
+    from adapters.sinks.syslog_text import SyslogForm
+
+    host, port = url.host
+    datagrams = Datagrams(host=host, port=port or SYSLOG_PORT) if host else Datagrams(url.path)
+    return DatagramSink(datagrams, SyslogForm(socket.gethostname() if host else ""), url.lag_max_bytes)
+
+
+def _journald(url: SinkUrl, place: Place) -> Sink:
+    from adapters.sinks.datagram_sink import DatagramSink
+    from adapters.sinks.datagrams import Datagrams
+    from adapters.sinks.journal_entries import JournalForm
+
+    return DatagramSink(Datagrams(url.path or JOURNAL_SOCKET), JournalForm(place.queue), url.lag_max_bytes)
+
+
+SINKS: dict[str, Callable[[SinkUrl, Place], Sink]] = {
+    "redis": _redis,
+    "file": _file,
+    "syslog": _syslog,
+    "journald": _journald,
+}
 """By kind."""

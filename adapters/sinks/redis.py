@@ -9,13 +9,14 @@ sent again reaches neither it nor the channel twice; a channel alone may get it 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from adapters.redis_client import RedisClient, Script
 from adapters.sinks.chunks import chunks
+from adapters.sinks.remembered import Remembered
+from adapters.sinks.templates import fill
 from adapters.sinks.urls import SinkUrl
 from runner.job import Key
 from runner.ports import Dialect, End, LogLine, Position, SinkTraits
@@ -25,7 +26,6 @@ from runner.units import parse_duration
 OWN_NAME = "runner:{queue}:log:{id}"
 MAXLEN = 10_000
 KEEP_S = 7 * 86400.0
-REMEMBERED_MAX = 1024
 DOING = "send log"
 LAST = (1 << 64) - 1
 _STANDS = "equal or smaller than"
@@ -44,8 +44,6 @@ if channel ~= '' then redis.call('PUBLISH', channel, ARGV[6]) end
 return 1
 """)
 """Tell the end, unless it stands in the stream."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,8 @@ class Names:
         return cls(queue, channel, stream, int(url.options.get("maxlen", MAXLEN)), int(keep_s))
 
     def filled(self, template: str, key: Key, job_id: str) -> str:
-        """Fill a name in; what a job is called is never searched for names again."""
-        for name, text in (("{queue}", self.queue), ("{key}", key), ("{id}", job_id)):
-            before, found, after = template.partition(name)
-            if found:
-                return self.filled(before, key, job_id) + text + self.filled(after, key, job_id)
-        return template
+        """Fill a name in."""
+        return fill(template, {"queue": self.queue, "key": key, "id": job_id})
 
 
 class RedisSink:
@@ -87,9 +81,9 @@ class RedisSink:
         self._dialect = dialect
         self._traits = SinkTraits(coalesces=True, lag_max_bytes=lag_max_bytes)
         # The next record wanted of the jobs that were fed last; unknown after a failure, and then asked for.
-        self._wanted: OrderedDict[Key, Position] = OrderedDict()
+        self._wanted: Remembered[Position] = Remembered()
         # The ends told last, so that a channel alone gets each once.
-        self._ended: OrderedDict[Key, End] = OrderedDict()
+        self._ended: Remembered[End] = Remembered()
 
     @property
     def traits(self) -> SinkTraits:
@@ -99,7 +93,7 @@ class RedisSink:
         if not self._names.stream:
             return None
         wanted = await self._position(key, job_id)
-        _keep(self._wanted, key, wanted)
+        self._wanted.set(key, wanted)
         return wanted
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
@@ -111,7 +105,7 @@ class RedisSink:
         if commands:
             await self._send(key, commands)
         if new:
-            _keep(self._wanted, key, Position(new[-1].attempt, new[-1].sequence + 1))
+            self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1))
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         message = self._dialect.encode(end.event)
@@ -120,8 +114,8 @@ class RedisSink:
             entry = f"{end.event.attempt}-{LAST}"
             arguments = (channel, self._names.maxlen, self._names.keep_s, entry, key, message)
             await self._client().run(DOING, _END, [stream] if stream else [], arguments)
-        _keep(self._ended, key, end)
-        self._wanted.pop(key, None)
+        self._ended.set(key, end)
+        self._wanted.forget(key)
 
     async def release(self) -> None:
         if self._opened is not None:
@@ -149,7 +143,7 @@ class RedisSink:
         """Send all in one transaction and one trip; what a stream has already is no error."""
         from redis.exceptions import ResponseError
 
-        self._wanted.pop(key, None)
+        self._wanted.forget(key)
         async with self._client().calling(DOING) as redis, redis.pipeline(transaction=True) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
@@ -181,10 +175,3 @@ class RedisSink:
 
     def _stream(self, key: Key, job_id: str) -> str:
         return self._names.filled(self._names.stream, key, job_id)
-
-
-def _keep(kept: OrderedDict[Key, T], key: Key, value: T) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > REMEMBERED_MAX:
-        kept.popitem(last=False)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeVar
 
+from adapters.sinks.remembered import Remembered
 from runner.job import Key
 from runner.ports import End, LogLine, Position, Results, SinkTraits
 from runner.receipt import Event
-
-T = TypeVar("T")
-REMEMBERED_MAX = 1024
 
 
 class ResultsSink:
@@ -25,37 +21,30 @@ class ResultsSink:
     def __init__(self, results: Results) -> None:
         self._results = results
         # The next record wanted of the jobs that were fed last; dropped at a job's end.
-        self._wanted: OrderedDict[Key, Position] = OrderedDict()
+        self._wanted: Remembered[Position] = Remembered()
         # The ends told last, so that none is told twice.
-        self._ended: OrderedDict[Key, End] = OrderedDict()
+        self._ended: Remembered[End] = Remembered()
 
     @property
     def traits(self) -> SinkTraits:
         return SinkTraits()
 
     async def open(self, key: Key, job_id: str) -> Position:  # noqa: ARG002 - the port's signature
-        return self._wanted.get(key, Position())
+        return self._wanted.get(key) or Position()
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
-        wanted = self._wanted.get(key, Position())
+        wanted = self._wanted.get(key) or Position()
         new = [line for line in lines if Position(line.attempt, line.sequence) >= wanted]
         if events or new:
             await self._results.append(key, job_id, events, new)
         if new:
-            _keep(self._wanted, key, Position(new[-1].attempt, new[-1].sequence + 1))
+            self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1))
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         if self._ended.get(key) != end:
             await self._results.append(key, job_id, (end.event,), ())
-        _keep(self._ended, key, end)
-        self._wanted.pop(key, None)
+        self._ended.set(key, end)
+        self._wanted.forget(key)
 
     async def release(self) -> None:
         """Let go of nothing: the backend belongs to whoever opened it."""
-
-
-def _keep(kept: OrderedDict[Key, T], key: Key, value: T) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > REMEMBERED_MAX:
-        kept.popitem(last=False)

@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from urllib.parse import SplitResult, parse_qsl, unquote
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from adapters.credential_urls import has_host, parsed_url
+from adapters.sinks.templates import is_per_job, unknown_braces
 from adapters.unusable import Unusable
 from runner.secret import Secret
 from runner.units import parse_duration, parse_size
 
-KINDS = {"redis": "redis", "rediss": "redis", "unix": "redis"}
+KINDS = {
+    "redis": "redis",
+    "rediss": "redis",
+    "unix": "redis",
+    "file": "file",
+    "syslog": "syslog",
+    "journald": "journald",
+}
 """The kind of sink that a URL of this scheme names."""
 _FORMS = {
     "redis": "write redis://HOST:PORT/DB?channel=NAME&stream=NAME, rediss://… or unix:///PATH?db=0",
+    "file": "write file:///DIRECTORY/{id}.log, with no .. in it",
+    "syslog": "write syslog:///dev/log or syslog://HOST:514",
+    "journald": "write journald:",
 }
 _DATABASE = re.compile(r"(/\d{0,5})?")
-_TUNING = frozenset({"lag", "maxlen", "keep"})
+_TUNING = frozenset({"lag", "maxlen", "keep", "rotate"})
 """Other values of these make no other sink."""
-_PLACEHOLDER = re.compile(r"\{[^}]*\}?")
-_PLACEHOLDERS = frozenset({"{id}", "{key}", "{queue}"})
 COUNT_MAX = 10**9
+FILES_MAX = 999
 
 
 class SinkUrl(msgspec.Struct, frozen=True):
@@ -49,6 +59,17 @@ class SinkUrl(msgspec.Struct, frozen=True):
         """What the sink is called: the same as long as it writes to the same place."""
         named = "&".join(f"{key}={text}" for key, text in sorted(self.options.items()) if key not in _TUNING)
         return f"{self.place}?{named}" if named else self.place
+
+    @property
+    def path(self) -> str:
+        """The path on this box, decoded."""
+        return unquote(urlsplit(self.place).path)
+
+    @property
+    def host(self) -> tuple[str, int | None]:
+        """The host and the port that it names."""
+        found = urlsplit(self.place)
+        return found.hostname or "", found.port
 
     @property
     def lag_max_bytes(self) -> int | None:
@@ -108,10 +129,23 @@ def _names(sink: SinkUrl) -> tuple[str, str]:
 
 
 def _check_place(kind: str, found: SplitResult) -> None:
-    is_local = found.scheme == "unix"
-    place = found.path.startswith("/") and not found.netloc.rpartition("@")[2] if is_local else has_host(found)
-    if not place or not (is_local or _DATABASE.fullmatch(found.path)) or ".." in found.path.split("/"):
+    local = not found.netloc.rpartition("@")[2]
+    match kind:
+        case "redis" if found.scheme != "unix":
+            fits = has_host(found) and bool(_DATABASE.fullmatch(found.path))
+        case "syslog" if not local:
+            fits = has_host(found) and found.path in {"", "/"}
+        case "journald":
+            fits = local and (not found.path or _is_file(found.path))
+        case _:
+            fits = local and _is_file(found.path)
+    if not fits or (kind != "redis" and "@" in found.netloc) or unknown_braces(found.path):
         raise Unusable(f"sinks: {_FORMS[kind]}")
+
+
+def _is_file(path: str) -> bool:
+    names = unquote(path).split("/")
+    return path.startswith("/") and bool(names[-1]) and not {".", ".."} & set(names) and "\0" not in unquote(path)
 
 
 def _options(kind: str, query: str) -> dict[str, str]:
@@ -129,15 +163,25 @@ def _options(kind: str, query: str) -> dict[str, str]:
 
 def _is_job_name(text: str) -> None:
     """Check a name that holds what a job is called, since messages do not say whose they are."""
-    if not {"{id}", "{key}"} & set(_PLACEHOLDER.findall(text)):
+    if not is_per_job(text):
         raise ValueError("must hold {id} or {key}, so that every job has one of its own")
-    if not set(_PLACEHOLDER.findall(text)) <= _PLACEHOLDERS:
+    if unknown_braces(text):
         raise ValueError("may hold {id}, {key} and {queue}, and no other braces")
+
+
+def _is_format(text: str) -> None:
+    if text not in {"text", "json"}:
+        raise ValueError("must be text or json")
 
 
 def _is_count(text: str) -> None:
     if not text.isdecimal() or not 0 < int(text) <= COUNT_MAX:
         raise ValueError("must be a number from 1 up")
+
+
+def _is_files(text: str) -> None:
+    if not text.isdecimal() or not 0 < int(text) <= FILES_MAX:
+        raise ValueError(f"must be a number of files from 1 to {FILES_MAX}")
 
 
 def _is_size(text: str) -> None:
@@ -172,4 +216,7 @@ _OPTIONS: dict[str, dict[str, Callable[[str], None]]] = {
         "db": _is_database,
         "lag": _is_size,
     },
+    "file": {"format": _is_format, "rotate": _is_size, "keep": _is_files, "lag": _is_size},
+    "syslog": {"lag": _is_size},
+    "journald": {"lag": _is_size},
 }

@@ -11,6 +11,7 @@ import pytest
 from runner.errors import Unavailable
 from runner.ports import End, LogLine, Position
 from runner.receipt import Event
+from tests.conformance.file_sink_harness import JsonFileHarness, OneJsonFileHarness
 from tests.conformance.redis_sink_harness import RedisBothHarness, RedisChannelHarness, RedisStreamHarness
 from tests.conformance.sink_harness import KEY, OTHER, Harness, RedisResultsHarness, ResultsHarness, runs
 
@@ -36,6 +37,8 @@ ANY_BYTES = tuple(
 HARNESSES = [
     pytest.param(ResultsHarness, id="results"),
     pytest.param(RedisResultsHarness, id="redis results", marks=pytest.mark.broker),
+    pytest.param(JsonFileHarness, id="json file"),
+    pytest.param(OneJsonFileHarness, id="one json file"),
     pytest.param(RedisStreamHarness, id="redis stream", marks=pytest.mark.broker),
     pytest.param(RedisChannelHarness, id="redis channel", marks=pytest.mark.broker),
     pytest.param(RedisBothHarness, id="redis both", marks=pytest.mark.broker),

@@ -1,0 +1,76 @@
+"""Logs as datagrams to syslog or the systemd journal: at least once, and lost where the receiver drops what it got."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from adapters.sinks.datagrams import Datagrams
+from adapters.sinks.remembered import Remembered
+from runner.job import Key
+from runner.ports import End, LogLine, Position, SinkTraits
+from runner.receipt import Event
+
+
+class Form(Protocol):
+    """How records and state changes are written."""
+
+    def line(self, line: LogLine, key: Key, job_id: str) -> Iterator[bytes]:
+        """Yield the datagrams of one record."""
+        ...
+
+    def event(self, event: Event, key: Key, job_id: str) -> Iterator[bytes]:
+        """Yield the datagrams of a state change."""
+        ...
+
+    def joined(self, lines: list[LogLine]) -> Iterator[LogLine]:
+        """Put together the records that are told as one."""
+        ...
+
+
+class DatagramSink:
+    """The logs of all jobs of one queue; in this life of the runner nothing is sent twice, also after a failure."""
+
+    def __init__(self, datagrams: Datagrams, form: Form, lag_max_bytes: int | None = None) -> None:
+        self._datagrams = datagrams
+        self._form = form
+        self._traits = SinkTraits(coalesces=True, lag_max_bytes=lag_max_bytes)
+        self._lock = threading.Lock()
+        self._wanted: Remembered[Position] = Remembered()
+        self._ended: Remembered[End] = Remembered()
+
+    @property
+    def traits(self) -> SinkTraits:
+        return self._traits
+
+    async def open(self, key: Key, job_id: str) -> Position | None:  # noqa: ARG002 - nobody tells
+        return None
+
+    async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        await asyncio.to_thread(self._write, key, job_id, events, lines)
+
+    async def close(self, key: Key, job_id: str, end: End) -> None:
+        if self._ended.get(key) != end:
+            await asyncio.to_thread(self._write, key, job_id, (end.event,), ())
+        self._ended.set(key, end)
+        self._wanted.forget(key)
+
+    async def release(self) -> None:
+        with self._lock:
+            self._datagrams.close()
+
+    def _write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        wanted = self._wanted.get(key) or Position()
+        new = [line for line in lines if Position(line.attempt, line.sequence) >= wanted]
+        with self._lock:
+            for event in events:
+                self._send(self._form.event(event, key, job_id))
+            for line in self._form.joined(new):
+                self._send(self._form.line(line, key, job_id))
+                self._wanted.set(key, Position(line.attempt, line.sequence + 1))
+
+    def _send(self, datagrams: Iterator[bytes]) -> None:
+        for data in datagrams:
+            self._datagrams.send(data)
