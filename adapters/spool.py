@@ -115,6 +115,9 @@ class FileSpool:
     async def shed(self, key: Key) -> None:
         self._flags.raise_(key)
 
+    async def unshed(self) -> tuple[Key, ...]:
+        return await asyncio.to_thread(self._shelf.unshed)
+
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:
         if (running := self._sealing.get((key, attempt))) is not None:
             return await asyncio.shield(running)

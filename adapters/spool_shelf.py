@@ -79,6 +79,14 @@ class SpoolShelf:
                 return
             shutil.rmtree(trash)
 
+    def unshed(self) -> tuple[Key, ...]:
+        """Return the keys whose records stand still."""
+        with explained("looking for logs", self._root):
+            return tuple(Key(name) for name in names_in(self._root) if self._has_records(name))
+
+    def _has_records(self, name: str) -> bool:
+        return any(file.endswith(SPOOL_SUFFIX) for file in names_in(os.path.join(self._root, name)))
+
     def older(self, before: float) -> list[Key]:
         """Return the keys last written before this epoch second, and finish deletions that were cut short."""
         with explained("looking for old logs", self._root):

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from runner.calls import Caller
 from runner.credential import Credential
 from runner.errors import RunnerError
-from runner.ports import Results, Sink, World
+from runner.outlet import Outlet, Refusals
+from runner.ports import Results, World
 from runner.receipt import BoxBeat
 
 logger = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
 
 
 class Backend:
@@ -28,13 +31,21 @@ class Backend:
         """Begin with nothing open."""
         self._world = world
         self.results: Results | None = None
-        # Opened with the results, since a sink remembers what it has sent there.
-        self.sinks: Mapping[str, Sink] = {}
-        # Whether it was told that it refuses us: told once, however many jobs wait for it.
-        self._refuses = False
+        # By name: where the logs of its jobs go now; None until they are open. Those before wait for their last users.
+        self._outlets: Mapping[str, Outlet] | None = None
+        self._replaced: list[Outlet] = []
+        # What it is open with.
+        self._credential: Credential | None = None
+        self._queue = ""
+        self.refusals = Refusals()
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
+
+    @property
+    def outlets(self) -> Mapping[str, Outlet]:
+        """Where the logs of its jobs go, by name; none before it is open."""
+        return self._outlets or {}
 
     def open(self, credential: Credential, queue: str) -> None:
         """
@@ -45,8 +56,13 @@ class Backend:
         """
         if self.results is None:
             self.results = self._world.open_results(credential, queue)
-        if not self.sinks:
-            self.sinks = self._world.open_sinks(credential, queue, self.results)
+        if self._outlets is None:
+            self._credential, self._queue = credential, queue
+            self._outlets = self._open_outlets(credential)
+
+    def _open_outlets(self, credential: Credential) -> Mapping[str, Outlet]:
+        sinks = self._world.open_sinks(credential, self._queue, self.results)
+        return {name: Outlet(name, sink, self.refusals, self._world.random) for name, sink in sinks.items()}
 
     async def beat(self, caller: Caller, beat: BoxBeat) -> None:
         """Give a sign of life, where there is a backend; one that does not take it now gets the next one."""
@@ -58,25 +74,42 @@ class Backend:
         except RunnerError as error:
             logger.debug("no sign of life was given", extra={"action": "beat", "reason": str(error)})
 
-    async def change(self, credential: Credential) -> None:
-        """Go on with other secrets of the same service, where it is open."""
-        self._refuses = False
+    async def change(self, credential: Credential, caller: Caller) -> None:
+        """
+        Go on with other secrets of the same service, where it is open; logs go on over new connections.
+
+        Raises:
+            RunnerError: they are refused, or it could not be tried.
+        """
+        self.refusals.forget()
         if self.results is not None:
             with self.in_use():
                 await self.results.change(credential)
+        if self._outlets is not None and credential != self._credential:
+            before, self._outlets = self._outlets, self._open_outlets(credential)
+            self._credential = credential
+            self._replaced.extend(before.values())
+        await self.release_replaced(caller)
 
-    def refused(self, queue: str, error: RunnerError) -> None:
-        """Log that what its jobs leave waits until a person mends something; until then, or a change, only once."""
-        if not self._refuses:
-            facts = {"action": "store", "queue": queue, "reason": str(error)}
-            logger.error("the result backend of a queue refuses, and what its jobs leave waits for it", extra=facts)
-        self._refuses = True
+    async def release_replaced(self, caller: Caller) -> None:
+        """Let go of the sinks that others stand for now and that nobody feeds any more."""
+        unused = [outlet for outlet in self._replaced if not outlet.is_used]
+        self._replaced = [outlet for outlet in self._replaced if outlet.is_used]
+        for outlet in unused:
+            await self._release(outlet, caller)
 
-    def took(self, queue: str) -> None:
-        """Log that what waited goes on, where it was told that it waits."""
-        if self._refuses:
-            logger.info("the result backend of a queue takes what waited", extra={"action": "store", "queue": queue})
-        self._refuses = False
+    async def close(self, caller: Caller) -> None:
+        """Let go of every sink, then of the result backend; idempotent, and nothing is asked of it afterwards."""
+        outlets, self._outlets = [*self.outlets.values(), *self._replaced], {}
+        self._replaced = []
+        for outlet in outlets:
+            await self._release(outlet, caller)
+        results, self.results = self.results, None
+        if results is not None:
+            await closed(results.close, f"the result backend of queue {self._queue}", caller)
+
+    async def _release(self, outlet: Outlet, caller: Caller) -> None:
+        await closed(outlet.sink.release, f"sink {outlet.name} of queue {self._queue}", caller)
 
     @property
     def is_used(self) -> bool:
@@ -98,3 +131,11 @@ class Backend:
     async def unused(self) -> None:
         """Wait until nobody uses it, as long as that takes: what a job's log owes to a service that is away."""
         await self._unused.wait()
+
+
+async def closed(close: Callable[[], Awaitable[None]], what: str, caller: Caller) -> None:
+    """Close something within a few seconds, whatever it answers."""
+    try:
+        await caller.once(close, f"closing {what}", try_s=CLOSE_S)
+    except RunnerError as error:
+        logger.warning("not closed", extra={"action": "close", "reason": str(error)})

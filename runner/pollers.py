@@ -7,19 +7,15 @@ They outlive a crash of sources, and so does what they read with: the services b
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection
 
 from actors.poller import Poller
-from runner.backend import Backend
+from runner.backend import Backend, closed
 from runner.credential import Credential
-from runner.errors import RunnerError
 from runner.messages import CredentialChanged, StopFetching
-from runner.ports import Broker, Results
+from runner.ports import Broker
 from runner.ring import EDGE, Ring
 from runner.source import StandingPoller
-
-logger = logging.getLogger(__name__)
 
 END_S = 5.0
 
@@ -53,7 +49,7 @@ class QueuePollers:
         for broker in tuple(self._brokers):
             if broker not in wanted:
                 self._brokers.remove(broker)
-                await self._close(broker, "a service that no credential file names any more")
+                await closed(broker.close, "a service that no credential file names any more", self._ring.caller)
 
     def standing(self) -> tuple[StandingPoller, ...]:
         """Return those that were started and not ended."""
@@ -107,7 +103,7 @@ class QueuePollers:
         await broker.change(credential)
         for name, poller in tuple(self._standing.items()):
             if poller.broker is broker and name in self._backends:
-                await self._backends[name].change(credential)
+                await self._backends[name].change(credential, self._ring.caller)
 
     def finish(self, source: str, queue: str, *, cancel: bool = False) -> None:
         """Let a poller fetch no more; it says when its last claim is settled. ``cancel`` ends what runs of it."""
@@ -123,7 +119,7 @@ class QueuePollers:
         await self._ring.remove(name, grace_s=END_S)
         if name in self._backends:
             await self._backends[name].unused()
-            await self._close_backend(name)
+            await self._backends.pop(name).close(self._ring.caller)
         self._standing.pop(name, None)
         self._finishing.pop(name, None)
         self._ending.discard(name)
@@ -132,21 +128,10 @@ class QueuePollers:
         """Close all that pollers read and stored with, after the last actor that used it."""
         async with asyncio.TaskGroup() as group:
             for name in tuple(self._backends):
-                group.create_task(self._close_backend(name))
+                group.create_task(self._backends.pop(name).close(self._ring.caller))
             for broker in self._brokers:
-                group.create_task(self._close(broker, "a service"))
+                group.create_task(closed(broker.close, "a service", self._ring.caller))
         self._brokers.clear()
-
-    async def _close_backend(self, name: str) -> None:
-        results = self._backends.pop(name).results
-        if results is not None:
-            await self._close(results, f"the result backend of {name}")
-
-    async def _close(self, service: Broker | Results, what: str) -> None:
-        try:
-            await self._ring.caller.once(service.close, f"closing {what}", try_s=END_S)
-        except RunnerError as error:
-            logger.warning("not closed", extra={"action": "close", "reason": str(error)})
 
 
 def _name(source: str, queue: str) -> str:

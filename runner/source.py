@@ -287,7 +287,8 @@ def _service(credential: Credential) -> tuple[str, ...]:
     them is told.
     """
     options = [credential.options.get(name, "") for name in ("endpoint", "queue_type", "ca_file")]
-    return credential.kind, credential.url, credential.rights.results, str(float(credential.lease)), *options
+    rights = credential.rights
+    return credential.kind, credential.url, rights.results, str(float(credential.lease)), *options, *rights.sinks
 
 
 def _login(credential: Credential) -> tuple[dict[str, Secret], dict[str, str]]:

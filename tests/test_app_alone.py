@@ -119,8 +119,11 @@ def test_who_is_being_staged_is_waited_for_and_who_is_staged_is_not() -> None:
 
 
 LEASES = {"queue.renew"}
-ITS_OWN_LOG = {"containers.attach", "spool.append", "spool.read", "spool.news", "sink.write", "journal.entry"}
-AGAIN_AFTER_LONG_SILENCE = {"containers.wait", "spool.bytes_written", "sink.open", "results.append"}
+ITS_OWN_LOG = {"containers.attach", "spool.append", "spool.read", "spool.news", "sink.write", "journal.entry"} | {
+    "spool.behind",
+    "spool.keep_cursor",
+}
+AGAIN_AFTER_LONG_SILENCE = {"containers.wait", "spool.bytes_written", "sink.open", "results.append", "spool.cursor"}
 AS_RARELY = {"results.stops", "results.beat", "credentials.scan", "workspaces.free_bytes"}
 
 
@@ -148,7 +151,7 @@ def test_nothing_but_leases_its_own_log_and_few_signs_of_life_go_on_beside_it() 
 
 AS_IT_BEGINS = {
     "sources": {"broker.change": 2, "results.change": 2, "broker.queues": 2, "credentials.changes": 1},
-    "logs": {"journal.list": 1},
+    "logs": {"spool.unshed": 1},
     "poller own own": {"broker.open": 1, "journal.in_flight": 1},
 }
 """How often; there are two files."""

@@ -87,11 +87,11 @@ class Publishing:
                 raise
             except RunnerError as error:
                 if entry is not None:
-                    entry.backend.refused(entry.name, error)
+                    entry.backend.refusals.refused(entry.name, error)
                 await asyncio.sleep(REFUSED_S)
                 continue
             if entry is not None:
-                entry.backend.took(entry.name)
+                entry.backend.refusals.took(entry.name)
             return done
 
     async def _put_beside_outputs(self, leaving: Leaving, receipt: Receipt) -> None:

@@ -109,7 +109,13 @@ class Spool(Protocol):
     async def shed(self, key: Key) -> None:
         """
         Delete what a key's sealed attempts take beside their archives, which ``read`` reads from then on. Idempotent.
+
+        Cursors stay, so that nobody is told again.
         """
+        ...
+
+    async def unshed(self) -> tuple[Key, ...]:
+        """Return the keys that have more than archives, in no order: their sinks may miss something."""
         ...
 
     async def seal(self, key: Key, attempt: int) -> SpoolSeal:

@@ -109,10 +109,12 @@ class FakeSpool:
         # Bytes by stream that were dropped from the middle of an attempt; keys whose records were shed.
         self.dropped: dict[tuple[Key, int], Counter[str]] = defaultdict(Counter)
         self.shed_keys: list[Key] = []
+        self._shed: set[Key] = set()
         self._touched: set[Key] = set()
         self._news = asyncio.Event()
 
     async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
+        self._shed.discard(key)
         sequence = sum(1 for line in self.lines[key] if line.attempt == attempt)
         self.lines[key].append(LogLine(attempt, sequence, 0, stream, data))
         self._touch(key)
@@ -129,10 +131,10 @@ class FakeSpool:
         return dict(counted)
 
     async def behind(self, key: Key, position: Position) -> int:
-        return sum(len(line.data) for line in await self.read(key, position))
+        return sum(len(line.data) for line in self._from(key, position))
 
     async def near_end(self, key: Key, size_bytes: int) -> Position:
-        lines = await self.read(key, Position())
+        lines = self._from(key, Position())
         for place, line in enumerate(lines):
             if sum(len(later.data) for later in lines[place:]) <= size_bytes:
                 return Position(line.attempt, line.sequence)
@@ -170,8 +172,19 @@ class FakeSpool:
 
     async def shed(self, key: Key) -> None:
         self.shed_keys.append(key)
+        self._shed.add(key)
+
+    async def unshed(self) -> tuple[Key, ...]:
+        return tuple(key for key, lines in self.lines.items() if lines and key not in self._shed)
 
     async def read(self, key: Key, position: Position, limit_bytes: int = 1 << 20) -> tuple[LogLine, ...]:
+        lines, room = self._from(key, position), limit_bytes
+        for place, line in enumerate(lines):
+            if (room := room - len(line.data)) <= 0:
+                return lines[: place + 1]
+        return lines
+
+    def _from(self, key: Key, position: Position) -> tuple[LogLine, ...]:
         lines = [line for line in self.lines[key] if Position(line.attempt, line.sequence) >= position]
         return tuple(sorted(lines, key=lambda line: (line.attempt, line.sequence)))
 
