@@ -15,6 +15,8 @@ import msgspec
 from actors.executor.absence import Absences
 from actors.executor.attempt import Attempt, StoppedEarly
 from actors.executor.execution import Execution
+from actors.executor.log_rate import LineRate
+from actors.executor.log_room import LogRoom
 from runner.config import Config
 from runner.errors import BadInput, ImageGone, OutOfSpace, Unavailable
 from runner.job import EndReason, Key
@@ -175,13 +177,20 @@ class Executor(Stage[ExecutorMessage]):
         limits_s = limit_of(claim, self.config), STOP_SHARE * self.config.preempt_grace
         attempt = Attempt(claim, staged, grant, *limits_s, stop=loop.create_future(), heard_at=loop.time())
         attempt.stops_at = self._stops_at
-        attempt.log.limit_bytes = int(self.config.log_max) or grant.here.disk
+        attempt.log = self._log_room(claim, grant)
         self._running[claim.key] = attempt
         stop = self.marked(claim)  # one that overtook the news of a job to adopt
         if stop is not None:
             attempt.end(*stopped_reason(stop))
         name = f"run {attempt.name}"
         self.start_soon(self._run, attempt, name=name, on_error=lambda error: _JobFailed(claim, error))
+
+    def _log_room(self, claim: ClaimedJob, grant: Grant) -> LogRoom:
+        overflow = self.config.log_overflow
+        if overflow == "pause" and claim.runtime == "process":
+            # It writes to files, which hold nobody back; stopped by a signal, it would stay so without a runner.
+            overflow = "truncate"
+        return LogRoom(int(self.config.log_max) or grant.here.disk, overflow, LineRate(self.config.log_rate))
 
     async def _run(self, attempt: Attempt) -> None:
         execution = self._execution(attempt)

@@ -68,6 +68,12 @@ class Attempt:
         preempted = self.stop.done() and self.stop.result()[0] is EndReason.PREEMPTED
         return min(own_s, self.preempted_in_s) if preempted else own_s
 
+    def ran_s(self, now: float, up_s: float) -> float:
+        """Return how long it ran already; the wall clock is asked only where nothing else can tell."""
+        if self.began_up_s is not None and self.began_up_s <= up_s:
+            return up_s - self.began_up_s
+        return now - (self.started_at or now)
+
     def end(self, reason: EndReason, message: str) -> None:
         """Ask for the end; the first reason stands."""
         if not self.stop.done():

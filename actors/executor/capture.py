@@ -1,25 +1,25 @@
 """
 The output of a running attempt, read into its spool to the end.
 
-After any failure the spool says how many bytes of each stream it has, and reading goes on from there: nothing is lost,
-nothing stands twice.
+One reads, one writes: reading waits for writing only where much is held. After any failure the spool says how many
+bytes of each stream it has, and reading goes on from there: nothing is lost, nothing stands twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 
 from actors.executor.attempt import Attempt
+from actors.executor.joining import Flow
+from actors.executor.log_keeping import LogKeeping
 from runner.calls import Caller
 from runner.errors import OutOfSpace, RunnerError, Unavailable
 from runner.job import EndReason
-from runner.ports import Chunk, Containers, Spool
+from runner.ports import Chunk, Containers, Gap, Spool
 from runner.trail import Trail
-from runner.units import format_size
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,8 @@ class Capture:
 
     def __init__(self, attempt: Attempt, runtime: Containers, spool: Spool, caller: Caller, trail: Trail) -> None:
         """Keep where to read from and where to write."""
-        self._attempt, self._runtime, self._spool, self._caller, self._trail = attempt, runtime, spool, caller, trail
-        # Set once more was printed than is kept; once the container is gone.
-        self._is_cut_off = self._is_gone = False
+        self._attempt, self._runtime, self._caller, self._trail = attempt, runtime, caller, trail
+        self._keeping = LogKeeping(attempt, spool, caller, trail)
 
     async def follow(self, *, silence_s: float = SILENCE_S) -> None:
         """Read until both streams end; after so many seconds without a sign, reading begins again."""
@@ -65,32 +64,38 @@ class Capture:
             pause = min(5.0, pause * 2)
 
     async def _read_on(self, silence_s: float) -> None:
-        key, number = self._attempt.claim.key, self._attempt.claim.attempt
-        clock, what = asyncio.get_running_loop().time, f"spool of {key}"
-        skip = await self._caller.once(lambda: self._spool.bytes_written(key, number), what)
-        log = self._attempt.log
-        log.begin(sum(skip.get(stream, 0) for stream in ("stdout", "stderr")))
-        output = self._runtime.attach(self._attempt.name, skip)
+        output = self._runtime.attach(self._attempt.name, await self._keeping.begin())
+        flow = Flow()
         async with aclosing(output):  # type: ignore[type-var]  # the port's iterators are generators
-            async for chunk in _with_signs_of_life(output, silence_s):
-                self._attempt.heard_at = clock()
-                if kept := log.take(chunk.data):
-                    append = functools.partial(self._spool.append, key, number, chunk.stream, kept)
-                    await self._caller.once(append, what)
-                if log.is_flooded:
-                    await self._flooded()
-                    if self._is_gone:
-                        return
+            with _plain_errors():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._keeping.write(flow))
+                    trouble = await self._fill(flow, _with_signs_of_life(output, silence_s))
+        if trouble is not None:
+            raise trouble
 
-    async def _flooded(self) -> None:
-        """End it once for what it prints; the rest is read and dropped, or it could not get on and end."""
-        if not self._is_cut_off:
-            self._is_cut_off = True
-            limit = format_size(self._attempt.log.limit_bytes)
-            await self._trail.say(
-                self._attempt.claim, f"the log was cut off: it may have {limit}, and more was printed"
-            )
-            self._attempt.end(EndReason.LOG_FLOOD, f"it prints more than the {limit} that its log may have")
+    async def _fill(self, flow: Flow, chunks: AsyncIterator[Chunk]) -> RunnerError | None:
+        """Read to the end; what was read is written, too, where that broke off, since it may not come again."""
+        clock = asyncio.get_running_loop().time
+        try:
+            async for chunk in chunks:
+                self._attempt.heard_at = clock()
+                await flow.put(chunk.stream, chunk.data)
+                if self._keeping.is_over:
+                    break
+        except RunnerError as error:
+            return error
+        finally:
+            flow.end()
+        return None
+
+    async def tell_gap(self, reason: str) -> None:
+        """Tell of what is missing for good, nobody knows how much, where the log is now."""
+        try:
+            await self._keeping.tell(Gap(reason=reason))
+        except RunnerError as error:
+            facts = {"action": "say", "job_id": self._attempt.claim.id, "reason": str(error)}
+            logger.warning("a gap in a job's log is not told there", extra=facts)
 
     async def drained(self, log: asyncio.Task[None]) -> None:
         """
@@ -98,16 +103,25 @@ class Capture:
 
         ``log`` is the task that follows. What a lost child still holds open is cut off with a mark.
         """
-        self._is_gone = True
-        _, late = await asyncio.wait({log}, timeout=0.0 if self._is_cut_off else DRAIN_S)
+        self._keeping.is_gone = True
+        _, late = await asyncio.wait({log}, timeout=0.0 if self._keeping.is_cut_off else DRAIN_S)
         log.cancel()
-        if not late or self._is_cut_off:
+        if not late or self._keeping.is_cut_off:
             return
         try:
             async with asyncio.timeout(DRAIN_S + 3 * self._caller.patience.try_s):
                 await self.follow(silence_s=DRAIN_S)
         except TimeoutError:
             await self._trail.say(self._attempt.claim, "the log was cut off: something still holds it open")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise what went wrong first as it is, and not in a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
 
 
 async def _with_signs_of_life(chunks: AsyncIterator[Chunk], silence_s: float) -> AsyncIterator[Chunk]:

@@ -119,6 +119,8 @@ class Execution:
     async def watch(self) -> Outcome:
         """Follow the log and the limits until the container is gone, then drain the log."""
         await self._stop_again()
+        ran_s = self._attempt.ran_s(self._world.now(), self._world.up_s())
+        self._attempt.log.rate.begin(asyncio.get_running_loop().time(), ran_s)
         async with asyncio.TaskGroup() as group:
             log = group.create_task(self._capture.follow())
             limits = group.create_task(self._limits().watch())
@@ -128,7 +130,7 @@ class Execution:
             stopper.cancel()
             await self._capture.drained(log)
             if ended.log_gap:
-                await self._trail.say(self._attempt.claim, ended.log_gap)
+                await self._capture.tell_gap(ended.log_gap)
         return outcome_of(self._attempt, ended)
 
     async def _stop_again(self) -> None:
@@ -208,10 +210,10 @@ class Execution:
         await self._remove()
 
     def _limits(self) -> Limits:
-        workspace = self._attempt.staged.workspace
+        workspace, key = self._attempt.staged.workspace, self._attempt.claim.key
 
         async def used_bytes() -> int:
-            beside = await self._runtime.disk_bytes(self._attempt.name)
+            beside = await self._runtime.disk_bytes(self._attempt.name) + await self._world.spool.disk_bytes(key)
             return beside + await self._world.workspaces.used_bytes(workspace)
 
         return Limits(self._attempt, self._caller, self._world, used_bytes=used_bytes)

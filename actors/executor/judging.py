@@ -79,6 +79,8 @@ def _too_large(attempt: Attempt) -> tuple[EndReason, str]:
 
 def _flood_words(attempt: Attempt) -> str:
     log = attempt.log
+    if log.is_too_fast:
+        return f"it printed more than the {log.limit_words} that it may: print less, or into files, or have that raised"
     printed, limit = format_size(log.printed_bytes), format_size(log.limit_bytes)
     if log.printed_bytes < log.lines * LINE_LEAST_BYTES:
         printed += f" in {log.lines} lines, each of which counts {LINE_LEAST_BYTES} bytes at least"

@@ -18,7 +18,7 @@ DISK_EVERY_S, ALONE_DISK_EVERY_S = 5.0, 20.0
 
 
 class Limits:
-    """Watches one attempt; ``used_bytes`` measures its workspace and temporary files."""
+    """Watches one attempt; ``used_bytes`` measures its workspace, temporary files and log."""
 
     def __init__(
         self,
@@ -43,15 +43,9 @@ class Limits:
     async def _time(self) -> None:
         """Count from the start of the process, also over restarts of the runner."""
         limit = self._attempt.limit_s
-        await asyncio.sleep(max(0.0, limit - self._ran_s()))
+        ran_s = self._attempt.ran_s(self._world.now(), self._world.up_s())
+        await asyncio.sleep(max(0.0, limit - ran_s))
         self._attempt.end(EndReason.TIMEOUT, f"ran longer than its limit of {format_duration(limit)}")
-
-    def _ran_s(self) -> float:
-        """Return how long it ran already; the wall clock is asked only where nothing else can tell."""
-        began_up_s, now, up_s = self._attempt.began_up_s, self._world.now(), self._world.up_s()
-        if began_up_s is not None and began_up_s <= up_s:
-            return up_s - began_up_s
-        return now - (self._attempt.started_at or now)
 
     async def _silence(self, limit: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -68,7 +62,7 @@ class Limits:
             except RunnerError:
                 continue  # measured again at the next turn
             if used > limit:
-                sizes = f"its files take {format_size(used)}, and its disk is {format_size(limit)}"
+                sizes = f"its files take {format_size(used)} with its log, and its disk is {format_size(limit)}"
                 text = f"{sizes}: ask for more resources.disk"
                 self._attempt.end(EndReason.DISK_EXCEEDED, text)
                 return
