@@ -88,12 +88,14 @@ class LogKeeping:
     async def _keep_or_end(self, stream: str, data: bytes) -> None:
         """End it once for what it prints; the rest is read and dropped, or it could not get on and end."""
         log = self._attempt.log
-        if not self.is_cut_off:
-            fast = log.rate.cut(data, self._now())[1]
-            log.is_too_fast = log.is_too_fast or bool(fast)
-        if kept := log.take(data):
-            await self._append(stream, kept)
-        if log.is_flooded and not self.is_cut_off:
+        kept = log.take(data)
+        if self.is_cut_off:
+            return
+        slow, fast = log.rate.cut(kept, self._now())
+        log.is_too_fast = bool(fast)
+        if slow:
+            await self._append(stream, slow)
+        if log.is_flooded:
             self.is_cut_off = True
             limit = log.limit_words
             text = f"the log was cut off: it may have {limit}, and more was printed"

@@ -58,7 +58,10 @@ class Spool(Protocol):
         ...
 
     async def bytes_written(self, key: Key, attempt: int) -> dict[str, int]:
-        """Count the bytes of each stream that stand in an attempt's spool."""
+        """
+        Count the bytes of each stream that stand in an attempt's spool, or that a gap appended there says are missing
+        of that stream: so many are over, and reading goes on behind them.
+        """
         ...
 
     async def read(self, key: Key, position: Position, limit_bytes: int = 1 << 20) -> tuple[LogLine, ...]:

@@ -43,6 +43,9 @@ class FakeContainers:
         self.stopping_s, self.code_when_stopped = 0.0, 143
         self.coarse_s = 0.0
         self.deadlines: dict[str, float] = {}
+        # Instead of its lines what a job writes, each at seconds from its start, and when it was read.
+        self.script: list[tuple[float, str, bytes]] = []
+        self.read_at: list[float] = []
 
     async def start(self, spec: ContainerSpec) -> Running:
         if spec.name not in self.containers:
@@ -78,7 +81,19 @@ class FakeContainers:
         shown = lines if not seconds else int(lines * min(1.0, passed / seconds))
         return b"".join(b"line %d\n" % number for number in range(shown)), self._now() >= one.ends_at
 
+    async def _scripted(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        passed: Counter[str] = Counter()
+        for at_s, stream, data in self.script:
+            await asyncio.sleep(max(0.0, self.containers[name].started_at + at_s - self._now()))
+            new = data if stream == "gap" else data[max(0, skip.get(stream, 0) - passed[stream]) :]
+            passed[stream] += len(data)
+            if new:
+                self.read_at.append(self._now())
+                yield Chunk(stream, new)
+
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        async for chunk in self._scripted(name, skip):
+            yield chunk
         have = skip.get("stdout", 0)
         while name in self.containers:
             text, over = self._text(name)

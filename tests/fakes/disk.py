@@ -128,6 +128,9 @@ class FakeSpool:
         for line in self.lines[key]:
             if line.attempt == attempt:
                 counted[line.stream] += len(line.data)
+                if line.stream == "gap":
+                    gap = msgspec.json.decode(line.data, type=Gap)
+                    counted[gap.stream] += gap.bytes or 0
         return dict(counted)
 
     async def behind(self, key: Key, position: Position) -> int:
