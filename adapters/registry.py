@@ -174,12 +174,13 @@ def job_uids(config: Config) -> tuple[int, int]:
 
 def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, Containers]:
     """Open the runtimes of this box; without an engine's socket there is none for containers."""
+    from adapters.box_secrets import BoxSecrets
     from adapters.containers.process import ProcessContainers
     from adapters.containers.secret_shelf import SecretShelf
     from adapters.secrets import Secrets
 
     first, count = job_uids(config)
-    shelf = functools.partial(SecretShelf, values=Secrets(config.certs_dir).values)
+    shelf = functools.partial(SecretShelf, values=Secrets(config.certs_dir).values, known=BoxSecrets(config.certs_dir))
     process = ProcessContainers(
         state.path,
         box_id=box_id,

@@ -21,6 +21,7 @@ from adapters.containers.docker_deadline import change_deadline, forget, write_d
 from adapters.containers.docker_ending import Endings
 from adapters.containers.docker_engine import Engine, EngineRefusal, in_thread, to_its_end
 from adapters.containers.docker_image_env import check_environment
+from adapters.containers.docker_log import STREAMS
 from adapters.containers.docker_network import ALONE, Networks
 from adapters.containers.docker_output import Attachment, Cut, JobOutput, open_attachment, until_ended
 from adapters.containers.docker_program import Programs
@@ -28,9 +29,9 @@ from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings
 from adapters.containers.docker_state import LABEL_NETWORK, Inspected, Made, made_of, running_of
 from adapters.containers.docker_usage import PeakMemory
-from adapters.containers.masking import masked
 from adapters.containers.ownership import hand_over
 from adapters.containers.secret_shelf import SecretShelf, no_secrets
+from adapters.redaction import context_of, masked
 from runner.errors import BadInput, OutOfSpace, RuntimeMissing
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
@@ -97,11 +98,13 @@ class DockerContainers:
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
         attachment = self._unread.pop(name, None)
         try:
-            begins = not any(skip.get(stream, 0) for stream in ("stdout", "stderr"))
+            begins = not any(skip.get(stream, 0) for stream in STREAMS)
             cut = self._cuts.setdefault(name, Cut())
-            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip, cut)
-            secrets = await in_thread(self._shelf.values_of, name)
-            chunks = masked(output.chunks(attachment if begins else None), secrets)
+            context = context_of({stream: max(0, skip.get(stream, 0) - cut.lacks[stream]) for stream in STREAMS})
+            earlier = {stream: skip.get(stream, 0) - context[stream] for stream in STREAMS}
+            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, earlier, cut)
+            redaction = await in_thread(self._shelf.redaction, name)
+            chunks = masked(output.chunks(attachment if begins else None), redaction, context)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk

@@ -20,7 +20,6 @@ from adapters.containers.cgroup_group import Group
 from adapters.containers.confinement import Confinement, find_confinement
 from adapters.containers.control import PASS_THROUGH, STREAMS, Control, Record
 from adapters.containers.exits import Ending, Exits
-from adapters.containers.masking import masked
 from adapters.containers.output_files import Follower, OutputFile
 from adapters.containers.ownership import take_back
 from adapters.containers.preparation import Preparation
@@ -30,6 +29,7 @@ from adapters.containers.tree import Tree
 from adapters.containers.uids import CLAIMS, Uids, mapped
 from adapters.files import explained, names_in
 from adapters.interruptible import interruptibly
+from adapters.redaction import context_of, masked
 from adapters.worker import Worker
 from runner.errors import Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
@@ -119,10 +119,11 @@ class ProcessContainers:
 
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
         control = self._control(name)
-        files = [OutputFile(stream, control.output(stream), skip.get(stream, 0)) for stream in STREAMS]
+        context = context_of({stream: skip.get(stream, 0) for stream in STREAMS})
+        files = [OutputFile(it, control.output(it), skip.get(it, 0) - context[it]) for it in STREAMS]
         follower = Follower(files, self._exits.watch(control), lambda: bool((tree := self.tree(name)) and tree.pids()))
-        secrets = await self._threads.run(self._shelf.values_of, name)
-        async with contextlib.aclosing(masked(follower.chunks(), secrets)) as chunks:
+        redaction = await self._threads.run(self._shelf.redaction, name)
+        async with contextlib.aclosing(masked(follower.chunks(), redaction, context)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from adapters.containers.syscalls import is_in_memory
 from adapters.files import explained, names_in, read_small, write_new
+from adapters.redaction import Redaction, redaction_of
 from adapters.trees import remove_tree
 from runner.errors import OutOfSpace, RunnerError, SecretMissing, Unavailable
 
@@ -48,10 +49,18 @@ class SecretShelf:
         owner: tells this shelf from those of other boxes and runtimes on the machine.
         values: looks secrets up.
         places: directories of which the first that is in memory and the runner's own is used.
+        known: every secret of the box, whoever has it.
     """
 
-    def __init__(self, owner: str, values: Values, places: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        owner: str,
+        values: Values,
+        places: Sequence[str] | None = None,
+        known: Callable[[], Iterable[bytes]] = tuple,
+    ) -> None:
         self.values = values
+        self._known = known
         self._owner = owner
         self._places = places_in_memory() if places is None else tuple(places)
 
@@ -119,6 +128,10 @@ class SecretShelf:
         """
         found = [os.path.join(place, self._owner, name) for place in self._places]
         return tuple(read_small(os.path.join(path, key)) for path in found for key in names_in(path))
+
+    def redaction(self, name: str) -> Redaction:
+        """Return what is covered in a container's output: what it was given, and every other secret of the box."""
+        return redaction_of(frozenset((*self.values_of(name), *self._known())))
 
     def names(self) -> frozenset[str]:
         """Name the containers that have secrets here, also of earlier lives."""

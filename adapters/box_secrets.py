@@ -1,0 +1,77 @@
+"""
+All secrets that a box knows, so that none of them is shown in a log: of its credential files, and of every job.
+
+Those that were replaced in this life of the runner stay known, as a job may have been given them, or an error may name
+them late. Blocks; no sentence holds a value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from adapters.credential_scan import scan_directory
+from adapters.secret_files import names_of, read_secret
+from adapters.unusable import Unusable
+from runner.credential import Credential
+from runner.errors import RunnerError
+
+FRESH_S = 1.0
+KEPT = 1000
+"""Values; the ones seen last longest ago are forgotten, where a directory changes all the time."""
+_NO_SECRETS = ("username", "results_username")
+
+
+class BoxSecrets:
+    """What stands in a directory of credential files, and in the directories of secrets that they name."""
+
+    def __init__(self, certs_dir: str, up_s: Callable[[], float] = time.monotonic) -> None:
+        """``certs_dir`` is the watched directory, "" for none."""
+        self._certs_dir = os.path.abspath(certs_dir) if certs_dir else ""
+        self._up_s = up_s
+        self._looked_at = float("-inf")
+        # In the order in which they were seen last.
+        self._seen: dict[bytes, None] = {}
+        self._looking = threading.Lock()
+
+    def __call__(self) -> frozenset[bytes]:
+        """Return every value of now and of earlier in this life; looks again after a second."""
+        with self._looking:
+            if self._up_s() - self._looked_at >= FRESH_S:
+                self._look()
+                self._looked_at = self._up_s()
+            return frozenset(self._seen)
+
+    def _look(self) -> None:
+        for value in self._values_now():
+            self._seen.pop(value, None)
+            self._seen[value] = None
+        for value in list(self._seen)[:-KEPT]:
+            del self._seen[value]
+
+    def _values_now(self) -> Iterator[bytes]:
+        with contextlib.suppress(RunnerError):
+            files = scan_directory(self._certs_dir) if self._certs_dir else ()
+            for file in files:
+                if file.credential is not None:
+                    yield from _values_of(file.credential)
+
+
+def _values_of(credential: Credential) -> Iterator[bytes]:
+    secrets = [secret for name, secret in credential.secrets.items() if name not in _NO_SECRETS]
+    for login in credential.logins:
+        secrets += [login.password, login.token]
+    yield from (secret.reveal().encode() for secret in secrets if secret)
+    if credential.kind == "secret":
+        yield from _values_in(credential.url)
+
+
+def _values_in(directory: str) -> Iterator[bytes]:
+    with contextlib.suppress(Unusable):
+        names, _ = names_of(directory)
+        for name in names:
+            with contextlib.suppress(Unusable, OSError):
+                yield read_secret(directory, name)

@@ -1,0 +1,170 @@
+"""
+Stars over secrets in what a job prints, byte for byte, so that every position in its output stays what it was.
+
+What is covered: values that the box knows, in several spellings, and what looks like a token of a well-known service.
+A byte is covered where any occurrence has it, and whether it is one depends on at most ``LONGEST_BYTES`` on either
+side: so it makes no difference how a stream is cut, nor from where on it is read, if one begins so much earlier.
+
+A courtesy against accidents: a job that means to can print its secrets in another spelling. Pure.
+"""
+
+from __future__ import annotations
+
+import functools
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from typing import Protocol
+
+from adapters.secret_spellings import spellings
+from adapters.token_shapes import BEGUN, WHOLE, secret_part
+from runner.ports import Chunk
+
+LONGEST_BYTES = 16 << 10
+"""Of an occurrence, and so of what is held back; the longest private key in use has 13 KB."""
+_MEMORY_BYTES = 64 << 20
+_BYTES_A_STATE = 512
+_HEAD_BYTES = 4
+_KEPT = 16
+_TO_STARS = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
+
+
+class _Found(Protocol):
+    def span(self) -> tuple[int, int]: ...
+
+
+class _Pattern(Protocol):
+    def search(self, text: bytes, at: int = 0) -> _Found | None: ...
+    def match(self, text: bytes, at: int, end: int) -> _Found | None: ...
+
+
+class Redaction:
+    """
+    What is covered in the logs of one job; compiled, and never changes. ``longest`` is for tests alone.
+
+    Made of many values it blocks for a while: in a thread, and ``redaction_of`` keeps the last ones.
+    """
+
+    def __init__(self, values: Iterable[bytes], longest: int = LONGEST_BYTES) -> None:
+        """Compile what these values look like."""
+        self._texts = spellings(values)
+        self._sorted = sorted(self._texts)
+        self._heads = frozenset(text[:_HEAD_BYTES] for text in self._texts)
+        self._longest_text = max(map(len, self._texts), default=0)
+        self._longest = longest
+        self._whole, self._begun = self._compiled()
+
+    def _compiled(self) -> tuple[_Pattern, _Pattern]:
+        import re2
+
+        options = re2.Options()
+        options.encoding = re2.Options.Encoding.LATIN1
+        options.longest_match = options.never_capture = True
+        options.log_errors = False
+        options.max_mem = _MEMORY_BYTES + _BYTES_A_STATE * sum(map(len, self._sorted))
+        return re2.compile(b"|".join([WHOLE, *map(re2.escape, self._sorted)]), options), re2.compile(BEGUN, options)
+
+    @property
+    def context_bytes(self) -> int:
+        """How much earlier one begins to read, to know what is covered from a place on."""
+        return self._longest + 1
+
+    def whole(self, text: bytes) -> bytes:
+        """Cover a text that is all there is."""
+        mask = Mask(self)
+        return mask.cover(text) + mask.rest()
+
+    def begins(self, data: bytes, at: int) -> int:
+        """Return where at the end of the data a secret may have begun, the length of the data where none has."""
+        at = max(at, len(data) - self._longest + 1)
+        found = self._begun.search(data, at)
+        begins = found.span()[0] if found else len(data)
+        at = max(at, data.rfind(b"\n", at) + 1, len(data) - self._longest_text + 1)
+        return next((it for it in range(at, begins) if self._may_begin(data, it)), begins)
+
+    def _may_begin(self, data: bytes, at: int) -> bool:
+        if len(data) - at >= _HEAD_BYTES and data[at : at + _HEAD_BYTES] not in self._heads:
+            return False
+        text = data[at:]
+        after = bisect_right(self._sorted, text)
+        return after < len(self._sorted) and self._sorted[after].startswith(text)
+
+    def cover(self, data: bytes, covered: bytearray, at: int, end: int) -> None:
+        """Put stars over every occurrence in the data that begins between ``at`` and ``end``; they may overlap."""
+        while (found := self._whole.search(data, at)) and (begin := found.span()[0]) < end:
+            if found.span()[1] - begin > self._longest:
+                found = self._whole.match(data, begin, begin + self._longest)
+            if found is not None:
+                first, last = self._secret_part(data[slice(*found.span())])
+                covered[begin + first : begin + last] = covered[begin + first : begin + last].translate(_TO_STARS)
+            at = begin + 1
+
+    def _secret_part(self, token: bytes) -> tuple[int, int]:
+        return (0, len(token)) if token in self._texts else secret_part(token)
+
+
+class Mask:
+    """
+    One stream; holds back its last bytes while a secret may go on in them.
+
+    ``drop`` bytes at the beginning are looked at and not returned: the reader has them.
+    """
+
+    def __init__(self, redaction: Redaction, drop: int = 0) -> None:
+        self._redaction = redaction
+        self._drop = drop
+        # The byte before what is held back, which tells whether a word begins there.
+        self._before = b""
+        # What is held back, as it came, and with what is covered of it already.
+        self._held, self._covered = b"", b""
+
+    def cover(self, data: bytes) -> bytes:
+        """Return what may go on of this and of what was held back."""
+        return self._advance(data, is_end=False)
+
+    def rest(self) -> bytes:
+        """Return what is held back at the end of the stream."""
+        return self._advance(b"", is_end=True)
+
+    def _advance(self, new: bytes, *, is_end: bool) -> bytes:
+        begin = len(self._before)
+        data = self._before + self._held + new
+        end = len(data) if is_end else self._redaction.begins(data, begin)
+        covered = bytearray(self._before + self._covered + new)
+        self._redaction.cover(data, covered, begin, end)
+        self._before = data[max(0, end - 1) : end]
+        self._held, self._covered = data[end:], bytes(covered[end:])
+        given = covered[begin:end]
+        drop = min(self._drop, len(given))
+        self._drop -= drop
+        return bytes(given[drop:])
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def redaction_of(values: frozenset[bytes]) -> Redaction:
+    """Return the one for these values, made when it is asked for first; blocks then."""
+    return Redaction(values)
+
+
+def context_of(skip: Mapping[str, int], longest: int = LONGEST_BYTES) -> dict[str, int]:
+    """Return how many bytes before those that a reader has one begins with, by stream."""
+    return {stream: min(count, longest + 1) for stream, count in skip.items()}
+
+
+async def masked(
+    chunks: AsyncGenerator[Chunk, None], redaction: Redaction, context: Mapping[str, int]
+) -> AsyncGenerator[Chunk, None]:
+    """
+    Yield the chunks of all streams with what is secret covered; closes ``chunks``.
+
+    ``context`` bytes at the beginning of each stream are looked at and not yielded.
+    """
+    masks: dict[str, Mask] = {}
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            mask = masks.setdefault(chunk.stream, Mask(redaction, context.get(chunk.stream, 0)))
+            if data := mask.cover(chunk.data):
+                yield Chunk(chunk.stream, data)
+    for stream, mask in masks.items():
+        if rest := mask.rest():
+            yield Chunk(stream, rest)
