@@ -11,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 export PYTHON VENV
 export UV_PYTHON_DOWNLOADS := never
-.PHONY: help demo venv venv-dev test test-quick test-pythons chaos lint format bench lock clean
+.PHONY: help demo venv venv-dev test test-quick test-pythons chaos chaos-logs lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,10 @@ test-pythons: ## the unit tests under each newer Python that runs here (PYTHONS=
 
 chaos: venv-dev ## kill runners at every stage, ROUNDS=200 times over each kind of queue and with containers, and account for every job
 	@$(BIN)/python -m tests.services redis rabbitmq localstack docker -- $(BIN)/python -m tests.chaos --rounds $(ROUNDS)
+
+chaos-logs: ROUNDS = 20
+chaos-logs: venv-dev ## kill runners while 50,000 lines a second flow, ROUNDS=20 times with processes and with containers
+	@$(BIN)/python -m tests.services docker -- $(BIN)/python -m tests.chaos.flow --rounds $(ROUNDS)
 
 lint: venv-dev ## ruff, mypy, pyright and the import contracts
 	@$(BIN)/python -m tests.suite --groups lint --no-services
