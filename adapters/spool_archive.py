@@ -1,100 +1,177 @@
 """
 What is left when an attempt's log is complete: the archive, and the mark that it is.
 
-The archive is the job's stdout and stderr in spool order, gzipped without name or time, so that equal logs give equal
-archives and unpacking one gives the bytes that the receipt's digest is of.
+Unpacking an archive gives the bytes that the receipt's digest is of. It has no name and no time of its own, so equal
+logs of equal times give equal archives.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from adapters.files import explained, remove_file, write_all, write_whole
-from adapters.spool_file import SpoolFile, Tally, whole_file
+from adapters.spool_file import SpoolFile
 from adapters.spool_frames import OUTPUT
-from runner.ports import SpoolSeal
+from adapters.spool_measuring import tally_of
+from adapters.spool_members import MemberWriter, archived, has_tables
+from adapters.spool_parts import attempts_in
+from adapters.spool_reading import Stretch, Walk
+from adapters.spool_tally import Tally
+from runner.errors import Refused
+from runner.ports import LogLine, Position, SpoolSeal
 
-GZIP_LEVEL = 6
-PIECE_BYTES = 64 << 10
-_GZIP = 16 + zlib.MAX_WBITS
+PLAIN_BYTES = 64 << 10
+
+
+class Mark(SpoolSeal, frozen=True):
+    """What stands in the file that says that an attempt is sealed: the seal, and all that was written, by stream."""
+
+    written: dict[str, int] | None = None
+
 
 _ENCODE = msgspec.json.Encoder().encode
-_DECODE = msgspec.json.Decoder(SpoolSeal).decode
+_DECODE = msgspec.json.Decoder(Mark).decode
 
 
-class _Output:
-    """The job's own bytes on their way out of a spool, counted and hashed as they pass."""
+class Sealing(msgspec.Struct, frozen=True):
+    """What is to be sealed, and where to; ``written`` is known where the spool was open."""
 
-    def __init__(self, spool: str) -> None:
-        self._spool = spool
-        self.tally = Tally()
-        self.digest = hashlib.sha256()
-
-    def pieces(self, *, is_silent: bool) -> Iterator[bytes]:
-        """Yield them in pieces of 64 KiB and more: packing and hashing each line by itself takes twice as long."""
-        if is_silent:
-            return
-        held, held_bytes = [], 0
-        for frame in whole_file(self._spool):
-            if frame.stream not in OUTPUT:
-                continue
-            self.tally.add(frame.stream, frame.data)
-            held.append(frame.data)
-            held_bytes += len(frame.data)
-            if held_bytes >= PIECE_BYTES:
-                yield self._hashed(b"".join(held))
-                held, held_bytes = [], 0
-        yield self._hashed(b"".join(held))
-
-    def seal(self, archive: str) -> SpoolSeal:
-        """Return the account of all that passed."""
-        return SpoolSeal(self.tally.lines, self.tally.output_bytes, f"sha256:{self.digest.hexdigest()}", archive)
-
-    def _hashed(self, piece: bytes) -> bytes:
-        self.digest.update(piece)
-        return piece
+    directory: str
+    attempt: int
+    archive: str
+    mark: str
+    written: dict[str, int] | None = None
 
 
-def seal_file(spool: str, archive: str, mark: str, *, is_silent: bool = False) -> SpoolSeal:
+def seal_attempt(it: Sealing) -> SpoolSeal:
     """
     Write the archive of a spool, then the mark; each appears whole. Blocking, in one pass over the spool.
 
-    An attempt that wrote nothing gets an empty spool. One that ``is_silent``, where the caller knows that the job wrote
-    nothing to stdout and stderr, is not read.
+    An attempt that wrote nothing gets an empty spool.
 
     Raises:
         OutOfSpace: the disk is full; nothing is left behind.
     """
-    if not is_silent and not os.path.exists(spool):
-        SpoolFile(spool).close()
-    output = _Output(spool)
-    with explained("writing the archive of a log", archive):
-        _put(archive, _gzipped(output.pieces(is_silent=is_silent)))
-        write_whole(mark, _ENCODE(output.seal(os.path.basename(archive))), durable=False)
-    return output.seal(archive)
+    if (parts := attempts_in(it.directory).get(it.attempt)) is None:
+        SpoolFile(it.directory, it.attempt).close()
+        parts = attempts_in(it.directory)[it.attempt]
+    output = _Output(Stretch(it.attempt, parts, 0))
+    with explained("writing the archive of a log", it.archive):
+        _put(it.archive, output.members())
+        written = tally_of(parts).bytes if it.written is None else it.written
+        mark = output.mark(it.archive, written)
+        named = msgspec.structs.replace(mark, archive=os.path.basename(it.archive))
+        write_whole(it.mark, _ENCODE(named), durable=False)
+    return _seal(mark)
 
 
 def load_seal(mark: str) -> SpoolSeal | None:
     """Read the mark of a sealed attempt; None where it is not sealed."""
+    found = load_mark(mark)
+    return None if found is None else _seal(found)
+
+
+def load_mark(mark: str) -> Mark | None:
+    """Read the mark of a sealed attempt with what was written; None where it is not sealed."""
     try:
         with open(mark, "rb") as file:
-            seal = _DECODE(file.read())
+            found = _DECODE(file.read())
     except FileNotFoundError:
         return None
-    return msgspec.structs.replace(seal, archive=os.path.join(os.path.dirname(mark), seal.archive))
+    return msgspec.structs.replace(found, archive=os.path.join(os.path.dirname(mark), found.archive))
 
 
-def _gzipped(parts: Iterator[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
-    for part in parts:
-        if packed := packer.compress(part):
-            yield packed
-    yield packer.flush()
+def read_archive(path: str, position: Position, limit_bytes: int = 1 << 20) -> tuple[LogLine, ...]:
+    """
+    Read the records of an archive from a position, at most about so many bytes; () at the end. Blocking.
+
+    ``position.attempt`` is whose archive it is, which it does not say itself.
+    """
+    lines: list[LogLine] = []
+    for line in archive_lines(path, position):
+        lines.append(line)
+        limit_bytes -= len(line.data)
+        if limit_bytes <= 0:
+            break
+    return tuple(lines)
+
+
+def archive_lines(path: str, position: Position) -> Iterator[LogLine]:
+    """
+    Yield the records of an archive from a position to its end, with little memory. Blocking.
+
+    One of an earlier version, or of another program, is stdout in pieces of 64 KiB without times.
+
+    Raises:
+        Refused: it is damaged.
+        Unavailable: it cannot be read.
+    """
+    with explained("reading an archive of a log", path), open(path, "rb", buffering=0) as file:
+        if not has_tables(file.fileno()):
+            yield from _plain(path, position)
+            return
+        for member in archived(file.fileno(), position.sequence):
+            for sequence, frame in member.records:
+                if sequence >= position.sequence:
+                    yield LogLine(position.attempt, sequence, frame.at_ns, frame.stream, frame.stored)
+
+
+def is_complete(archive: str) -> bool:
+    """Tell whether an archive holds all that its spool does; those of earlier versions do not."""
+    with open(archive, "rb", buffering=0) as file:
+        return has_tables(file.fileno())
+
+
+class _Output:
+    """A log on its way into its archive, counted and hashed as it passes."""
+
+    def __init__(self, stretch: Stretch) -> None:
+        self._walk = Walk(stretch)
+        self._tally = Tally()
+        self._digest = hashlib.sha256()
+
+    def members(self) -> Iterator[bytes]:
+        writer = MemberWriter()
+        for sequence, frame in self._walk:
+            data = frame.data
+            self._tally.add(frame.stream, data)
+            for member, output in writer.add(sequence, frame.at_ns, frame.stream, data):
+                self._digest.update(output)
+                yield member
+        member, output = writer.finish()
+        self._digest.update(output)
+        yield member
+
+    def mark(self, archive: str, written: dict[str, int]) -> Mark:
+        tally, digest = self._tally, f"sha256:{self._digest.hexdigest()}"
+        return Mark(tally.lines, tally.output_bytes, digest, archive, tally.gaps, written)
+
+
+def _seal(mark: Mark) -> SpoolSeal:
+    return SpoolSeal(mark.lines, mark.bytes, mark.sha256, mark.archive, mark.gaps)
+
+
+def _plain(path: str, position: Position) -> Iterator[LogLine]:
+    with _told_if_damaged(path), gzip.open(path) as packed:
+        pieces = iter(lambda: packed.read(PLAIN_BYTES), b"")
+        for sequence, data in enumerate(pieces):
+            if sequence >= position.sequence:
+                yield LogLine(position.attempt, sequence, 0, OUTPUT[0], data)
+
+
+@contextmanager
+def _told_if_damaged(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Refused(f"cannot read the archive {path}: it is damaged: {error}") from error
 
 
 def _put(path: str, parts: Iterator[bytes]) -> None:

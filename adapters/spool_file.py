@@ -1,7 +1,7 @@
 """
-One attempt's spool, open for appending, and the tally of what stands in it.
+One attempt's spool, open for appending: its last segment, and the tally of all that was written.
 
-Blocking: a write to the page cache takes microseconds; opening reads the file once.
+Blocking: a write to the page cache takes microseconds; opening reads the last segment once.
 """
 
 from __future__ import annotations
@@ -9,67 +9,59 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from adapters.files import explained, make_directory
-from adapters.spool_frames import MAGIC, OUTPUT, STREAMS, Frame, encode, frames
+from adapters.files import OWNER_FILE, explained, make_directory
+from adapters.spool_frames import encode, frames, frames_needed
+from adapters.spool_parts import Head, Kind, Part, attempts_in, delete_covered, head_of, put_part, segment_path
+from adapters.spool_tally import HEADER, Tally
 from runner.errors import RunnerError
 
-
-class Tally:
-    """What a spool holds: bytes by stream, and the lines of stdout and of stderr, in whatever order they came."""
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.bytes = dict.fromkeys(STREAMS, 0)
-        self._newlines = 0
-        # Whose last line has no newline yet.
-        self._open_lines: set[str] = set()
-
-    @property
-    def lines(self) -> int:
-        """Lines of stdout and stderr; the last one of each without newline counts."""
-        return self._newlines + len(self._open_lines)
-
-    @property
-    def output_bytes(self) -> int:
-        """Bytes of stdout and stderr."""
-        return sum(self.bytes[stream] for stream in OUTPUT)
-
-    def add(self, stream: str, data: bytes) -> None:
-        """Count one record."""
-        self.records += 1
-        self.bytes[stream] += len(data)
-        if stream in OUTPUT:
-            self._newlines += data.count(b"\n")
-            self._open_lines.discard(stream)
-            if not data.endswith(b"\n"):
-                self._open_lines.add(stream)
+SEGMENT_BYTES = 4 << 20
 
 
 class SpoolFile:
     """
-    The one writer of an attempt. Opening makes the file where there is none and cuts off a torn end.
+    The one writer of an attempt. Opening makes the first segment where there is none and cuts off a torn end.
 
     Raises:
         OutOfSpace: the disk is full.
-        Unavailable: the file cannot be opened.
+        Unavailable: a file cannot be opened.
         ConfigurationError: another version wrote it.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, directory: str, attempt: int) -> None:
+        self.directory = directory
+        self.attempt = attempt
         self.tally = Tally()
+        # The last segment: how large it is, and how much had been written before it.
         self.size = 0
+        self._bytes_before = 0
+        # From this size on, stored or unpacked, the next record begins a segment.
+        self.segment_bytes = SEGMENT_BYTES
         # A cancelled append may still be writing in a thread when the next one comes.
         self._lock = threading.Lock()
-        with explained("opening a log", path):
-            make_directory(os.path.dirname(path))
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with explained("opening a log", directory):
+            make_directory(directory)
+            self.parts = attempts_in(directory).get(attempt, ())
+            if not self.parts or self.parts[-1].kind is not Kind.SEGMENT:
+                self.parts = (*self.parts, Part(segment_path(directory, attempt, 0), Kind.SEGMENT))
+            self._descriptor = _open(self.path)
         try:
             self._recover()
         except BaseException:
             os.close(self._descriptor)
             raise
+
+    @property
+    def path(self) -> str:
+        """The segment that is written to."""
+        return self.parts[-1].path
+
+    @property
+    def segment_size(self) -> int:
+        """How many bytes were appended to the last segment."""
+        return self.tally.all_bytes - self._bytes_before
 
     def append(self, at_ns: int, stream: str, data: bytes) -> None:
         """
@@ -83,13 +75,32 @@ class SpoolFile:
         with self._lock, explained("adding to a log", self.path):
             if self._descriptor < 0:
                 raise RunnerError(f"cannot append to the log {self.path}: it was closed")
+            if max(self.size, self.segment_size) >= self.segment_bytes:
+                self._rotate()
             self._write(encoded)
-            self.tally.add(stream, data)
+            self.tally.add(stream, data, frames_needed(len(data)))
 
-    @property
-    def descriptor(self) -> int:
-        """The open file, for whoever reads it at once; it may be closed at any later time."""
-        return self._descriptor
+    def rotate(self, least_bytes: int) -> None:
+        """Begin a segment where at least so much was appended to the last one."""
+        with self._lock, explained("adding to a log", self.path):
+            if self._descriptor >= 0 and self.segment_size >= least_bytes:
+                self._rotate()
+
+    def relist(self) -> None:
+        """Look again at which parts there are, after some were split or dropped."""
+        with self._lock:
+            self.parts = attempts_in(self.directory)[self.attempt]
+
+    @contextmanager
+    def readable(self) -> Iterator[dict[str, int]]:
+        """Lend the open file by its path, as long as the body runs; nothing while something is being written."""
+        if not self._lock.acquire(blocking=False):
+            yield {}
+            return
+        try:
+            yield {self.path: self._descriptor} if self._descriptor >= 0 else {}
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the file; idempotent."""
@@ -101,14 +112,38 @@ class SpoolFile:
     def _recover(self) -> None:
         with explained("opening a log", self.path):
             found = os.fstat(self._descriptor).st_size
-            self.size = min(found, len(MAGIC))
-            for frame in frames(self._descriptor, 0, found) if found else ():
-                self.tally.add(frame.stream, frame.data)
-                self.size = frame.end
-            if found > self.size:
-                os.ftruncate(self._descriptor, self.size)
-            if self.size < len(MAGIC):
-                self._write(MAGIC[self.size :])
+            head = head_of(self._descriptor) if found else None
+            if head is not None:
+                self._count(head, found)
+            if any(part.kind is Kind.HOLE for part in self.parts):
+                delete_covered(self.directory, self.attempt)
+            if head is None or (head.is_old and not self.tally.records):
+                self._begin_again()
+            elif head.is_old:
+                self._rotate()
+
+    def _count(self, head: Head, found: int) -> None:
+        self.tally, self.size = head.before, head.offset
+        self._bytes_before = head.before.all_bytes
+        for frame in frames(self._descriptor, head.offset):
+            self.tally.add(frame.stream, frame.data)
+            self.size = frame.end
+        if found > self.size:
+            os.ftruncate(self._descriptor, self.size)
+
+    def _begin_again(self) -> None:
+        os.ftruncate(self._descriptor, 0)
+        self.size = 0
+        self._write(self.tally.header())
+
+    def _rotate(self) -> None:
+        path = segment_path(self.directory, self.attempt, self.tally.records)
+        put_part(path, self.tally.header())
+        descriptor = _open(path)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self.parts = (*self.parts, Part(path, Kind.SEGMENT, self.tally.records))
+        self.size, self._bytes_before = HEADER.size, self.tally.all_bytes
 
     def _write(self, encoded: bytes) -> None:
         try:
@@ -121,21 +156,5 @@ class SpoolFile:
         self.size += len(encoded)
 
 
-def tally_of(path: str) -> Tally:
-    """Count what stands in a spool that is not open here; nothing where there is no such file."""
-    tally = Tally()
-    for frame in whole_file(path):
-        tally.add(frame.stream, frame.data)
-    return tally
-
-
-def whole_file(path: str) -> Iterator[Frame]:
-    """Read all whole frames of a file; none where there is no such file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        yield from frames(descriptor, 0, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, OWNER_FILE)

@@ -1,11 +1,10 @@
 """
-The spool's file format: a header, then framed records, each whole or not there.
+How a record stands in a spool: framed, whole or not there.
 
-    file    "RSPOOL" 00 01, then frames
     frame   u32 length of data | u32 CRC-32 of all that follows | u64 epoch nanoseconds | u8 stream | data
 
-Little-endian. A record's sequence is its place in the file. Reading ends at the first frame that is not whole, so a
-kill in the middle of a write costs that write and nothing else.
+Little-endian; with 128 added to the stream the data are packed with zstd. Reading ends at the first frame that is not
+whole, so a kill in the middle of a write costs that write and nothing else.
 """
 
 from __future__ import annotations
@@ -16,29 +15,45 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from runner.errors import ConfigurationError, RunnerError
+import zstandard
 
-MAGIC = b"RSPOOL\x00\x01"
+from runner.errors import RunnerError
+
 STREAMS: tuple[str, ...] = ("stdout", "stderr", "runner", "event", "gap")
 """Their numbers in a frame are their places here; new ones go to the end."""
-OUTPUT = frozenset({"stdout", "stderr"})
+OUTPUT: tuple[str, ...] = ("stdout", "stderr")
 """What the job itself wrote, which is what a receipt and an archive are about."""
+GAP = "gap"
 DATA_MAX_BYTES = 256 << 10
+PACK_LEAST_BYTES = 4 << 10
+PACK_LEVEL = 1
 BLOCK_BYTES = 1 << 20
 
 _LENGTHS = struct.Struct("<II")
 _HEAD = struct.Struct("<IIQB")
 _BODY = struct.Struct("<QB")
 _NUMBERS = {name: number for number, name in enumerate(STREAMS)}
+_PACKED = 128
 
 
 class Frame(NamedTuple):
-    """One record: when (epoch nanoseconds), which stream, its bytes, and the offset in the file that follows it."""
+    """One record: when (epoch nanoseconds), which stream, its bytes as stored, and the offset that follows it."""
 
     at_ns: int
     stream: str
-    data: bytes
+    stored: bytes
+    is_packed: bool
     end: int
+
+    @property
+    def data(self) -> bytes:
+        """The bytes as they were appended."""
+        return zstandard.decompress(self.stored, DATA_MAX_BYTES) if self.is_packed else self.stored
+
+    @property
+    def size(self) -> int:
+        """How many bytes were appended; told without unpacking them."""
+        return zstandard.frame_content_size(self.stored) if self.is_packed else len(self.stored)
 
 
 def encode(at_ns: int, stream: str, data: bytes) -> bytes:
@@ -51,22 +66,22 @@ def encode(at_ns: int, stream: str, data: bytes) -> bytes:
     if stream not in _NUMBERS:
         raise RunnerError(f"cannot write to log stream {stream!r}: there are {', '.join(STREAMS)}")
     if len(data) <= DATA_MAX_BYTES:
-        return _frame(_BODY.pack(at_ns, _NUMBERS[stream]) + data)
+        return _frame(at_ns, _NUMBERS[stream], data)
     cuts = range(0, len(data), DATA_MAX_BYTES)
     return b"".join(encode(at_ns, stream, data[cut : cut + DATA_MAX_BYTES]) for cut in cuts)
 
 
-def frames(descriptor: int, start: int, end: int) -> Iterator[Frame]:
-    """
-    Read whole frames of an open file from an offset, up to another.
+def frames_needed(size: int) -> int:
+    """Return how many frames so many bytes take."""
+    return -(-size // DATA_MAX_BYTES)
 
-    Raises:
-        ConfigurationError: the file is no spool of this version.
-    """
-    offset = start or _after_header(descriptor)
-    while offset < end and (block := os.pread(descriptor, min(BLOCK_BYTES, end - offset), offset)):
+
+def frames(descriptor: int, offset: int, end: int | None = None) -> Iterator[Frame]:
+    """Read whole frames of an open file from an offset, up to another or the end of the file."""
+    while end is None or offset < end:
+        wanted = BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - offset)
         read = offset
-        for frame in _frames_of(block, offset):
+        for frame in _frames_of(os.pread(descriptor, wanted, offset), offset):
             read = frame.end
             yield frame
         if read == offset:
@@ -74,25 +89,19 @@ def frames(descriptor: int, start: int, end: int) -> Iterator[Frame]:
         offset = read
 
 
-def _after_header(descriptor: int) -> int:
-    header = os.pread(descriptor, len(MAGIC), 0)
-    if header != MAGIC[: len(header)]:
-        raise ConfigurationError(
-            f"cannot read a log that begins with {header!r}: another version of the runner wrote it"
-        )
-    return len(MAGIC)
-
-
 def _frames_of(block: bytes, offset: int) -> Iterator[Frame]:
     at, view = 0, memoryview(block)
     while at + _HEAD.size <= len(block):
-        length, checksum, at_ns, stream = _HEAD.unpack_from(block, at)
-        end = at + _HEAD.size + length
+        length, checksum, at_ns, number = _HEAD.unpack_from(block, at)
+        end, stream = at + _HEAD.size + length, number & ~_PACKED
         if end > len(block) or zlib.crc32(view[at + _LENGTHS.size : end]) != checksum or stream >= len(STREAMS):
             return
-        yield Frame(at_ns, STREAMS[stream], block[at + _HEAD.size : end], offset + end)
+        yield Frame(at_ns, STREAMS[stream], block[at + _HEAD.size : end], number >= _PACKED, offset + end)
         at = end
 
 
-def _frame(body: bytes) -> bytes:
-    return _LENGTHS.pack(len(body) - _BODY.size, zlib.crc32(body)) + body
+def _frame(at_ns: int, number: int, data: bytes) -> bytes:
+    if len(data) >= PACK_LEAST_BYTES and len(packed := zstandard.compress(data, PACK_LEVEL)) < len(data):
+        number, data = number | _PACKED, packed
+    body = _BODY.pack(at_ns, number) + data
+    return _LENGTHS.pack(len(data), zlib.crc32(body)) + body

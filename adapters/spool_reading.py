@@ -1,7 +1,7 @@
 """
-Reads a job's log from a position, over all of its attempts, without beginning at the start each time.
+Reads a job's log from a position, over all of its attempts and their parts, without beginning at the start each time.
 
-Where each reader goes on is remembered by its position; one that is not known costs a scan of that attempt's file.
+Where each reader goes on is remembered by its position; one that is not known costs a scan of one segment.
 """
 
 from __future__ import annotations
@@ -13,88 +13,174 @@ from contextlib import contextmanager
 
 import msgspec
 
-from adapters.files import explained, names_in
-from adapters.spool_frames import MAGIC, frames
+from adapters.files import explained
+from adapters.spool_frames import GAP, Frame, frames
+from adapters.spool_members import archived
+from adapters.spool_parts import Kind, Part, head_of, parts_from
 from runner.job import Key
-from runner.ports import LogLine, Position
+from runner.ports import Gap, LogLine, Position
 
 REMEMBERED_MAX = 1024
 NOTHING: Mapping[str, int] = {}
-SPOOL_SUFFIX = ".spool"
+_ENCODE = msgspec.json.Encoder().encode
+_UNKNOWN = _ENCODE(Gap(reason="its middle was dropped while it was read"))
+_DAMAGED = _ENCODE(Gap(reason="what stood here cannot be read"))
+
+
+class PartGoneError(Exception):
+    """A part was dropped or shed since the directory was looked at: look again."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Record ``sequence`` begins at ``offset`` of a file, ``bytes`` after the start of its attempt."""
+
+    path: str
+    sequence: int
+    offset: int
+    bytes: int
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """One attempt's file up to ``end``; record ``known`` begins at ``offset``, those from ``wanted`` on are read."""
+    """One attempt's parts, of which the records from ``wanted`` on are read; ``place`` where that is known."""
 
     attempt: int
-    path: str
+    parts: tuple[Part, ...]
     wanted: int
-    known: int
-    offset: int
-    end: int
+    place: Place | None = None
 
 
 class Places:
-    """Offsets of records that were read up to, at most 1,024 of all logs together."""
+    """Places of records that were read up to, at most 1,024 of all logs together."""
 
     def __init__(self) -> None:
-        self._offsets: OrderedDict[tuple[Key, Position], int] = OrderedDict()
+        self._places: OrderedDict[tuple[Key, Position], Place] = OrderedDict()
 
-    def find(self, key: Key, position: Position) -> int | None:
-        """Return the offset of this record where it is known."""
-        return self._offsets.get((key, position))
+    def find(self, key: Key, position: Position) -> Place | None:
+        """Return the place of this record where it is known."""
+        return self._places.get((key, position))
 
-    def keep(self, key: Key, position: Position, offset: int) -> None:
+    def keep(self, key: Key, position: Position, place: Place) -> None:
         """Remember where a record begins."""
-        self._offsets[key, position] = offset
-        self._offsets.move_to_end((key, position))
-        if len(self._offsets) > REMEMBERED_MAX:
-            self._offsets.popitem(last=False)
+        self._places[key, position] = place
+        self._places.move_to_end((key, position))
+        if len(self._places) > REMEMBERED_MAX:
+            self._places.popitem(last=False)
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a log."""
-        for place in [place for place in self._offsets if place[0] == key]:
-            del self._offsets[place]
+        for place in [place for place in self._places if place[0] == key]:
+            del self._places[place]
 
 
-def attempts_in(directory: str) -> list[int]:
-    """Return the numbers of the attempts that have a spool in a directory, sorted."""
-    return sorted(int(name.removesuffix(SPOOL_SUFFIX)) for name in names_in(directory) if name.endswith(SPOOL_SUFFIX))
+class Walk:
+    """
+    A way through the records of one attempt; iterating yields sequences and frames from ``wanted`` on.
+
+    ``opened`` has the descriptors of files that are open already, by path. Blocking.
+
+    Raises:
+        PartGoneError: a part is not there any more.
+        Unavailable: it cannot be read.
+    """
+
+    def __init__(self, stretch: Stretch, opened: Mapping[str, int] = NOTHING) -> None:
+        self._stretch = stretch
+        self._opened = opened
+        # The next record, and where it begins.
+        self.sequence = 0
+        self._path = ""
+        self._offset = 0
+        self.bytes = 0
+
+    @property
+    def place(self) -> Place | None:
+        """Where the next record begins; None where nothing stands yet."""
+        return Place(self._path, self.sequence, self._offset, self.bytes) if self._path else None
+
+    def __iter__(self) -> Iterator[tuple[int, Frame]]:
+        parts = parts_from(self._stretch.parts, self._stretch.wanted)
+        for part, following in zip(parts, (*parts[1:], None), strict=True):
+            until = following.first if following is not None else None
+            with explained("reading a log", part.path):
+                yield from self._part(part, until)
+            if until is not None and self.sequence < until:
+                self.sequence = until
+                yield until - 1, Frame(0, GAP, _DAMAGED, is_packed=False, end=0)
+
+    def _part(self, part: Part, until: int | None) -> Iterator[tuple[int, Frame]]:
+        with _readable(part.path, self._opened) as descriptor:
+            match part.kind:
+                case Kind.SEGMENT:
+                    yield from self._segment(part, descriptor, until)
+                case Kind.HOLE:
+                    yield from self._hole(part, descriptor)
+                case Kind.ARCHIVE:
+                    yield from self._archive(part, descriptor)
+
+    def _segment(self, part: Part, descriptor: int, until: int | None) -> Iterator[tuple[int, Frame]]:
+        if not self._enter(part, descriptor):
+            return
+        wanted = self._stretch.wanted
+        for frame in frames(descriptor, self._offset):
+            if self.sequence == until:
+                return
+            sequence = self.sequence
+            self.sequence, self._offset = sequence + 1, frame.end
+            self.bytes += frame.size
+            if sequence >= wanted:
+                yield sequence, frame
+
+    def _hole(self, part: Part, descriptor: int) -> Iterator[tuple[int, Frame]]:
+        self._enter(part, descriptor)
+        frame = next(frames(descriptor, self._offset))
+        self.sequence = part.end
+        if self._stretch.wanted < part.end:
+            # Whoever has some of what was dropped by now cannot be told how much of it is missing there.
+            known = self._stretch.wanted <= part.first
+            yield part.end - 1, frame if known else frame._replace(stored=_UNKNOWN)
+
+    def _archive(self, part: Part, descriptor: int) -> Iterator[tuple[int, Frame]]:
+        place = self._stretch.place
+        offset = place.offset if place is not None and place.path == part.path else 0
+        self._path = part.path
+        for member in archived(descriptor, self._stretch.wanted, offset):
+            self._offset = member.offset
+            for sequence, frame in member.records:
+                self.sequence = sequence + 1
+                if sequence >= self._stretch.wanted:
+                    yield sequence, frame
+
+    def _enter(self, part: Part, descriptor: int) -> bool:
+        place = self._stretch.place
+        if place is not None and place.path == part.path:
+            self.sequence, self._offset, self.bytes = place.sequence, place.offset, place.bytes
+        elif (head := head_of(descriptor)) is not None:
+            self.sequence, self._offset, self.bytes = part.first, head.offset, head.before.all_bytes
+        else:
+            return False
+        self._path = part.path
+        return True
 
 
 def read_stretches(
     stretches: list[Stretch], limit_bytes: int, opened: Mapping[str, int] = NOTHING
-) -> tuple[list[LogLine], dict[Position, int]]:
-    """
-    Read records in order up to about so many bytes; return them and the places that were reached. Blocking.
-
-    ``opened`` has the descriptors of files that are open already, by path.
-    """
+) -> tuple[list[LogLine], dict[Position, Place]]:
+    """Read records in order up to about so many bytes; return them and the places that were reached. Blocking."""
     lines: list[LogLine] = []
-    places: dict[Position, int] = {}
+    places: dict[Position, Place] = {}
     for stretch in stretches:
-        with explained("reading a log", stretch.path):
-            limit_bytes, place, offset = _read_stretch(stretch, limit_bytes, lines, opened)
-        places[place] = offset
+        walk = Walk(stretch, opened)
+        for sequence, frame in walk:
+            data = frame.data
+            lines.append(LogLine(stretch.attempt, sequence, frame.at_ns, frame.stream, data))
+            limit_bytes -= len(data)
+            if limit_bytes <= 0:
+                break
+        if (place := walk.place) is not None:
+            places[Position(stretch.attempt, walk.sequence)] = place
         if limit_bytes <= 0:
             break
     return lines, places
-
-
-def _read_stretch(
-    stretch: Stretch, limit_bytes: int, lines: list[LogLine], opened: Mapping[str, int]
-) -> tuple[int, Position, int]:
-    sequence, offset = stretch.known, stretch.offset
-    if offset < stretch.end or not offset:
-        with _readable(stretch.path, opened) as descriptor:
-            for frame in frames(descriptor, offset, stretch.end):
-                if sequence >= stretch.wanted:
-                    lines.append(LogLine(stretch.attempt, sequence, frame.at_ns, frame.stream, frame.data))
-                    limit_bytes -= len(frame.data)
-                sequence, offset = sequence + 1, frame.end
-                if limit_bytes <= 0:
-                    break
-    return limit_bytes, Position(stretch.attempt, sequence), offset or len(MAGIC)
 
 
 @contextmanager
@@ -102,7 +188,10 @@ def _readable(path: str, opened: Mapping[str, int]) -> Iterator[int]:
     if path in opened:
         yield opened[path]
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise PartGoneError(path) from error
     try:
         yield descriptor
     finally:

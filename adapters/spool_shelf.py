@@ -1,7 +1,7 @@
 """
 Where spools stand on the disk, and how old ones leave it.
 
-    <root>/<key>/1.spool  1.log.gz  1.sealed  2.spool …
+    <root>/<key>/1.spool  1.log.gz  1.sealed  2.spool  2.4217.spool …
 
 Blocking, but for the names.
 """
@@ -15,11 +15,11 @@ import secrets
 import shutil
 
 from adapters.files import explained, names_in
-from adapters.spool_reading import SPOOL_SUFFIX
+from adapters.spool_archive import is_complete
+from adapters.spool_parts import ARCHIVE_SUFFIX, attempts_in, delete_records
 from runner.errors import BadInput
 from runner.job import Key
 
-ARCHIVE_SUFFIX = ".log.gz"
 MARK_SUFFIX = ".sealed"
 CURSOR_SUFFIX = ".cursor"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -43,10 +43,6 @@ class SpoolShelf:
             raise BadInput(f"{key!r} is no job's key: list jobs with `runner ps --all`")
         return os.path.join(self._root, key)
 
-    def spool(self, key: Key, attempt: int) -> str:
-        """Return the path of an attempt's records."""
-        return os.path.join(self.directory(key), f"{attempt}{SPOOL_SUFFIX}")
-
     def archive(self, key: Key, attempt: int) -> str:
         """Return the path of an attempt's archive."""
         return os.path.join(self.directory(key), f"{attempt}{ARCHIVE_SUFFIX}")
@@ -63,11 +59,19 @@ class SpoolShelf:
     def disk_bytes(self, key: Key) -> int:
         """Measure what a log takes on the disk."""
         directory = self.directory(key)
-        return sum(os.stat(os.path.join(directory, name)).st_blocks * 512 for name in names_in(directory))
+        return sum(_blocks_of(os.path.join(directory, name)) for name in names_in(directory))
 
     def is_sealed(self, key: Key, attempt: int) -> bool:
         """Tell whether an attempt's log is closed for good."""
         return os.path.exists(self.mark(key, attempt))
+
+    def shed(self, key: Key) -> None:
+        """Delete the records of each sealed attempt whose archive holds all of them."""
+        directory = self.directory(key)
+        with explained("deleting a log's records", directory):
+            for attempt in attempts_in(directory):
+                if self.is_sealed(key, attempt) and is_complete(self.archive(key, attempt)):
+                    delete_records(directory, attempt)
 
     def delete(self, key: Key) -> None:
         """Take a log away in one step, then delete it; nothing happens where there is none."""
@@ -103,6 +107,13 @@ class SpoolShelf:
     def _written_at(self, name: str) -> float:
         with os.scandir(os.path.join(self._root, name)) as entries:
             return max((entry.stat().st_mtime for entry in entries), default=0.0)
+
+
+def _blocks_of(path: str) -> int:
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def size_of(path: str) -> int:

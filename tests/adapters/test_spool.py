@@ -98,7 +98,7 @@ def test_garbage_at_the_end_is_cut_off(tmp_path: Path, harm: bytes) -> None:
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     """What an older runner cannot read it must not cut off either."""
     asyncio.run(_write(open_in(tmp_path), [b"first"]))
-    newer = b"RSPOOL\x00\x02" + file_of(tmp_path).read_bytes()[8:]
+    newer = b"RSPOOL\x00\x03" + file_of(tmp_path).read_bytes()[8:]
     file_of(tmp_path).write_bytes(newer)
     with pytest.raises(ConfigurationError, match="another version"):
         asyncio.run(_write(open_in(tmp_path), [b"second"]))

@@ -77,20 +77,6 @@ def test_sealing_again_changes_nothing(open_spool: Opener, count: int) -> None:
     asyncio.run(main())
 
 
-def test_equal_logs_have_equal_archives(open_spool: Opener) -> None:
-    """An archive that is stored again replaces itself."""
-
-    async def main() -> None:
-        async with open_spool() as spool:
-            archives = []
-            for key in (KEY, OTHER):
-                await spool.append(key, 1, "stdout", b"the same\n")
-                archives.append(_packed((await spool.seal(key, 1)).archive))
-            assert archives[0] == archives[1]
-
-    asyncio.run(main())
-
-
 def test_nothing_is_added_after_the_seal(open_spool: Opener) -> None:
     """The receipt has told lines and digest; a line that came later would make it false."""
 
@@ -159,9 +145,5 @@ def test_prune_deletes_old_logs_but_for_those_to_keep(open_spool: Opener) -> Non
     asyncio.run(main())
 
 
-def _packed(archive: str) -> bytes:
-    return Path(archive).read_bytes()
-
-
 def _unpacked(archive: str) -> bytes:
-    return gzip.decompress(_packed(archive))
+    return gzip.decompress(Path(archive).read_bytes())

@@ -1,0 +1,80 @@
+"""What stands in an attempt's log up to a place, and how that is written down at the head of each segment."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from adapters.spool_frames import GAP, OUTPUT, STREAMS
+
+HEADER = struct.Struct("<8sI12QI")
+"""Magic, CRC-32 of what follows, records, eight streams' bytes, newlines of two, gaps, streams with an open line."""
+MAGIC = b"RSPOOL\x00\x02"
+_CHECKED = 12
+_SLOTS = 8
+
+
+class Tally:
+    """
+    Records, bytes by stream, and the lines of stdout and of stderr, in whatever order they came.
+
+    What was dropped from the middle stays counted.
+    """
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.bytes = dict.fromkeys(STREAMS, 0)
+        self.newlines = dict.fromkeys(OUTPUT, 0)
+        # Records of stream gap.
+        self.gaps = 0
+        # Whose last line has no newline yet.
+        self._open_lines: set[str] = set()
+
+    @property
+    def lines(self) -> int:
+        """Lines of stdout and stderr; the last one of each without newline counts."""
+        return sum(self.newlines.values()) + len(self._open_lines)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of stdout and stderr."""
+        return sum(self.bytes[stream] for stream in OUTPUT)
+
+    @property
+    def all_bytes(self) -> int:
+        """Bytes of all streams."""
+        return sum(self.bytes.values())
+
+    def add(self, stream: str, data: bytes, records: int = 1) -> None:
+        """Count what was written to one stream."""
+        self.records += records
+        self.bytes[stream] += len(data)
+        self.gaps += stream == GAP
+        if stream in OUTPUT:
+            self.newlines[stream] += data.count(b"\n")
+            if data.endswith(b"\n"):
+                self._open_lines.discard(stream)
+            else:
+                self._open_lines.add(stream)
+
+    def header(self) -> bytes:
+        """Return the head of a segment that begins behind all this."""
+        slots = [self.bytes[stream] for stream in STREAMS] + [0] * (_SLOTS - len(STREAMS))
+        newlines = [self.newlines[stream] for stream in OUTPUT]
+        opened = sum(1 << number for number, stream in enumerate(OUTPUT) if stream in self._open_lines)
+        packed = HEADER.pack(MAGIC, 0, self.records, *slots, *newlines, self.gaps, opened)
+        return MAGIC + struct.pack("<I", zlib.crc32(packed[_CHECKED:])) + packed[_CHECKED:]
+
+
+def load_tally(header: bytes) -> Tally | None:
+    """Return what stands before a segment, by its head; None where that is damaged."""
+    magic, checksum, records, *slots, first, second, gaps, opened = HEADER.unpack(header)
+    if magic != MAGIC or zlib.crc32(header[_CHECKED:]) != checksum:
+        return None
+    tally = Tally()
+    tally.records = records
+    tally.bytes = dict(zip(STREAMS, slots, strict=False))
+    tally.newlines = dict(zip(OUTPUT, (first, second), strict=True))
+    tally.gaps = gaps
+    tally._open_lines = {stream for number, stream in enumerate(OUTPUT) if opened >> number & 1}  # noqa: SLF001 - made here
+    return tally
