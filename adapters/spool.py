@@ -16,7 +16,7 @@ import msgspec
 from adapters.spool_archive import Sealing, load_mark, load_seal, seal_attempt
 from adapters.spool_cursors import keep_cursor, load_cursor
 from adapters.spool_cutting import begin_dropping, drop_middle
-from adapters.spool_file import SpoolFile
+from adapters.spool_file import SEGMENT_BYTES, SpoolFile
 from adapters.spool_flags import Flags
 from adapters.spool_parts import attempts_in
 from adapters.spool_reader import IN_PLACE_BYTES, SpoolReader, run
@@ -40,10 +40,11 @@ class FileSpool:
     """
     The spools of one box under one directory. One process appends; any may read, also while the writer is down.
 
-    ``now_ns`` gives epoch nanoseconds.
+    ``now_ns`` gives epoch nanoseconds; a new segment begins after each ``segment_bytes``.
     """
 
-    def __init__(self, root: str, now_ns: Callable[[], int]) -> None:
+    def __init__(self, root: str, now_ns: Callable[[], int], *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._segment_bytes = segment_bytes
         self._shelf = SpoolShelf(root)
         self._now_ns = now_ns
         self._flags = Flags()
@@ -180,7 +181,7 @@ class FileSpool:
                 raise RunnerError(f"cannot add to the log of job {key}, attempt {attempt}: it is sealed")
             directory = self._shelf.directory(key)
             in_place = self._reader.size_of_last(key, attempt) <= IN_PLACE_BYTES
-            file = await run(lambda: SpoolFile(directory, attempt), in_place=in_place)
+            file = await run(lambda: SpoolFile(directory, attempt, self._segment_bytes), in_place=in_place)
             self._open[key, attempt] = file
             self._reader.note(key)
             if len(self._open) > OPEN_MAX:

@@ -45,10 +45,9 @@ def drop_middle(file: SpoolFile, head_bytes: int, tail_bytes: int) -> int:
     grain = _grain(tail_bytes)
     with explained("dropping the middle of a log", file.path):
         file.rotate(2 * grain)
-        tail_from = file.tally.all_bytes - tail_bytes
-        _split_at(file, head_bytes, 0)
-        _split_at(file, tail_from, 2 * grain)
-        middle = _middle(file, head_bytes, tail_from)
+        end_bytes = _boundary(file, file.tally.all_bytes - tail_bytes, least_bytes=2 * grain)
+        start_bytes = _boundary(file, head_bytes, is_head=True)
+        middle = _middle(file, start_bytes, end_bytes)
         return _dropped(file, middle) if any(span.part.kind is Kind.SEGMENT for span in middle) else 0
 
 
@@ -109,32 +108,40 @@ def _time_of(part: Part) -> int:
         os.close(descriptor)
 
 
-def _split_at(file: SpoolFile, at_bytes: int, least_bytes: int) -> None:
-    """Let a segment begin with the record that reaches over so many bytes, unless it is in a small one."""
+def _boundary(file: SpoolFile, at_bytes: int, *, least_bytes: int = 0, is_head: bool = False) -> int:
+    """
+    Let a segment begin with the record that reaches over so many bytes, and return how much was written before it.
+
+    A segment that is too small or too large for that stays whole, and is kept.
+    """
     for span in _spans(file):
         size = span.after.all_bytes - span.before.all_bytes
-        if span.before.all_bytes < at_bytes < span.after.all_bytes and least_bytes < size < SPLIT_MAX_BYTES:
-            if span.part.kind is Kind.SEGMENT:
-                _split(file, span, at_bytes)
-            return
+        if span.before.all_bytes < at_bytes < span.after.all_bytes:
+            if span.part.kind is Kind.HOLE:
+                return span.before.all_bytes
+            if least_bytes < size < SPLIT_MAX_BYTES:
+                return _split(file, span, at_bytes)
+            return span.after.all_bytes if is_head else span.before.all_bytes
+    return at_bytes
 
 
-def _split(file: SpoolFile, span: _Span, at_bytes: int) -> None:
+def _split(file: SpoolFile, span: _Span, at_bytes: int) -> int:
     descriptor = os.open(span.part.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         head = head_of(descriptor)
         if head is None:
-            return
+            return span.before.all_bytes
         tally, offset = head.before, head.offset
         for frame in frames(descriptor, head.offset):
             if tally.all_bytes + frame.size > at_bytes:
                 break
             tally.add(frame.stream, frame.data)
             offset = frame.end
-        if span.before.records < tally.records < span.after.records:
+        if tally.records > span.before.records:
             rest = os.pread(descriptor, os.fstat(descriptor).st_size - offset, offset)
             put_part(segment_path(file.directory, file.attempt, tally.records), tally.header() + rest)
             file.relist()
             os.ftruncate(descriptor, offset)
+        return tally.all_bytes
     finally:
         os.close(descriptor)

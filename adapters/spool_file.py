@@ -11,9 +11,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adapters.files import OWNER_FILE, explained, make_directory
+from adapters.files import OWNER_FILE, explained, make_directory, remove_file
 from adapters.spool_frames import encode, frames, frames_needed
-from adapters.spool_parts import Head, Kind, Part, attempts_in, delete_covered, head_of, put_part, segment_path
+from adapters.spool_parts import (
+    Head,
+    Kind,
+    Part,
+    attempts_in,
+    delete_covered,
+    head_of,
+    put_part,
+    segment_path,
+    with_heads,
+)
 from adapters.spool_tally import HEADER, Tally
 from runner.errors import RunnerError
 
@@ -30,7 +40,7 @@ class SpoolFile:
         ConfigurationError: another version wrote it.
     """
 
-    def __init__(self, directory: str, attempt: int) -> None:
+    def __init__(self, directory: str, attempt: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.directory = directory
         self.attempt = attempt
         self.tally = Tally()
@@ -38,14 +48,17 @@ class SpoolFile:
         self.size = 0
         self._bytes_before = 0
         # From this size on, stored or unpacked, the next record begins a segment.
-        self.segment_bytes = SEGMENT_BYTES
+        self.segment_bytes = segment_bytes
         # A cancelled append may still be writing in a thread when the next one comes.
         self._lock = threading.Lock()
         with explained("opening a log", directory):
             make_directory(directory)
-            self.parts = attempts_in(directory).get(attempt, ())
-            if not self.parts or self.parts[-1].kind is not Kind.SEGMENT:
-                self.parts = (*self.parts, Part(segment_path(directory, attempt, 0), Kind.SEGMENT))
+            found = attempts_in(directory).get(attempt, ())
+            self.parts = with_heads(found)
+            for part in found[len(self.parts) :]:
+                remove_file(part.path)
+            if not self.parts:
+                self.parts = (Part(segment_path(directory, attempt, 0), Kind.SEGMENT),)
             self._descriptor = _open(self.path)
         try:
             self._recover()
@@ -133,7 +146,7 @@ class SpoolFile:
 
     def _begin_again(self) -> None:
         os.ftruncate(self._descriptor, 0)
-        self.size = 0
+        self.size, self.tally.records = 0, self.parts[-1].first
         self._write(self.tally.header())
 
     def _rotate(self) -> None:

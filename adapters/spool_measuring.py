@@ -9,7 +9,7 @@ from itertools import pairwise
 from adapters.files import explained
 from adapters.spool_frames import frames
 from adapters.spool_members import sizes
-from adapters.spool_parts import Kind, Part, head_of, load_head, parts_from
+from adapters.spool_parts import Kind, Part, head_of, load_head, parts_from, with_heads
 from adapters.spool_reading import PartGoneError, Stretch, Walk
 from adapters.spool_tally import Tally
 
@@ -24,7 +24,10 @@ def tally_of(parts: tuple[Part, ...]) -> Tally:
             tally.add(frame.stream, frame.data)
         return tally
     with explained("reading a log", parts[-1].path):
-        return _tally_of_last(parts[-1])
+        try:
+            return _tally_of_last(with_heads(parts)[-1])
+        except FileNotFoundError as error:
+            raise PartGoneError(parts[-1].path) from error
 
 
 def bytes_behind(stretch: Stretch, end_bytes: int) -> int:
@@ -53,10 +56,7 @@ def record_near_end(stretch: Stretch, end_bytes: int, size_bytes: int) -> int:
 
 
 def _tally_of_last(part: Part) -> Tally:
-    try:
-        descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise PartGoneError(part.path) from error
+    descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         head = head_of(descriptor)
         if head is None:

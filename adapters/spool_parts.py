@@ -127,7 +127,7 @@ def put_part(path: str, content: bytes) -> None:
 
 def head_of(descriptor: int) -> Head | None:
     """
-    Read the head of a segment or a hole; None where it was cut short, as only the first of an attempt can be.
+    Read the head of a segment or a hole; None where there is none yet: it was cut short, or zeros stand there.
 
     Raises:
         ConfigurationError: this is no spool of this version or the one before.
@@ -135,7 +135,7 @@ def head_of(descriptor: int) -> Head | None:
     header = os.pread(descriptor, HEADER.size, 0)
     if header[: len(_OLD_MAGIC)] == _OLD_MAGIC:
         return Head(Tally(), len(_OLD_MAGIC), is_old=True)
-    if len(header) < HEADER.size and header[: len(MAGIC)] == MAGIC[: len(header)]:
+    if not header.strip(b"\x00") or (len(header) < HEADER.size and header[: len(MAGIC)] == MAGIC[: len(header)]):
         return None
     if len(header) == HEADER.size and (before := load_tally(header)) is not None:
         return Head(before, HEADER.size)
@@ -151,3 +151,10 @@ def load_head(part: Part) -> Head | None:
         return head_of(descriptor)
     finally:
         os.close(descriptor)
+
+
+def with_heads(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Leave out segments at the end that have no head, as a power cut leaves them."""
+    while len(parts) > 1 and parts[-2].kind is Kind.SEGMENT and load_head(parts[-1]) is None:
+        parts = parts[:-1]
+    return parts

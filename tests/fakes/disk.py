@@ -115,7 +115,7 @@ class FakeSpool:
 
     async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
         self._shed.discard(key)
-        sequence = sum(1 for line in self.lines[key] if line.attempt == attempt)
+        sequence = max((line.sequence + 1 for line in self.lines[key] if line.attempt == attempt), default=0)
         self.lines[key].append(LogLine(attempt, sequence, 0, stream, data))
         self._touch(key)
 
@@ -155,21 +155,26 @@ class FakeSpool:
 
     async def drop_middle(self, key: Key, attempt: int, head_bytes: int, tail_bytes: int) -> int:
         lines = [line for line in self.lines[key] if line.attempt == attempt]
-        sizes = [len(line.data) for line in lines]
+        sizes = [1 if line.stream == "gap" else len(line.data) for line in lines]
         middle = [
             line
             for place, line in enumerate(lines)
             if sum(sizes[: place + 1]) > head_bytes and sum(sizes[place:]) > tail_bytes
         ]
-        if not middle:
+        gone = [line for line in middle if line.stream != "gap"]
+        if not gone:
             return 0
-        dropped = sum(len(line.data) for line in middle)
-        gap = msgspec.json.encode(Gap(bytes=dropped, lines=sum(line.data.count(b"\n") for line in middle)))
+        dropped = sum(len(line.data) for line in gone)
+        before = [msgspec.json.decode(line.data, type=Gap) for line in middle if line.stream == "gap"]
+        gap = Gap(
+            bytes=dropped + sum(told.bytes or 0 for told in before),
+            lines=sum(line.data.count(b"\n") for line in gone) + sum(told.lines or 0 for told in before),
+        )
         place = self.lines[key].index(middle[-1])
-        self.lines[key][place] = msgspec.structs.replace(middle[-1], stream="gap", data=gap)
+        self.lines[key][place] = msgspec.structs.replace(middle[-1], stream="gap", data=msgspec.json.encode(gap))
         self.lines[key] = [line for line in self.lines[key] if line not in middle]
-        self.dropped[key, attempt].update({line.stream: 0 for line in middle})
-        for line in middle:
+        self.dropped[key, attempt].update({line.stream: 0 for line in gone})
+        for line in gone:
             self.dropped[key, attempt][line.stream] += len(line.data)
         return dropped
 
