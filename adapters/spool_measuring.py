@@ -118,11 +118,12 @@ def _archived_near_end(stretch: Stretch, size_bytes: int) -> int:
     while len(firsts) > 1 and firsts[-1][1] <= size_bytes:
         size_bytes -= firsts.pop()[1]
     first, size = firsts[-1]
-    for sequence, frame in Walk(Stretch(stretch.attempt, stretch.parts, first)):
+    walk = Walk(Stretch(stretch.attempt, stretch.parts, first))
+    for sequence, frame in walk:
         if size <= size_bytes:
             return sequence
         size -= frame.size
-    return first
+    return walk.sequence
 
 
 def _firsts(part: Part) -> list[tuple[int, int]]:

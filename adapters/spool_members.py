@@ -5,7 +5,7 @@ Unpacking the file gives stdout and stderr in spool order; the tables give the r
 other streams. A member says how long it is, so that a reader finds a record by hopping over heads.
 
     FEXTRA  "RL" | u16 length | u8 version | u64 first record that begins here | u32 bytes of this member
-            | u32 bytes unpacked | packed table
+            | u32 bytes unpacked | u32 bytes of the records that begin here | packed table
     table   zlib of msgpack: by record, steps of sequence, steps of time, streams, lengths; the other streams' text
 
 A text longer than 16 KiB is cut; its pieces have the same sequence, also over members.
@@ -33,9 +33,9 @@ _TABLE_MAX_BYTES = 60_000
 _RECORD_BYTES = 24
 _VERSION = 1
 # Magic, deflate, FEXTRA, no time, no flags, unknown system; then the lengths and the fixed part of the field.
-_HEAD = struct.Struct("<4sIBBH2sHBQII")
+_HEAD = struct.Struct("<4sIBBH2sHBQIII")
 _START = b"\x1f\x8b\x08\x04"
-_FIXED_BYTES = struct.calcsize("<2sHBQII")
+_FIXED_BYTES = struct.calcsize("<2sHBQIII")
 _TAIL = struct.Struct("<II")
 _RAW = -zlib.MAX_WBITS
 _GZIP = 16 + zlib.MAX_WBITS
@@ -75,6 +75,7 @@ class MemberWriter:
         self._sequence = 0
         self._at_ns = 0
         self._first: int | None = None
+        self._begun_bytes = 0
 
     def add(self, sequence: int, at_ns: int, stream: str, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Take one record; yield each member that is full, and what it is unpacked."""
@@ -83,7 +84,8 @@ class MemberWriter:
                 yield self.finish()
             self._output.append(data)
             self._output_bytes += len(data)
-            self._note(sequence, at_ns, stream, len(data), begins=True)
+            self._begin(sequence, len(data))
+            self._note(sequence, at_ns, stream, len(data))
             return
         for cut in range(0, max(1, len(data)), _PIECE_BYTES):
             piece = data[cut : cut + _PIECE_BYTES]
@@ -91,21 +93,24 @@ class MemberWriter:
                 yield self.finish()
             self._texts.append(piece)
             self._text_bytes += len(piece)
-            self._note(sequence, at_ns, stream, len(piece), begins=not cut)
+            if not cut:
+                self._begin(sequence, len(data))
+            self._note(sequence, at_ns, stream, len(piece))
 
     def finish(self) -> tuple[bytes, bytes]:
         """Return the member that holds what was added since the last one, and what it is unpacked."""
         output, first = b"".join(self._output), self._sequence + 1 if self._first is None else self._first
         self._table.texts = b"".join(self._texts)
-        member = _packed(output, first, zlib.compress(_ENCODE(self._table), GZIP_LEVEL))
-        self._table, self._first = _Table(), None
+        table = zlib.compress(_ENCODE(self._table), GZIP_LEVEL)
+        member = _packed(output, table, (first, self._begun_bytes))
+        self._table, self._first, self._begun_bytes = _Table(), None, 0
         self._texts, self._text_bytes, self._output, self._output_bytes = [], 0, [], 0
         return member, output
 
     def _is_full(self, more_bytes: int) -> bool:
         return (len(self._table.lengths) + 1) * _RECORD_BYTES + self._text_bytes + more_bytes > _TABLE_MAX_BYTES
 
-    def _note(self, sequence: int, at_ns: int, stream: str, size: int, *, begins: bool) -> None:
+    def _note(self, sequence: int, at_ns: int, stream: str, size: int) -> None:
         table = self._table
         is_first = not table.lengths
         table.sequences.append(sequence if is_first else sequence - self._sequence)
@@ -113,8 +118,10 @@ class MemberWriter:
         table.streams.append(STREAMS.index(stream))
         table.lengths.append(size)
         self._sequence, self._at_ns = sequence, at_ns
-        if begins and self._first is None:
-            self._first = sequence
+
+    def _begin(self, sequence: int, size: int) -> None:
+        self._first = sequence if self._first is None else self._first
+        self._begun_bytes += size
 
 
 def has_tables(descriptor: int) -> bool:
@@ -143,10 +150,10 @@ def archived(descriptor: int, wanted: int, offset: int = 0) -> Iterator[Member]:
 
 
 def sizes(descriptor: int) -> Iterator[tuple[int, int]]:
-    """Yield of each member the first record that begins in it, and how much of stdout and stderr it holds."""
+    """Yield of each member the first record that begins in it, and how many bytes those have that do."""
     offset = 0
     while (head := _head_at(descriptor, offset)) is not None:
-        yield head.first, head.unpacked
+        yield head.first, head.begun_bytes
         offset += head.size
 
 
@@ -154,6 +161,7 @@ class _MemberHead(msgspec.Struct, frozen=True):
     first: int
     size: int
     unpacked: int
+    begun_bytes: int
     table_bytes: int
 
 
@@ -163,7 +171,7 @@ def _head_at(descriptor: int, offset: int) -> _MemberHead | None:
     if len(head) < _HEAD.size:
         _refuse_unless(not head or not offset, "it ends early")
         return None
-    start, _, _, _, extra, name, length, version, first, size, unpacked = _HEAD.unpack(head)
+    start, _, _, _, extra, name, length, version, first, size, unpacked, begun = _HEAD.unpack(head)
     if start != _START or name != b"RL" or version != _VERSION:
         _refuse_unless(not offset, "what follows a member is none")
         return None
@@ -171,7 +179,7 @@ def _head_at(descriptor: int, offset: int) -> _MemberHead | None:
         extra == length + 4 and size > length + _HEAD.size - _FIXED_BYTES and unpacked <= _UNPACKED_MAX_BYTES,
         "a member's head is wrong",
     )
-    return _MemberHead(first, size, unpacked, length + 4 - _FIXED_BYTES)
+    return _MemberHead(first, size, unpacked, begun, length + 4 - _FIXED_BYTES)
 
 
 def _found(descriptor: int, wanted: int, offset: int) -> int:
@@ -221,12 +229,13 @@ def _joined(held: list[tuple[int, Frame]], records: list[tuple[int, Frame]]) -> 
     return held
 
 
-def _packed(output: bytes, first: int, table: bytes) -> bytes:
+def _packed(output: bytes, table: bytes, begun: tuple[int, int]) -> bytes:
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _RAW)
     body = packer.compress(output) + packer.flush()
     field = _FIXED_BYTES - 4 + len(table)
-    size = _HEAD.size + len(table) + len(body) + _TAIL.size
-    head = _HEAD.pack(_START, 0, 0, 255, field + 4, b"RL", field, _VERSION, first, size, len(output))
+    size, (first, begun_bytes) = _HEAD.size + len(table) + len(body) + _TAIL.size, begun
+    lengths = (_VERSION, first, size, len(output), begun_bytes)
+    head = _HEAD.pack(_START, 0, 0, 255, field + 4, b"RL", field, *lengths)
     return b"".join((head, table, body, _TAIL.pack(zlib.crc32(output), len(output))))
 
 

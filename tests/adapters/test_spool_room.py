@@ -41,6 +41,54 @@ def test_a_full_disk_is_out_of_space_and_passes(small_disk: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_segment_that_found_no_room_begins_later(small_disk: Path) -> None:
+    """The disk may be full, in bytes or in inodes, just as a segment ends; nothing is written to the wrong place."""
+
+    async def main() -> None:
+        spool, piece, written = FileSpool(str(small_disk / "spool"), lambda: 7, segment_bytes=5000), os.urandom(1000), 0
+        for _ in range(12):
+            await spool.append(KEY, 1, "stdout", piece)
+        for fill in (_use_up_inodes, _use_up_bytes):
+            fill(small_disk)
+            while await _fits(spool, piece):
+                written += 1
+            before = await spool.bytes_written(KEY, 1)
+            assert before["stdout"] == sum(len(line.data) for line in await read_all(spool))
+            for path in small_disk.glob("[b0-9]*"):
+                path.unlink()
+            await spool.append(KEY, 1, "stdout", piece)
+            written += 1
+        assert [line.data for line in await read_all(open_in(small_disk))] == [piece] * (12 + written)
+        assert len(_names(file_of(small_disk).parent)) == -(-(12 + written) // 5)
+        await spool.close()
+
+    asyncio.run(main())
+
+
+def _use_up_bytes(disk: Path) -> None:
+    (disk / "ballast").write_bytes(b"x" * (free_bytes(disk) // 4096 * 4096))
+
+
+def test_a_middle_that_finds_no_room_to_be_dropped_stays(small_disk: Path) -> None:
+    """Dropping needs a file of its own for a moment; where there is none, nothing is lost and the log goes on."""
+
+    async def main() -> None:
+        spool = FileSpool(str(small_disk / "spool"), lambda: 7, segment_bytes=20_000)
+        pieces = [os.urandom(1000) for _ in range(100)]
+        for piece in pieces:
+            await spool.append(KEY, 1, "stdout", piece)
+        _use_up_inodes(small_disk)
+        with pytest.raises(OutOfSpace):
+            await spool.drop_middle(KEY, 1, 10_000, 10_000)
+        assert [line.data for line in await read_all(spool)] == pieces
+        for path in small_disk.glob("[0-9]*"):
+            path.unlink()
+        assert await spool.drop_middle(KEY, 1, 10_000, 10_000) > 0
+        await spool.close()
+
+    asyncio.run(main())
+
+
 async def _fits(spool: FileSpool, data: bytes) -> bool:
     try:
         await spool.append(KEY, 1, "stdout", data)
