@@ -81,8 +81,6 @@ class FileSink:
         return self._traits
 
     async def open(self, key: Key, job_id: str) -> Position | None:
-        if not self._files.json or not self._files.per_job:
-            return None
         wanted = await asyncio.to_thread(self._position, key, self._files.of_job(key, job_id))
         if wanted is not None:
             self._wanted.set(key, wanted)
@@ -102,11 +100,17 @@ class FileSink:
         """Let go of nothing: files are open only while something is written."""
 
     def _write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
+        path = self._files.of_job(key, job_id)
         with self._lock:
+            wanted = self._wanted.get(key) or self._position(key, path) or Position()
+            new = [line for line in lines if Position(line.attempt, line.sequence) >= wanted]
+            self._wanted.forget(key)
             if self._files.json:
-                self._write_json(key, job_id, events, lines)
+                told: list[Event | LogLine] = [*events, *new]
+                self._append(path, b"".join(self._document(it, job_id) for it in told), fresh_line=True)
             else:
-                self._write_text(key, job_id, events, lines)
+                self._write_text(key, job_id, events, new)
+            self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1) if new else wanted)
 
     def _close(self, key: Key, job_id: str, event: Event) -> None:
         path = self._files.of_job(key, job_id)
@@ -122,16 +126,6 @@ class FileSink:
 
     # JSON
 
-    def _write_json(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
-        path = self._files.of_job(key, job_id)
-        wanted = self._wanted.get(key) or (self._position(key, path) if self._files.per_job else None) or Position()
-        new = [line for line in lines if Position(line.attempt, line.sequence) >= wanted]
-        self._wanted.forget(key)
-        told: list[Event | LogLine] = [*events, *new]
-        whole = [self._document(it, job_id) for it in told]
-        self._append(path, b"".join(whole), fresh_line=True)
-        self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1) if new else wanted)
-
     def _document(self, told: Event | LogLine, job_id: str) -> bytes:
         document = log_json(told)
         if self._files.per_job:
@@ -139,7 +133,9 @@ class FileSink:
         return b'{"id":%b,%b\n' % (msgspec.json.encode(job_id), document[1:])
 
     def _position(self, key: Key, path: str) -> Position | None:
-        """Look for the last record; None where it cannot be told, since the file was rotated or holds none."""
+        """Look for the last record; None where it cannot be told, such as of a file that was just rotated."""
+        if not self._files.json or not self._files.per_job:
+            return None
         found = tail(self._files.root, path)
         if not found:
             return Position()

@@ -1,11 +1,11 @@
-"""Records as entries of the systemd journal in its native form; a value that holds a newline follows its length. Pure."""
+"""Records as entries of the systemd journal in its native form. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from adapters.sinks.chunks import chunks
-from adapters.sinks.log_text import event_text
+from adapters.sinks.log_text import event_text, shown
 from adapters.sinks.syslog_text import APP, INFORMATIONAL, PRIORITIES
 from runner.job import Key
 from runner.ports import LogLine
@@ -21,7 +21,7 @@ class JournalForm:
     def line(self, line: LogLine, key: Key, job_id: str) -> Iterator[bytes]:
         """Yield the entry of a run."""
         about = {"RUNNER_ATTEMPT": str(line.attempt), "RUNNER_SEQUENCE": str(line.sequence)}
-        text = line.data.removesuffix(b"\n")
+        text = (shown(line).encode() if line.stream == "gap" else line.data).removesuffix(b"\n")
         yield self._entry(line.stream, key, job_id, {**about, "RUNNER_TIME_NS": str(line.at_ns)}, text)
 
     def event(self, event: Event, key: Key, job_id: str) -> Iterator[bytes]:

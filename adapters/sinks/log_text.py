@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from runner.ports import LogLine
+import msgspec
+
+from runner.ports import Gap, LogLine
 from runner.receipt import Event
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -15,6 +17,22 @@ def harmless(data: bytes) -> str:
     """Decode, with control bytes but tab and newline escaped, and what is not UTF-8; line ends become newlines."""
     text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
     return _CONTROL.sub(_escaped, text)
+
+
+def shown(line: LogLine) -> str:
+    """Return the text of a record: what is missing is told in words."""
+    return f"{_missing(line.data)}\n" if line.stream == "gap" else harmless(line.data)
+
+
+def _missing(document: bytes) -> str:
+    try:
+        gap = msgspec.json.decode(document, type=Gap)
+    except msgspec.DecodeError:
+        return harmless(document).replace("\n", " ")
+    size = "output" if gap.bytes is None else f"{gap.bytes} bytes"
+    lines = "" if gap.lines is None else f", {gap.lines} lines,"
+    stream, reason = (f" of {gap.stream}" if gap.stream else ""), (f": {gap.reason}" if gap.reason else "")
+    return harmless(f"{size}{lines}{stream} missing here{reason}".encode()).replace("\n", " ")
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -35,7 +53,7 @@ def text_lines(line: LogLine, about: str) -> tuple[str, str]:
     ``about`` says whose they are where that is not plain. The text does not begin with what stands before the first.
     """
     before = f"{told_time(line.at_ns)} {about}{line.stream} "
-    text = harmless(line.data)
+    text = shown(line)
     inner, end = (text[:-1], "\n") if text.endswith("\n") else (text, "")
     return before, inner.replace("\n", f"\n{before}") + end
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from adapters.sinks.chunks import chunks
-from adapters.sinks.log_text import event_text, harmless, told_time
+from adapters.sinks.log_text import event_text, shown, told_time
 from runner.job import Key, safe_name
 from runner.ports import LogLine
 from runner.receipt import Event
@@ -38,7 +38,7 @@ class SyslogForm:
         """Yield a message for each line of a record."""
         about = f'[runner@32473 attempt="{line.attempt}" sequence="{line.sequence}"]'
         before = self._before(line.stream, line.at_ns, job_id, about)
-        for text in harmless(line.data).removesuffix("\n").split("\n"):
+        for text in shown(line).removesuffix("\n").split("\n"):
             yield from parts(before, text)
 
     def event(self, event: Event, key: Key, job_id: str) -> Iterator[bytes]:  # noqa: ARG002 - of all forms

@@ -13,7 +13,7 @@ from runner.job import Key
 from runner.ports import LogLine, Sink
 from runner.receipt import Event
 from tests.conformance.redis_sink_harness import told
-from tests.conformance.sink_harness import IDS, OpenedByUrl
+from tests.conformance.sink_harness import IDS, OpenedByUrl, as_text, event_as_text, told_as_text
 
 
 class JsonFileHarness(OpenedByUrl):
@@ -21,6 +21,7 @@ class JsonFileHarness(OpenedByUrl):
 
     knows = tells_events = True
     name = "{queue}/{key}.log"
+    form = "json"
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[None]:
@@ -29,7 +30,7 @@ class JsonFileHarness(OpenedByUrl):
             await self.release()
 
     def open(self) -> Sink:
-        return self.opened(f"file://{self._directory}/logs/{self.name}?format=json")
+        return self.opened(f"file://{self._directory}/logs/{self.name}?format={self.form}")
 
     def lines(self, key: Key) -> list[LogLine]:
         return [item for item in self._told(key) if isinstance(item, LogLine)]
@@ -51,7 +52,7 @@ class JsonFileHarness(OpenedByUrl):
 
     def _documents(self, name: str) -> list[bytes]:
         file = Path(self._directory, "logs", name)
-        return file.read_bytes().splitlines() if file.exists() else []
+        return file.read_bytes().removesuffix(b"\n").split(b"\n") if file.exists() else []
 
 
 class OneJsonFileHarness(JsonFileHarness):
@@ -62,3 +63,21 @@ class OneJsonFileHarness(JsonFileHarness):
 
     def _told(self, key: Key) -> list[LogLine | Event]:
         return [told(line) for line in self._documents(self.name) if msgspec.json.decode(line)["id"] == IDS[key]]
+
+
+class TextFileHarness(JsonFileHarness):
+    """A file for every job, for people: neither positions nor all of a state change can be read."""
+
+    knows = False
+    name = "{key}.log"
+    form = "text"
+
+    def as_told(self, line: LogLine) -> LogLine:
+        return as_text(line)
+
+    def event_as_told(self, event: Event) -> Event:
+        return event_as_text(event)
+
+    def _told(self, key: Key) -> list[LogLine | Event]:
+        told = [line.decode().split(" ", 2) for line in self._documents(self.name.format(key=key))]
+        return [told_as_text(stream, text) for _, stream, text in told]

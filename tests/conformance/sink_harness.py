@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from adapters.registry import dialects
 from adapters.results.redis import RedisResults
+from adapters.sinks.log_text import event_text, shown
 from adapters.sinks.opening import open_sinks
 from adapters.sinks.results import ResultsSink
 from adapters.sinks.urls import sink_url
@@ -48,6 +49,24 @@ class Harness(Protocol):
 
     def break_down(self, *, broken: bool) -> None: ...
 
+    def as_told(self, line: LogLine) -> LogLine:
+        """Return what one can see there of a record."""
+        ...
+
+    def event_as_told(self, event: Event) -> Event:
+        """Return what one can see there of a state change."""
+        ...
+
+
+class Faithful:
+    """A place that shows all of a record and of a state change."""
+
+    def as_told(self, line: LogLine) -> LogLine:
+        return line
+
+    def event_as_told(self, event: Event) -> Event:
+        return event
+
 
 Run = tuple[int, str, int, bytes]
 
@@ -58,7 +77,22 @@ def runs(lines: Iterable[LogLine]) -> list[Run]:
     return [(run[0].attempt, run[0].stream, run[-1].sequence, b"".join(line.data for line in run)) for run in found]
 
 
-class OpenedByUrl:
+def as_text(line: LogLine) -> LogLine:
+    """Return what a text for people shows of a record: lines without bytes that do harm, and no position."""
+    return LogLine(0, 0, 0, line.stream, shown(line).removesuffix("\n").encode() + b"\n")
+
+
+def event_as_text(event: Event) -> Event:
+    """Return what a text for people shows of a state change."""
+    return Event("", "", 0.0, event_text(event))
+
+
+def told_as_text(stream: str, text: str) -> LogLine | Event:
+    """Return one line of such a text."""
+    return Event("", "", 0.0, text) if stream == "event" else LogLine(0, 0, 0, stream, f"{text}\n".encode())
+
+
+class OpenedByUrl(Faithful):
     """Opens sinks as a credential file does, and releases them."""
 
     def __init__(self) -> None:
@@ -91,7 +125,7 @@ class RecordedResults:
             self.lines[key].setdefault(Position(line.attempt, line.sequence), line)
 
 
-class ResultsHarness:
+class ResultsHarness(Faithful):
     knows = tells_events = True
 
     def __init__(self) -> None:
@@ -114,7 +148,7 @@ class ResultsHarness:
         self._results.broken = broken
 
 
-class RedisResultsHarness:
+class RedisResultsHarness(Faithful):
     """A Redis by way of an address where nothing answers while it is broken; connected for each call alone."""
 
     knows = tells_events = True

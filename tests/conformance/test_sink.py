@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 
 import pytest
@@ -11,9 +11,11 @@ import pytest
 from runner.errors import Unavailable
 from runner.ports import End, LogLine, Position
 from runner.receipt import Event
-from tests.conformance.file_sink_harness import JsonFileHarness, OneJsonFileHarness
+from tests.conformance.file_sink_harness import JsonFileHarness, OneJsonFileHarness, TextFileHarness
+from tests.conformance.journal_sink_harness import JournalHarness
 from tests.conformance.redis_sink_harness import RedisBothHarness, RedisChannelHarness, RedisStreamHarness
-from tests.conformance.sink_harness import KEY, OTHER, Harness, RedisResultsHarness, ResultsHarness, runs
+from tests.conformance.sink_harness import KEY, OTHER, Harness, RedisResultsHarness, ResultsHarness, Run, runs
+from tests.conformance.syslog_harness import SyslogHarness, SyslogHostHarness
 
 LINES = tuple(
     LogLine(attempt, sequence, 0, "stdout", b"x%d\n" % sequence) for attempt in (1, 2) for sequence in range(3)
@@ -39,6 +41,10 @@ HARNESSES = [
     pytest.param(RedisResultsHarness, id="redis results", marks=pytest.mark.broker),
     pytest.param(JsonFileHarness, id="json file"),
     pytest.param(OneJsonFileHarness, id="one json file"),
+    pytest.param(TextFileHarness, id="text file"),
+    pytest.param(SyslogHarness, id="syslog", marks=pytest.mark.integration),
+    pytest.param(SyslogHostHarness, id="syslog by UDP", marks=pytest.mark.integration),
+    pytest.param(JournalHarness, id="journald", marks=pytest.mark.integration),
     pytest.param(RedisStreamHarness, id="redis stream", marks=pytest.mark.broker),
     pytest.param(RedisChannelHarness, id="redis channel", marks=pytest.mark.broker),
     pytest.param(RedisBothHarness, id="redis both", marks=pytest.mark.broker),
@@ -48,6 +54,11 @@ HARNESSES = [
 @pytest.fixture(params=HARNESSES)
 def harness(request: pytest.FixtureRequest) -> Harness:
     return cast("Harness", request.param())
+
+
+def expected(harness: Harness, lines: Iterable[LogLine]) -> list[Run]:
+    """Return what should be seen of these records."""
+    return runs(map(harness.as_told, lines))
 
 
 def within(harness: Harness, main: Callable[[], Awaitable[None]]) -> None:
@@ -69,8 +80,8 @@ def test_records_and_events_arrive_in_order(harness: Harness) -> None:
         await sink.write(KEY, "digits", [RUNNING], LINES[:2])
         await sink.write(KEY, "digits", [], LINES[2:])
         assert await sink.open(KEY, "digits") == (Position(2, 3) if harness.knows else None)
-        assert runs(harness.lines(KEY)) == runs(LINES)
-        assert harness.events(KEY) == ([RUNNING] if harness.tells_events else [])
+        assert runs(harness.lines(KEY)) == expected(harness, LINES)
+        assert harness.events(KEY) == ([harness.event_as_told(RUNNING)] if harness.tells_events else [])
 
     within(harness, main)
 
@@ -81,7 +92,7 @@ def test_any_bytes_arrive(harness: Harness) -> None:
     async def main() -> None:
         sink = harness.open()
         await sink.write(KEY, "digits", [], ANY_BYTES)
-        assert runs(harness.lines(KEY)) == runs(ANY_BYTES)
+        assert runs(harness.lines(KEY)) == expected(harness, ANY_BYTES)
 
     within(harness, main)
 
@@ -94,7 +105,7 @@ def test_what_is_sent_again_arrives_once(harness: Harness) -> None:
             await sink.open(KEY, "digits")
             await sink.write(KEY, "digits", [], LINES[:4])
             await sink.write(KEY, "digits", [], LINES[2:])
-        assert runs(harness.lines(KEY)) == runs(LINES)
+        assert runs(harness.lines(KEY)) == expected(harness, LINES)
 
     within(harness, main)
 
@@ -114,8 +125,8 @@ def test_a_failed_write_is_wanted_again(harness: Harness) -> None:
         assert await sink.open(KEY, "digits") == (Position(1, 2) if harness.knows else None)
         await sink.write(KEY, "digits", [], LINES[2:])
         await sink.close(KEY, "digits", END)
-        assert runs(harness.lines(KEY)) == runs(LINES)
-        assert harness.events(KEY) == [END.event]
+        assert runs(harness.lines(KEY)) == expected(harness, LINES)
+        assert harness.events(KEY) == [harness.event_as_told(END.event)]
 
     within(harness, main)
 
@@ -128,7 +139,7 @@ def test_the_end_is_told_once(harness: Harness) -> None:
         await sink.write(KEY, "digits", [], LINES)
         await sink.close(KEY, "digits", END)
         await sink.close(KEY, "digits", END)
-        assert harness.events(KEY) == [END.event]
+        assert harness.events(KEY) == [harness.event_as_told(END.event)]
 
     within(harness, main)
 
@@ -142,8 +153,8 @@ def test_jobs_do_not_mix(harness: Harness) -> None:
         assert await sink.open(OTHER, "other") == (Position() if harness.knows else None)
         await sink.write(OTHER, "other", [], LINES[:1])
         await sink.close(OTHER, "other", End(Event(OTHER, "other", 2.0, "ended")))
-        assert runs(harness.lines(KEY)) == runs(LINES)
-        assert runs(harness.lines(OTHER)) == runs(LINES[:1])
+        assert runs(harness.lines(KEY)) == expected(harness, LINES)
+        assert runs(harness.lines(OTHER)) == expected(harness, LINES[:1])
         assert harness.events(KEY) == []
 
     within(harness, main)
@@ -156,6 +167,6 @@ def test_a_sink_is_released_in_the_middle(harness: Harness) -> None:
         sink = harness.open()
         await sink.write(KEY, "digits", [], LINES)
         await sink.release()
-        assert runs(harness.lines(KEY)) == runs(LINES)
+        assert runs(harness.lines(KEY)) == expected(harness, LINES)
 
     within(harness, main)

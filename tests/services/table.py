@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.services import bubblewrap, compiler, docker, localstack, moto, podman, rabbitmq, redis, registry
+from tests.services import bubblewrap, compiler, docker, localstack, moto, podman, rabbitmq, redis, registry, syslog
 from tests.services.service import Service
 
 SERVICES: Mapping[str, Service] = MappingProxyType(
@@ -19,6 +19,7 @@ SERVICES: Mapping[str, Service] = MappingProxyType(
             rabbitmq.SERVICE,
             localstack.SERVICE,
             moto.SERVICE,
+            syslog.SERVICE,
         )
     }
 )

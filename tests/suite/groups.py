@@ -84,7 +84,13 @@ GROUPS = (
         workers=2,
     ),
     Group(name="kernel", shows="mailboxes, supervision, cancellation", tests=PLACES["kernel"], marks=PLAIN),
-    Group(name="conformance", shows="every adapter against its port", tests=PLACES["conformance"], marks=PLAIN),
+    Group(
+        name="conformance",
+        shows="every adapter against its port",
+        tests=PLACES["conformance"],
+        marks=PLAIN,
+        services=("syslog",),
+    ),
     Group(
         name="adapters",
         shows="files, journals, wires, devices",
