@@ -92,9 +92,9 @@ def sink_url(text: str) -> SinkUrl:
     options = _options(kind, found.query)
     login, _, host = found.netloc.rpartition("@")
     username, _, password = login.partition(":")
-    bare = found._replace(netloc=host)
-    place = bare._replace(query="").geturl()
-    return SinkUrl(kind, bare.geturl(), place, options, unquote(username), unquote(password))
+    place = f"{found.scheme}://{host}{found.path}" if host or found.path else f"{found.scheme}:"
+    url = f"{place}?{found.query}" if found.query else place
+    return SinkUrl(kind, url, place, options, unquote(username), unquote(password))
 
 
 def sink_urls(texts: Iterable[str]) -> tuple[SinkUrl, ...]:

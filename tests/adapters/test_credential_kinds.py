@@ -173,3 +173,16 @@ def test_whatever_a_login_holds_no_url_and_no_mistake_shows_it(scheme: str, befo
         return
     assert SECRET not in credential.url + repr(credential)
     assert (SECRET in credential.secrets["password"].reveal(), credential.url) == (True, f"{scheme}://host:1234/0")
+
+
+def test_sinks_lose_their_secrets_too() -> None:
+    """Whatever prints a right then prints no password."""
+    credential = read(REDIS + 'sinks = ["redis://ada:p%40ss@logs/0?channel=l:{id}", "journald:"]')
+    assert ("redis://logs/0?channel=l:{id}", "journald:") == credential.rights.sinks
+    name = "redis://logs/0?channel=l:{id}"
+    assert {f"{name} username": "ada", f"{name} password": "p@ss"} == revealed(credential)
+
+
+def test_a_sink_that_cannot_be_used_is_told() -> None:
+    with pytest.raises(Unusable, match="no such sink"):
+        read(REDIS + f'sinks = ["http://{SECRET}"]')
