@@ -64,6 +64,7 @@ class Outlet:
         self._refusals, self._jitter = refusals, jitter
         # Tries in a row that did not work.
         self._failures = 0
+        self._is_told_of = False
         self._turn = asyncio.Lock()
         self._users = 0
         # Jobs that ended and are still told here: no more of them wait at a time than the fan-out allows.
@@ -136,6 +137,7 @@ class Outlet:
             raise
         if proves:
             self._took(queue)
+        self._failures = min(self._failures, 1)  # it answers at least
         return result
 
     def _failed(self, queue: str, error: RunnerError) -> None:
@@ -145,16 +147,17 @@ class Outlet:
         elif not error.retryable:
             return
         self._failures += 1
-        if self._failures == WORTH_A_LINE and not is_refusal:
+        if self._failures >= WORTH_A_LINE and not (is_refusal or self._is_told_of):
+            self._is_told_of = True
             facts = {"action": "feed", "queue": queue, "sink": self.name, "reason": str(error)}
             logger.warning("a sink is away: what is meant for it waits on the disk", extra=facts)
 
     def _took(self, queue: str) -> None:
         self._refusals.took(queue, self.name)
-        if self._failures >= WORTH_A_LINE:
+        if self._is_told_of:
             facts = {"action": "feed", "queue": queue, "sink": self.name}
             logger.info("a sink that was away is there again", extra=facts)
-        self._failures = 0
+        self._failures, self._is_told_of = 0, False
 
     def _pause_s(self) -> float:
         return self._jittered(min(MOST_S, FIRST_S * 2.0 ** min(self._failures, 20)))

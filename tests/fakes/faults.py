@@ -83,7 +83,7 @@ class Flaky:
 
     def __getattr__(self, method: str) -> object:
         found = getattr(self._port, method)
-        if method == "close":
+        if method in {"close", "release"}:
             return found  # what is closed after a kill has no one who waits for it
         if inspect.iscoroutinefunction(found):
             return self._call(method, found)

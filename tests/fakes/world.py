@@ -29,6 +29,7 @@ from tests.fakes.disk import (
 from tests.fakes.faults import Flaky, Life, Trouble
 from tests.fakes.images import FakeImageRecords, FakeImages
 from tests.fakes.ledger import Ledger
+from tests.fakes.places import FakePlace
 from tests.fakes.queue import FakeBroker, FakeQueue
 
 EPOCH = 1_700_000_000.0
@@ -82,6 +83,8 @@ class FakeWorld:
         self.changed: list[Credential] = []
         self.opened_with: dict[str, Credential] = {}
         self.sinks: list[FakeSink] = []
+        # Where logs go besides, by the sink's name.
+        self.places: dict[str, FakePlace] = {}
         # What the latest life called, by ``port.method``.
         self.calls: Counter[str] = Counter()
         # The cores that the runner was told to keep off, one entry a telling; goes with its process.
@@ -141,7 +144,8 @@ class FakeWorld:
             return results and opened("results", results, queue)
 
         def open_sinks(_credential: Credential, _queue: str, results: Any) -> Any:
-            return {name: flaky("sink", sink) for name, sink in self.new_sinks(results).items()}
+            sinks = {name: flaky("sink", sink) for name, sink in self.new_sinks(results).items()}
+            return sinks | {name: flaky(name, place.connection()) for name, place in self.places.items()}
 
         self.probe.locked.clear()
         self.kept_off.clear()
