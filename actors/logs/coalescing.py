@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 import msgspec
@@ -20,6 +22,7 @@ from runner.ports import LogLine
 RESET = b"\x1b[0m"
 EVERYTHING = 1 << 62
 """As wide as whatever stood on the row."""
+_PLAIN = bytes(range(0x20, 0x7F)) + b"\r"
 _ESCAPE = re.compile(rb"\x1b\[[0-9;]*[mK]")
 _ERASES_FIRST = re.compile(rb"\x1b\[[02]?K")
 _ERASES_LAST = re.compile(rb"\x1b\[0?K\Z")
@@ -46,7 +49,7 @@ def _run(run: list[LogLine]) -> list[LogLine]:
     text = b"".join(line.data for line in run)
     if run[0].stream not in {"stdout", "stderr"} or text.count(b"\r") == text.count(b"\r\n"):
         return run
-    left = list(_left_out(text))
+    left = deque(_left_out(text))
     kept: list[LogLine] = []
     start = 0
     for line in run:
@@ -58,7 +61,7 @@ def _run(run: list[LogLine]) -> list[LogLine]:
     return kept
 
 
-def _between(text: bytes, left: list[tuple[int, int, bytes]], start: int, end: int) -> bytes:
+def _between(text: bytes, left: deque[tuple[int, int, bytes]], start: int, end: int) -> bytes:
     """Return the text of one record without what is left out; what stands for that is where it begins."""
     parts: list[bytes] = []
     while left and left[0][0] < end:
@@ -67,7 +70,7 @@ def _between(text: bytes, left: list[tuple[int, int, bytes]], start: int, end: i
         start = max(start, min(ends, end))
         if ends > end:
             break
-        left.pop(0)
+        left.popleft()
     return b"".join([*parts, text[start:end]])
 
 
@@ -76,18 +79,37 @@ def _left_out(text: bytes) -> Iterator[tuple[int, int, bytes]]:
     start = 0
     for row in text.split(b"\n"):
         if b"\r" in row:
-            yield from sorted(_of_row(row, start, known=start > 0))
+            of_row = _of_row if row.translate(None, _PLAIN) else _of_plain_row
+            yield from sorted(of_row(row, start, known=start > 0))
         start += len(row) + 1
+
+
+def _of_plain_row(row: bytes, start: int, *, known: bool) -> Iterator[tuple[int, int, bytes]]:
+    """Do as ``_of_row`` does, many times faster, where every byte is one column."""
+    states = row.split(b"\r")
+    covered, end, hidden_to = 0, start + len(row), 0
+    for place in range(len(states) - 1, -1 if known else 0, -1):
+        columns = len(states[place])
+        if 0 < columns <= covered:
+            hidden_to = hidden_to or end
+        elif hidden_to:
+            yield end, hidden_to, b""
+            hidden_to = 0
+        covered = max(covered, columns)
+        end -= columns + (place > 0)
+    if hidden_to:
+        yield end, hidden_to, b""
 
 
 def _of_row(row: bytes, start: int, *, known: bool) -> Iterator[tuple[int, int, bytes]]:
     """Go backwards through the states of a row, which begins in the first column where that is ``known``."""
     covered, end, needs_reset = 0, start + len(row), False
     states = row.split(b"\r")
-    for place in range(len(states) - 1, -1, -1):
+    last = len(states) - 1  # after it the cursor stays
+    for place in range(last, -1, -1):
         state = _judge(states[place])
         begin = end - len(states[place]) - (place > 0)
-        is_hidden = state is not None and (known or place > 0) and _is_covered(state, covered)
+        is_hidden = state is not None and 0 < place + known and place < last and _is_covered(state, covered)
         if is_hidden and begin < end and states[place]:
             yield begin, end, RESET if state is not None and state.colours and not needs_reset else b""
             needs_reset = needs_reset or (state is not None and state.colours)
@@ -122,11 +144,10 @@ def _erases_at_its_ends_only(text: bytes) -> bool:
 
 
 def _columns(text: bytes) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(map(_width, text.decode()))
+    return len(text) if text.isascii() else sum(map(_width, text.decode()))
 
 
+@lru_cache(4096)
 def _width(character: str) -> int:
     if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0

@@ -33,6 +33,8 @@ ALONE_LINGER_S = 0.1
 """While a job has the box for itself, sinks are written to no more often."""
 CHUNK_BYTES = 64 << 10
 PIECE_BYTES = 1 << 20
+JUDGED_BYTES = 256 << 10
+"""A piece that may have to be coalesced, which takes the processor for some ten milliseconds then."""
 SLOW_S = 0.25
 IDLE_S = 60.0
 
@@ -115,7 +117,8 @@ class Feed:
         return None
 
     async def _read(self) -> tuple[LogLine, ...]:
-        return await self._from_spool(lambda: self._world.spool.read(self._key, self._position, PIECE_BYTES))
+        most_bytes = JUDGED_BYTES if self._sink.traits.coalesces else PIECE_BYTES
+        return await self._from_spool(lambda: self._world.spool.read(self._key, self._position, most_bytes))
 
     async def _behind(self, position: Position) -> int:
         return await self._from_spool(lambda: self._world.spool.behind(self._key, position))

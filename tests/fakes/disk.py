@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -101,7 +102,13 @@ class FakeJournal:
         return 0
 
 
+def _position(line: LogLine) -> Position:
+    return Position(line.attempt, line.sequence)
+
+
 class FakeSpool:
+    """Records by key, in order of their positions."""
+
     def __init__(self) -> None:
         self.lines: dict[Key, list[LogLine]] = defaultdict(list)
         self.seals: set[tuple[Key, int]] = set()
@@ -115,8 +122,10 @@ class FakeSpool:
 
     async def append(self, key: Key, attempt: int, stream: str, data: bytes) -> None:
         self._shed.discard(key)
-        sequence = max((line.sequence + 1 for line in self.lines[key] if line.attempt == attempt), default=0)
-        self.lines[key].append(LogLine(attempt, sequence, 0, stream, data))
+        place = bisect.bisect_left(self.lines[key], Position(attempt + 1), key=_position)
+        before = self.lines[key][place - 1] if place else LogLine(attempt, -1, 0, "", b"")
+        sequence = before.sequence + 1 if before.attempt == attempt else 0
+        self.lines[key].insert(place, LogLine(attempt, sequence, 0, stream, data))
         self._touch(key)
 
     def _touch(self, key: Key) -> None:
@@ -193,8 +202,7 @@ class FakeSpool:
         return lines
 
     def _from(self, key: Key, position: Position) -> tuple[LogLine, ...]:
-        lines = [line for line in self.lines[key] if Position(line.attempt, line.sequence) >= position]
-        return tuple(sorted(lines, key=lambda line: (line.attempt, line.sequence)))
+        return tuple(self.lines[key][bisect.bisect_left(self.lines[key], position, key=_position) :])
 
     async def news(self) -> frozenset[Key]:
         await self._news.wait()
