@@ -58,6 +58,7 @@ class LogKeeping:
         while pieces := await flow.next():
             for stream, data in pieces:
                 await self._keep(stream, data)
+                await asyncio.sleep(0)  # others have their turn between records
             await flow.turn()
         await self._tell_left_out()
 

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from weakref import WeakValueDictionary
 
 from adapters.containers import docker_steps
+from adapters.containers.docker_attachment import Attachment, open_attachment
 from adapters.containers.docker_box import BoxContainers
 from adapters.containers.docker_creation import HTTP_BAD_PARAMETER, Creation, whose_fault
 from adapters.containers.docker_deadline import change_deadline, forget, write_deadline
@@ -23,7 +24,7 @@ from adapters.containers.docker_engine import Engine, EngineRefusal, in_thread, 
 from adapters.containers.docker_image_env import check_environment
 from adapters.containers.docker_log import STREAMS
 from adapters.containers.docker_network import ALONE, Networks
-from adapters.containers.docker_output import Attachment, Cut, JobOutput, open_attachment, until_ended
+from adapters.containers.docker_output import Cut, JobOutput, until_ended
 from adapters.containers.docker_program import Programs
 from adapters.containers.docker_secrets import ContainerSecrets
 from adapters.containers.docker_spec import NAME, DockerSettings

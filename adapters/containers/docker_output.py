@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.containers.docker_attachment import Attachment
 from adapters.containers.docker_engine import Engine, EngineRefusal
 from adapters.containers.docker_log import STREAMS, KeptLog
 from adapters.containers.docker_others import was_replaced
@@ -25,7 +26,7 @@ from adapters.containers.docker_state import Inspected
 from runner.errors import Unavailable
 from runner.ports import Chunk
 
-CHUNK_MAX_BYTES = 64 << 10
+CHUNK_MAX_BYTES = 256 << 10
 QUIET_S = 2.0
 """After so long without output one looks whether the container still runs."""
 EXIT_PATIENCE_S = 1.0
@@ -34,49 +35,6 @@ RESTART_S = 0.5
 """No engine restarts faster; so one that dates the exit at most this much after the end of the streams saw both."""
 
 Look = Callable[[], Awaitable[Inspected | None]]
-
-
-class Attachment:
-    """The raw streams of a container that has not started yet. Somebody must read them, or the job stands still."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    async def read(self) -> Chunk | None:
-        """Return what comes next; None: both streams ended, or the connection broke."""
-        import aiohttp
-
-        try:
-            message = await self._stream.read_out()
-        except (aiohttp.ClientError, OSError):
-            return None
-        return None if message is None else Chunk(STREAMS[message.stream - 1], message.data)
-
-    async def close(self) -> None:
-        """Let go; the job runs on."""
-        await self._stream.close()
-
-
-async def open_attachment(engine: Engine, container_id: str) -> Attachment:
-    """Attach to a container that was created; the caller closes."""
-    from aiodocker.stream import Stream
-    from yarl import URL
-
-    async def where() -> tuple[URL, None, bool]:
-        # Ours have no terminal, which the SDK would ask the engine first.
-        query = {"stdout": 1, "stderr": 1, "stream": 1}
-        return URL(f"containers/{container_id}/attach").with_query(query), None, False
-
-    async with engine.call(f"attach to container {container_id}") as docker:
-        stream = Stream(docker, where)
-        try:
-            await stream.__aenter__()
-        except BaseException:
-            # The SDK asserts a connection as it closes, which may be what was refused.
-            with suppress(AssertionError):
-                await stream.close()
-            raise
-    return Attachment(stream)
 
 
 async def until_ended(engine: Engine, container_id: str, limit_s: float) -> None:
@@ -162,14 +120,15 @@ class JobOutput:
         while True:
             try:
                 async with asyncio.timeout(QUIET_S):
-                    chunk = await attachment.read()
+                    chunks = await attachment.read()
             except TimeoutError:
                 if await self._has_ended():
                     return
                 continue
-            if chunk is None:
+            if chunks is None:
                 return
-            yield chunk
+            for chunk in chunks:
+                yield chunk
 
     async def _is_whole(self, ended_at: float) -> bool:
         """Tell whether the attachment ended because the container did, and not because the engine was replaced."""
