@@ -1,7 +1,8 @@
 """
 Follows the raw output files of one container while somebody writes them, to their end.
 
-Reads what stands in memory at once and goes through a thread only where the disk must be waited for.
+Reads what stands in memory at once and goes through a thread only where the disk must be waited for. While nothing is
+written nothing is done: the kernel tells when something is, where it can, and a slow look stands behind that.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from adapters.containers.gaps import gap_chunk
+from adapters.containers.notices import Notices
 from runner.ports import Chunk
 
-CHUNK_MAX_BYTES = 65_536
+CHUNK_MAX_BYTES = 256 << 10
 BUSY_PAUSE_S = 0.02
 IDLE_PAUSE_S = 0.25
 """Ten looks a second would take 0.2 % of a core from a job that measures, four take half of that."""
+NOTICED_PAUSE_S = 2.0
+"""Where the kernel tells what is written one looks only in case it does not."""
 BACK_OFF = 1.25
 LEFTOVER_LIMIT_S = 10.0
+_CUT = "something cut off the file that the job's {} goes to: what it printed before may be missing"
 
 
 class OutputFile:
@@ -28,7 +34,9 @@ class OutputFile:
 
     def __init__(self, stream: str, path: str, offset: int) -> None:
         self.stream = stream
-        self._path = path
+        self.path = path
+        # Set where the file has less than was read of it: its job cut it off, or somebody deleted it.
+        self.is_cut = False
         self._offset = offset
         # Opened by the first use, since a container can be attached to before it has files.
         self._descriptor = -1
@@ -36,15 +44,27 @@ class OutputFile:
         self._end: int | None = None
 
     async def read(self) -> bytes:
-        """Return what comes next, at most 64 KiB; empty where nothing is there yet."""
-        length = CHUNK_MAX_BYTES if self._end is None else min(CHUNK_MAX_BYTES, self._end - self._offset)
-        if length <= 0 or not self._is_open() or os.fstat(self._descriptor).st_size <= self._offset:
+        """Return what comes next, at most 256 KiB; empty where nothing is there yet."""
+        length = min(CHUNK_MAX_BYTES, self.size() - self._offset)
+        if length <= 0:
             return b""
         data = self._read_from_memory(length)
         if data is None:
             data = await asyncio.to_thread(os.pread, self._descriptor, length, self._offset)
         self._offset += len(data)
         return data
+
+    def size(self) -> int:
+        """Tell how much may be read of it; of one that was cut off, what was there does not come again."""
+        size = os.fstat(self._descriptor).st_size if self._is_open() else 0
+        if size < self._offset:
+            self._offset, self.is_cut = size, True
+        return size if self._end is None else min(size, self._end)
+
+    @property
+    def offset(self) -> int:
+        """Where the next byte is."""
+        return self._offset
 
     def is_held(self) -> bool | None:
         """
@@ -78,7 +98,7 @@ class OutputFile:
     def _is_open(self) -> bool:
         if self._descriptor < 0:
             with contextlib.suppress(FileNotFoundError):
-                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         return self._descriptor >= 0
 
     def _read_from_memory(self, length: int) -> bytes | None:
@@ -98,12 +118,18 @@ class Follower:
     Args:
         ended: done once the container ended.
         has_leftovers: whether some process of it lives on; asked only where the files cannot tell.
+        notices: who tells that a file was written to; without it they are looked at.
     """
 
     def __init__(
-        self, files: Sequence[OutputFile], ended: asyncio.Future[None], has_leftovers: Callable[[], bool]
+        self,
+        files: Sequence[OutputFile],
+        ended: asyncio.Future[None],
+        has_leftovers: Callable[[], bool],
+        notices: Notices | None = None,
     ) -> None:
         self._files = files
+        self._notices = notices
         self._ended = ended
         self._has_leftovers = has_leftovers
         self._give_up_at: float | None = None
@@ -126,6 +152,9 @@ class Follower:
                     if data := await file.read():
                         sizes.append(len(data))
                         yield Chunk(file.stream, data)
+                    if file.is_cut:
+                        file.is_cut = False
+                        yield gap_chunk(_CUT.format(file.stream))
                 if over and not sizes:
                     return
                 pause_s = BUSY_PAUSE_S if sizes else min(IDLE_PAUSE_S, pause_s * BACK_OFF)
@@ -155,5 +184,11 @@ class Follower:
     async def _pause(self, pause_s: float) -> None:
         if self._ended.done():
             await asyncio.sleep(pause_s)
-        else:
+        elif self._notices is None or pause_s <= BUSY_PAUSE_S:
             await asyncio.wait({self._ended}, timeout=pause_s)
+        else:
+            with self._notices.of([file.path for file in self._files]) as change:
+                if all(file.size() <= file.offset for file in self._files):
+                    limit_s = NOTICED_PAUSE_S if change.is_sure else pause_s
+                    waits = {self._ended, change.written}
+                    await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

@@ -20,6 +20,7 @@ from adapters.containers.cgroup_group import Group
 from adapters.containers.confinement import Confinement, find_confinement
 from adapters.containers.control import PASS_THROUGH, STREAMS, Control, Record
 from adapters.containers.exits import Ending, Exits
+from adapters.containers.notices import Notices
 from adapters.containers.output_files import Follower, OutputFile
 from adapters.containers.ownership import take_back
 from adapters.containers.preparation import Preparation
@@ -68,10 +69,7 @@ class ProcessContainers:
         closed: tuple[str, ...] = (),
     ) -> None:
         self._root = os.path.join(os.path.realpath(state_dir), "process")
-        self._box_id = box_id
-        self._now = now
-        self._closed = closed
-        self._cgroups = cgroups
+        self._box_id, self._now, self._closed, self._cgroups = box_id, now, closed, cgroups
         self._shelf = shelf or SecretShelf(f"{box_id}.process", no_secrets)
         self._uids = Uids(*uid_range, claims) if uid_range and os.geteuid() == 0 and mapped(*uid_range) else None
         # Tried at the first start, since it takes some milliseconds.
@@ -79,6 +77,7 @@ class ProcessContainers:
         self._preparing = threading.Lock()
         # Who ended, in this and in earlier lives of the runner.
         self._exits = Exits()
+        self._notices = Notices()
         self._threads = Worker("containers", threads=_THREADS_MAX)
         # Starts under way by name, also those that nobody awaits any more: a thread cannot be called back.
         self._starting: dict[str, list[Future[None]]] = {}
@@ -121,7 +120,8 @@ class ProcessContainers:
         control = self._control(name)
         context = context_of({stream: skip.get(stream, 0) for stream in STREAMS})
         files = [OutputFile(it, control.output(it), skip.get(it, 0) - context[it]) for it in STREAMS]
-        follower = Follower(files, self._exits.watch(control), lambda: bool((tree := self.tree(name)) and tree.pids()))
+        has_leftovers = lambda: bool((tree := self.tree(name)) and tree.pids())  # noqa: E731 - one question, named
+        follower = Follower(files, self._exits.watch(control), has_leftovers, self._notices)
         redaction = await self._threads.run(self._shelf.redaction, name)
         async with contextlib.aclosing(masked(follower.chunks(), redaction, context)) as chunks:
             async for chunk in chunks:
@@ -191,6 +191,7 @@ class ProcessContainers:
 
     async def close(self) -> None:
         self._exits.close()
+        self._notices.close()
         self._threads.shutdown()
 
     def _control(self, name: str) -> Control:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from adapters.containers.notices import Notices
 from adapters.containers.output_files import CHUNK_MAX_BYTES, LEFTOVER_LIMIT_S, Follower, OutputFile
-from runner.ports import Chunk
+from runner.ports import Chunk, Gap
 from tests.virtual_time import run_virtual
 
 
@@ -34,10 +36,72 @@ def test_what_was_written_before_the_end_comes_at_once_and_then_the_end(tmp_path
     async def main() -> float:
         assert await collected(followed(tmp_path, over())) == [Chunk("stdout", b"out"), Chunk("stderr", b"err")]
         assert await collected(followed(tmp_path, over(), offset=2)) == [Chunk("stdout", b"t"), Chunk("stderr", b"r")]
-        assert await collected(followed(tmp_path, over(), offset=99)) == []
         return asyncio.get_running_loop().time()
 
     assert run_virtual(main()) == 0
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_with_less_than_was_read_is_a_gap_and_what_comes_after_is_read(
+    tmp_path: Path, *, is_there: bool
+) -> None:
+    """A job may cut off its own output; nobody knows how much of it was not read."""
+    if is_there:
+        (tmp_path / "stdout").write_bytes(b"abc")
+        (tmp_path / "stderr").touch()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        files = [OutputFile("stdout", str(tmp_path / "stdout"), 99), OutputFile("stderr", str(tmp_path / "stderr"), 0)]
+        if is_there:
+            loop.call_at(1, (tmp_path / "stdout").write_bytes, b"abcdef")
+        loop.call_at(2, ended.set_result, None)
+        first, *rest = await collected(Follower(files, ended, lambda: False))
+        gap = msgspec.json.decode(first.data, type=Gap)
+        assert ("gap", None, True) == (first.stream, gap.bytes, "stdout" in gap.reason)
+        assert ([Chunk("stdout", b"def")] if is_there else []) == rest
+
+    run_virtual(main())
+
+
+def test_a_line_after_silence_is_seen_at_once_where_the_kernel_tells(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        (tmp_path / "stdout").touch()
+        (tmp_path / "stderr").touch()
+        notices = Notices()
+        files = [OutputFile(stream, str(tmp_path / stream), 0) for stream in ("stdout", "stderr")]
+        with (tmp_path / "stderr").open("ab", buffering=0) as stderr:
+            for number in range(10):
+                loop.call_at(60.03 + 7 * number, stderr.write, b"late\n")
+            loop.call_at(200, ended.set_result, None)
+            seen = [loop.time() async for _ in Follower(files, ended, lambda: False, notices).chunks()]
+        notices.close()
+        assert [pytest.approx(60.03 + 7 * number, abs=0.02) for number in range(10)] == seen
+
+    run_virtual(main())
+
+
+def test_files_of_one_process_are_told_apart_and_nothing_is_left_open(tmp_path: Path) -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+
+    async def main() -> None:
+        notices = Notices()
+        for name in ("one", "two"):
+            (tmp_path / name).touch()
+        with notices.of([str(tmp_path / "one")]) as one, notices.of([str(tmp_path / "two")]) as two:
+            assert (True, True) == (one.is_sure, two.is_sure)
+            (tmp_path / "two").write_bytes(b"x")
+            await two.written
+            assert not one.written.done()
+        with notices.of([str(tmp_path / "absent")]) as absent:
+            assert not absent.is_sure
+        notices.close()
+
+    asyncio.run(main())
+    assert set(Path("/proc/self/fd").iterdir()) <= before
 
 
 def test_a_container_that_never_wrote_has_nothing_to_tell(tmp_path: Path) -> None:
