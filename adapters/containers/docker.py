@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from weakref import WeakValueDictionary
 
 from adapters.containers import docker_steps
@@ -23,6 +23,7 @@ from adapters.containers.docker_ending import Endings
 from adapters.containers.docker_engine import Engine, EngineRefusal, in_thread, to_its_end
 from adapters.containers.docker_image_env import check_environment
 from adapters.containers.docker_log import STREAMS
+from adapters.containers.docker_log_begin import log_begin, note_begin, noted_begin
 from adapters.containers.docker_network import ALONE, Networks
 from adapters.containers.docker_output import Cut, JobOutput, until_ended
 from adapters.containers.docker_program import Programs
@@ -33,12 +34,12 @@ from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.ownership import hand_over
 from adapters.containers.secret_shelf import SecretShelf, no_secrets
 from adapters.redaction import context_of, masked
-from runner.errors import BadInput, OutOfSpace, RuntimeMissing
+from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
 
 HTTP_NOT_MODIFIED = 304
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S, FIRST_LOOK_S = 5.0, 1.0
 
 
 class DockerContainers:
@@ -101,6 +102,8 @@ class DockerContainers:
         try:
             begins = not any(skip.get(stream, 0) for stream in STREAMS)
             cut = self._cuts.setdefault(name, Cut())
+            if cut.begins is None:
+                cut.begins = await in_thread(noted_begin, self._settings.directory, name)
             context = context_of({stream: max(0, skip.get(stream, 0) - cut.lacks[stream]) for stream in STREAMS})
             earlier = {stream: skip.get(stream, 0) - context[stream] for stream in STREAMS}
             output = JobOutput(self._engine, lambda: self._box.look(name), self._now, earlier, cut)
@@ -114,6 +117,7 @@ class DockerContainers:
                 await attachment.close()
 
     async def wait(self, name: str) -> Exit:
+        looked = False
         while True:
             found = await self._endings.look(name)
             if found is None:
@@ -125,10 +129,24 @@ class DockerContainers:
             if found.has_ended:
                 peak = self._peaks.get(name)
                 return await self._endings.exit(name, found, peak.seen_bytes if peak else None)
+            if looked:
+                await self._note_log(name, found.id)
             self._watch_memory(name, found)
             await self.networks.hold(found.labels.get(LABEL_NETWORK, ALONE))
             with self._endings.noticing():
-                await until_ended(self._engine, found.id, LOOK_EVERY_S)
+                await until_ended(self._engine, found.id, LOOK_EVERY_S if looked else FIRST_LOOK_S)
+            looked = True
+
+    async def _note_log(self, name: str, container_id: str) -> None:
+        """Note where the log begins of what this life started, while it holds all that was printed."""
+        cut = self._cuts.get(name)
+        if cut is None or cut.begins or not cut.live_bytes > 0:
+            return
+        with suppress(Unavailable, OutOfSpace):
+            begins = await log_begin(self._engine, container_id)
+            if begins and cut.live_bytes <= cut.budget_bytes:
+                await in_thread(note_begin, self._settings.directory, name, begins)
+                cut.begins = begins
 
     async def stop(self, name: str, grace_s: float) -> None:
         await self._endings.stop(name, grace_s)
@@ -223,6 +241,7 @@ class DockerContainers:
                 raise whose_fault(error, (HTTP_BAD_PARAMETER,)) from error
             raise
         if is_first:
+            self._cuts[spec.name] = Cut(budget_bytes=spec.log_max or self._settings.log_budget_bytes)
             self._unread[spec.name] = attachment
         else:
             await attachment.close()

@@ -20,6 +20,12 @@ _HEADER = struct.Struct(">BxxxL")
 _NAMES = {1: "stdout", 2: "stderr"}
 
 
+class LogUnreadable(Unavailable):
+    """The engine cannot read its own log of a container."""
+
+    code = "log_unreadable"
+
+
 class KeptLog:
     """
     One reading of a kept log from its beginning, asked for with ``details``, which alone shows empty entries.
@@ -42,7 +48,7 @@ class KeptLog:
         Take bytes as they arrive and return what they complete, at most one chunk a stream.
 
         Raises:
-            Unavailable: the engine says in the stream that it cannot go on.
+            LogUnreadable: the engine says in the stream that it cannot go on.
         """
         self._rest += data
         found: dict[str, bytearray] = {stream: bytearray() for stream in STREAMS}
@@ -80,7 +86,24 @@ class KeptLog:
         return bytes(text[skipped:])
 
 
+def first_entry(data: bytes) -> bytes | None:
+    """
+    Return the first entry that these bytes of an answer begin with; None where more is needed.
+
+    Raises:
+        LogUnreadable: the engine says in the stream that it cannot go on.
+    """
+    if len(data) < _HEADER.size:
+        return None
+    number, size = _HEADER.unpack_from(data)
+    if len(data) < _HEADER.size + size:
+        return None
+    entry = data[_HEADER.size : _HEADER.size + size]
+    _stream(number, entry)
+    return entry
+
+
 def _stream(number: int, entry: bytes) -> str:
     if number not in _NAMES:
-        raise Unavailable(f"Docker cannot read its log of the container: {entry.decode(errors='replace')}")
+        raise LogUnreadable(f"Docker cannot read its log of the container: {entry.decode(errors='replace').strip()}")
     return _NAMES[number]

@@ -4,6 +4,7 @@ A container's output from any byte on, nothing lost and nothing twice, whatever 
 A container that we start is attached to before it starts: its output arrives as it is written, also lines that have not
 ended. Where an attachment begins that is made later cannot be known, so everything else is read from the engine's kept
 log, which is followed and at the end read once more: it never rotates below the log budget, and starts at byte 0.
+Where it does not start there any more, a gap is told, and what the job prints from then on is read as it is written.
 
 An engine that ends under a container which it keeps takes with it what it had handed on and not logged, as a line is
 that has not ended: so much less is skipped then where one reads on.
@@ -18,11 +19,13 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.containers.docker_attachment import Attachment
+from adapters.containers.docker_attachment import Attachment, open_attachment
 from adapters.containers.docker_engine import Engine, EngineRefusal
-from adapters.containers.docker_log import STREAMS, KeptLog
+from adapters.containers.docker_log import STREAMS, KeptLog, LogUnreadable
+from adapters.containers.docker_log_begin import log_begin
 from adapters.containers.docker_others import was_replaced
 from adapters.containers.docker_state import Inspected
+from adapters.containers.gaps import gap_chunk
 from runner.errors import Unavailable
 from runner.ports import Chunk
 
@@ -34,6 +37,10 @@ EXIT_PATIENCE_S = 1.0
 RESTART_S = 0.5
 """No engine restarts faster; so one that dates the exit at most this much after the end of the streams saw both."""
 
+_DAMAGED = (
+    "the Docker engine's log of the job was deleted, cut off or grew beyond its limit while nobody read it: "
+    "what the job printed meanwhile is missing"
+)
 Look = Callable[[], Awaitable[Inspected | None]]
 
 
@@ -65,6 +72,11 @@ class Cut:
     at: float | None = None
     # Bytes of each stream that the reader has and the kept log lacks.
     lacks: Counter[str] = field(default_factory=Counter)
+    # The time of the first entry of the kept log, empty where nobody noted it; None: not looked for yet.
+    begins: str | None = None
+    # What was read as it was written, and how much the kept log surely holds, 0 where that is not known.
+    live_bytes: int = 0
+    budget_bytes: int = 0
 
 
 class JobOutput:
@@ -82,6 +94,8 @@ class JobOutput:
         self._engine, self._look, self._now, self._cut = engine, look, now, cut
         # How many bytes of each stream in the kept log the reader has; where to go on after anything broke.
         self._has = {stream: max(0, skip.get(stream, 0) - cut.lacks[stream]) for stream in STREAMS}
+        # Set once a gap was told because the kept log is damaged.
+        self._is_damaged = False
 
     async def chunks(self, attachment: Attachment | None) -> AsyncGenerator[Chunk, None]:
         """
@@ -111,6 +125,9 @@ class JobOutput:
                     yield piece
 
     def _counted(self, chunk: Chunk) -> Iterator[Chunk]:
+        if chunk.stream not in self._has:
+            yield chunk
+            return
         for begin in range(0, len(chunk.data), CHUNK_MAX_BYTES):
             piece = Chunk(chunk.stream, chunk.data[begin : begin + CHUNK_MAX_BYTES])
             self._has[chunk.stream] += len(piece.data)
@@ -128,6 +145,7 @@ class JobOutput:
             if chunks is None:
                 return
             for chunk in chunks:
+                self._cut.live_bytes += len(chunk.data)
                 yield chunk
 
     async def _is_whole(self, ended_at: float) -> bool:
@@ -162,6 +180,10 @@ class JobOutput:
 
     async def _kept(self, found: Inspected) -> AsyncGenerator[Chunk, None]:
         """Read the kept log; of a container that runs, follow it for as long as it may grow."""
+        if not await self._begins_as_it_did(found):
+            async for chunk in self._beside_the_log(found):
+                yield chunk
+            return
         log = KeptLog(self._has)
         follow = not found.has_ended
         async with AsyncExitStack() as stack:
@@ -169,6 +191,30 @@ class JobOutput:
             while data := await self._next(answer, follow=follow):
                 for chunk in log.feed(data):
                     yield chunk
+
+    async def _begins_as_it_did(self, found: Inspected) -> bool:
+        try:
+            begins = await log_begin(self._engine, found.id)
+        except LogUnreadable:
+            return False
+        except EngineRefusal as refusal:
+            return refusal.unless_absent() is None
+        if self._cut.begins:
+            return begins == self._cut.begins
+        return bool(begins) or not found.has_ended or not any(self._has.values())
+
+    async def _beside_the_log(self, found: Inspected) -> AsyncGenerator[Chunk, None]:
+        """Tell once that something is missing; of a container that runs, read what it writes from now on."""
+        attachment = None if found.has_ended else await open_attachment(self._engine, found.id)
+        if not self._is_damaged or attachment is not None:
+            yield gap_chunk(_DAMAGED)
+        self._is_damaged = True
+        if attachment is not None:
+            try:
+                async for chunk in self._attached(attachment):
+                    yield chunk
+            finally:
+                await attachment.close()
 
     async def _open_log(self, stack: AsyncExitStack, container_id: str, **which: str | int) -> Any:
         query = {"stdout": 1, "stderr": 1, "details": 1, **which}
