@@ -75,6 +75,45 @@ def test_a_burst_before_the_exit_comes_whole_in_chunks_of_256_kib_at_most(harnes
     asyncio.run(main())
 
 
+VARIED = """
+import os, random
+seeded = random.Random(5)
+def line(size):
+    return bytes(seeded.choices(range(256), k=min(size, 1000))).replace(b"\\n", b"\\0") * (size // 1000 or 1) + b"\\n"
+texts = [line(size) for size in (0, 1, 4095, 16383, 16384, 16385, 65536, 1000000, 10000000)]
+def write(number, text, pieces):
+    sizes = [1] * len(text) if pieces else [len(text)]
+    at = 0
+    for size in sizes:
+        while size:
+            done = os.write(number, text[at : at + size])
+            at, size = at + done, size - done
+if __name__ == "__main__":
+    for text in texts:
+        write(1, text, False)
+        write(2, text[::-1], False)
+    write(1, b"bit by bit\\n" * 20, True)
+    write(2, b"no end", True)
+    os._exit(3)
+"""
+
+
+def test_lines_of_any_length_and_bytes_come_whole_and_each_stream_in_order(harness: Harness) -> None:
+    """Lines of 0 bytes to 10 MB of any bytes, written to both streams in turns, some byte by byte, then the end."""
+    names: dict[str, list[bytes]] = {}
+    exec(VARIED, names)  # noqa: S102 - the job's own program tells what it writes
+    texts = names["texts"]
+
+    async def main() -> None:
+        async with harness.open() as containers:
+            written, ended = await ran(harness, containers, "python3", "-c", VARIED)
+        assert ended.code == 3
+        assert written["stdout"] == b"".join(texts) + b"bit by bit\n" * 20
+        assert written["stderr"] == b"".join(text[::-1] for text in texts) + b"no end"
+
+    asyncio.run(main())
+
+
 def test_output_comes_while_the_job_runs(harness: Harness) -> None:
     async def main() -> None:
         async with harness.open() as containers:
