@@ -78,10 +78,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images_free: Annotated[Size, _key("images that are not used give way below so much free disk")] = Size(10 << 30)
     pull_timeout: Annotated[Duration, _key("limit on pulling, building or pushing one image")] = Duration(3600)
     log_max: Annotated[Size, _key("output of one attempt; 0: as much as its disk")] = Size(0)
-    log_rate: Annotated[int, _count("lines a second that an attempt may print; 0: any number")] = 0
+    log_rate: Annotated[int, _count("lines a second of one attempt, on average over ten; 0: any number")] = 0
     log_overflow: Annotated[
         Literal["kill", "truncate", "pause"],
-        _key("what more output than that means: the end; head and tail are kept; the job waits"),
+        _key("what more than that means: the end; head and tail kept, lines left out; containers wait (for log_rate)"),
     ] = "kill"
     sinks: Annotated[tuple[str, ...], _key("where the logs of all jobs go as well, as URLs")] = ()
     listen: Annotated[str, _key("HTTP to read logs and metrics at, like 127.0.0.1:8080; absent: none")] = ""

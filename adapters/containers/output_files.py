@@ -26,6 +26,9 @@ NOTICED_PAUSE_S = 2.0
 """Where the kernel tells what is written one looks only in case it does not."""
 BACK_OFF = 1.25
 LEFTOVER_LIMIT_S = 10.0
+_LEFT = (
+    f"processes that the job left behind hold its output open: what they print after {LEFTOVER_LIMIT_S:g} s is missing"
+)
 _CUT = "something cut off the file that the job's {} goes to: what it printed before may be missing"
 
 
@@ -133,7 +136,8 @@ class Follower:
         self._ended = ended
         self._has_leftovers = has_leftovers
         self._give_up_at: float | None = None
-        self._over = False
+        # Over is also what somebody still holds open after so long.
+        self._over = self._is_given_up = False
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """
@@ -156,6 +160,8 @@ class Follower:
                         file.is_cut = False
                         yield gap_chunk(_CUT.format(file.stream))
                 if over and not sizes:
+                    if self._is_given_up:
+                        yield gap_chunk(_LEFT)
                     return
                 pause_s = BUSY_PAUSE_S if sizes else min(IDLE_PAUSE_S, pause_s * BACK_OFF)
                 # With more at hand only others get their turn.
@@ -171,7 +177,9 @@ class Follower:
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
             self._give_up_at = now + LEFTOVER_LIMIT_S
-        self._over = now >= self._give_up_at or not self._is_held()
+        is_held = self._is_held()
+        self._is_given_up = is_held and now >= self._give_up_at
+        self._over = self._is_given_up or not is_held
         if self._over:
             for file in self._files:
                 file.end_here()

@@ -76,6 +76,7 @@ def test_a_line_after_silence_is_seen_at_once_where_the_kernel_tells(tmp_path: P
         with (tmp_path / "stderr").open("ab", buffering=0) as stderr:
             for number in range(10):
                 loop.call_at(60.03 + 7 * number, stderr.write, b"late\n")
+            loop.call_at(199, stderr.close)
             loop.call_at(200, ended.set_result, None)
             seen = [loop.time() async for _ in Follower(files, ended, lambda: False, notices).chunks()]
         notices.close()
@@ -130,6 +131,7 @@ def test_lines_come_within_a_quarter_of_a_tenth_of_a_second_while_they_flow(tmp_
         with (tmp_path / "stdout").open("ab", buffering=0) as stdout:
             for number in range(100):
                 loop.call_at(0.011 * number, stdout.write, b"%.3f\n" % (0.011 * number))
+            loop.call_at(1.9, stdout.close)
             loop.call_at(2, ended.set_result, None)
             late = [
                 loop.time() - float(line)
@@ -171,12 +173,13 @@ def test_the_end_of_the_job_is_the_end_of_waiting(tmp_path: Path) -> None:
 
 
 def test_a_process_that_keeps_a_file_open_is_waited_for_ten_seconds_at_most(tmp_path: Path) -> None:
-    """It may write until then, and what it wrote is told."""
+    """It may write until then, and what it wrote is told; that it might write more is marked."""
 
     async def main() -> float:
         with (tmp_path / "stdout").open("ab", buffering=0) as stdout:
             asyncio.get_running_loop().call_at(9, stdout.write, b"late")
-            assert await collected(followed(tmp_path, over())) == [Chunk("stdout", b"late")]
+            late, mark = await collected(followed(tmp_path, over()))
+            assert (late, mark.stream) == (Chunk("stdout", b"late"), "gap")
         return asyncio.get_running_loop().time()
 
     assert LEFTOVER_LIMIT_S <= run_virtual(main()) <= LEFTOVER_LIMIT_S + 0.2
