@@ -155,7 +155,7 @@ class LogKeeping:
 
     async def _tell_left_out(self) -> None:
         for left_out in self._left_out.values():
-            if left_out.bytes:
+            if left_out.size_bytes:
                 gap = left_out.take(f"more than {self._rate}")
                 await self._append("gap", msgspec.json.encode(gap))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from runner.ports import Gap
 
@@ -18,7 +18,7 @@ class LineRate:
 
     # 0: no limit.
     per_second: int = 0
-    # Lines that may come now, as of that moment; None: nothing came yet.
+    # Lines that may come now, as of that moment of the loop; None: nothing came yet.
     _left: float = 0.0
     _at: float | None = None
     _rests_until: float = 0.0
@@ -62,15 +62,15 @@ class LeftOut:
     """What was left out of one stream since something of it went on."""
 
     stream: str
-    bytes: int = 0
+    size_bytes: int = 0
     lines: int = 0
     # Whether it ended within a line, whose rest is left out, too.
-    is_within_line: bool = field(default=False)
+    is_within_line: bool = False
 
     def add(self, data: bytes) -> None:
         """Leave this out."""
         if data:
-            self.bytes += len(data)
+            self.size_bytes += len(data)
             self.lines += data.count(b"\n")
             self.is_within_line = not data.endswith(b"\n")
 
@@ -84,6 +84,6 @@ class LeftOut:
 
     def take(self, reason: str) -> Gap:
         """Return what is told of it, and begin anew."""
-        gap = Gap(self.stream, self.bytes, self.lines, reason)
-        self.bytes = self.lines = 0
+        gap = Gap(self.stream, self.size_bytes, self.lines, reason)
+        self.size_bytes = self.lines = 0
         return gap

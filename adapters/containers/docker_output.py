@@ -198,7 +198,8 @@ class JobOutput:
         except LogUnreadable:
             return False
         except EngineRefusal as refusal:
-            return refusal.unless_absent() is None
+            refusal.unless_absent()
+            return True
         if self._cut.begins:
             return begins == self._cut.begins
         return bool(begins) or not found.has_ended or not any(self._has.values())
