@@ -2,11 +2,12 @@
 All secrets that a box knows, so that none of them is shown in a log: of its credential files, and of every job.
 
 Those that were replaced in this life of the runner stay known, as a job may have been given them, or an error may name
-them late. Blocks; no sentence holds a value.
+them late. All but ``redact`` blocks; no sentence holds a value.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from adapters.credential_scan import scan_directory
+from adapters.redaction import redaction_of
 from adapters.secret_files import names_of, read_secret
 from adapters.unusable import Unusable
 from runner.credential import Credential
@@ -21,7 +23,7 @@ from runner.errors import RunnerError
 
 FRESH_S = 1.0
 KEPT = 1000
-"""Values; the ones seen last longest ago are forgotten, where a directory changes all the time."""
+"""Replaced values; those of longest ago are forgotten, where a directory changes all the time."""
 _NO_SECRETS = ("username", "results_username")
 
 
@@ -33,7 +35,7 @@ class BoxSecrets:
         self._certs_dir = os.path.abspath(certs_dir) if certs_dir else ""
         self._up_s = up_s
         self._looked_at = float("-inf")
-        # In the order in which they were seen last.
+        # Replaced ones first, in the order of that.
         self._seen: dict[bytes, None] = {}
         self._looking = threading.Lock()
 
@@ -45,12 +47,17 @@ class BoxSecrets:
                 self._looked_at = self._up_s()
             return frozenset(self._seen)
 
+    async def redact(self, text: str) -> str:
+        """Put stars over every value in a text that is all there is."""
+        return await asyncio.to_thread(self._redacted, text)
+
+    def _redacted(self, text: str) -> str:
+        return redaction_of(self()).whole(text.encode(errors="replace")).decode(errors="replace")
+
     def _look(self) -> None:
-        for value in self._values_now():
-            self._seen.pop(value, None)
-            self._seen[value] = None
-        for value in list(self._seen)[:-KEPT]:
-            del self._seen[value]
+        now = dict.fromkeys(self._values_now())
+        earlier = [value for value in self._seen if value not in now]
+        self._seen = dict.fromkeys(earlier[-KEPT:]) | now
 
     def _values_now(self) -> Iterator[bytes]:
         with contextlib.suppress(RunnerError):
@@ -64,7 +71,7 @@ def _values_of(credential: Credential) -> Iterator[bytes]:
     secrets = [secret for name, secret in credential.secrets.items() if name not in _NO_SECRETS]
     for login in credential.logins:
         secrets += [login.password, login.token]
-    yield from (secret.reveal().encode() for secret in secrets if secret)
+    yield from (text.encode() for secret in secrets if (text := secret.reveal()))
     if credential.kind == "secret":
         yield from _values_in(credential.url)
 

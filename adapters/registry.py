@@ -11,7 +11,7 @@ import functools
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -172,15 +172,16 @@ def job_uids(config: Config) -> tuple[int, int]:
     raise ConfigurationError(f'job_uids = {config.job_uids!r}: write "FIRST:COUNT" with more than {DOCKER_UIDS} uids')
 
 
-def open_containers(config: Config, state: StateDir, box_id: str) -> dict[str, Containers]:
+def open_containers(
+    config: Config, state: StateDir, box_id: str, known: Callable[[], Iterable[bytes]] = tuple
+) -> dict[str, Containers]:
     """Open the runtimes of this box; without an engine's socket there is none for containers."""
-    from adapters.box_secrets import BoxSecrets
     from adapters.containers.process import ProcessContainers
     from adapters.containers.secret_shelf import SecretShelf
     from adapters.secrets import Secrets
 
     first, count = job_uids(config)
-    shelf = functools.partial(SecretShelf, values=Secrets(config.certs_dir).values, known=BoxSecrets(config.certs_dir))
+    shelf = functools.partial(SecretShelf, values=Secrets(config.certs_dir).values, known=known)
     process = ProcessContainers(
         state.path,
         box_id=box_id,
@@ -242,6 +243,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
         ConfigurationError: the state directory cannot be used, or another runner holds it; a sink cannot be used.
     """
     from adapters.blobs import FolderBlobs
+    from adapters.box_secrets import BoxSecrets
     from adapters.containers.vulnerable import gate
     from adapters.credentials import DirectoryCredentials
     from adapters.image_records import FileImageRecords
@@ -259,7 +261,8 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
         workspaces = FolderWorkspaces(root)
         box = measure_box(config, box_id, state.path)
         journal = SqliteJournal(state.journal, state.journal_key)
-        probe, containers = open_probe(config, box_id), open_containers(config, state, box_id)
+        known = BoxSecrets(config.certs_dir)
+        probe, containers = open_probe(config, box_id), open_containers(config, state, box_id, known)
         images = open_images(config, containers)
         spool = FileSpool(state.spool, time.time_ns)
         blobs = FolderBlobs(config.cache_dir or os.path.join(state.path, "cache"))
@@ -285,6 +288,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             open_store=functools.partial(open_store, umask=umask),
             open_results=lambda credential, queue: open_results(credential, queue, box),
             open_sinks=functools.partial(open_sinks, sinks, dialects()),
+            redact=known.redact,
             why_no_gpus=gate(config, engine=has_engine(config)),
         )
         await asyncio.sleep(0)  # let callbacks of what was just stopped run before their ports close

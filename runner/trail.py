@@ -55,15 +55,21 @@ class Trail:
 
     async def say(self, claim: ClaimedJob, text: str) -> None:
         """Add a line of the runner's own to the job's log."""
-        await self._append(claim, "runner", text.encode() + b"\n")
+        await self._append(claim, "runner", (await self.covered(text)).encode() + b"\n")
+
+    async def covered(self, text: str) -> str:
+        """Return a text without the box's secrets; nothing of it where they cannot be found out."""
+        try:
+            return await self._caller.once(lambda: self._world.redact(text), "secrets of this box")
+        except RunnerError as error:
+            return f"(not shown, since it could not be searched for secrets: {error})"
 
     async def tell_state(self, claim: ClaimedJob, state: str, message: str = "") -> None:
         """Add a state change to the job's spool, for those who follow it elsewhere."""
         facts = {"action": state, "job_id": claim.id, "attempt": claim.attempt, "queue": claim.queue_name}
         logger.info("job %s", state, extra=facts)
-        event = Event(
-            claim.key, claim.id, self._world.now(), state, claim.attempt, message, row=_first_row(claim, state)
-        )
+        message, row = await self.covered(message), _first_row(claim, state)
+        event = Event(claim.key, claim.id, self._world.now(), state, claim.attempt, message, row=row)
         await self._append(claim, "event", msgspec.json.encode(event))
 
     async def _append(self, claim: ClaimedJob, stream: str, data: bytes) -> None:

@@ -12,7 +12,8 @@ import pytest
 from runner.app import drain
 from runner.control import RunningControl
 from runner.credential import Credential
-from runner.errors import Refused, Unavailable
+from runner.errors import BadInput, Refused, Unavailable
+from runner.ports import Position
 from tests.fakes.faults import hangs, raises
 from tests.fakes.files import A_THIRD, LONG, SOON_S, behind, check, counted, done, passwords, pollers, row, say, secret
 from tests.fakes.scenes import alive, ended, put, reason, stop_fetching, until
@@ -107,6 +108,24 @@ def test_connections_get_the_secrets_of_a_file_that_changed_while_sources_were_a
             say(world, "new", secrets=secret("new"))
             await until(lambda: world.changed, limit_s=60)
             assert "new" in passwords(world.changed[-1:])
+
+    run_virtual(main())
+
+
+def test_a_secret_in_an_error_is_in_no_log_event_or_receipt() -> None:
+    async def main() -> None:
+        world = FakeWorld()
+        world.secret = "hunter2"
+        world.troubles["containers.start"] = raises(BadInput("there is no hunter2 in the image"))
+        async with alive(world):
+            await put(world, "shared", id="job", command=LONG, resources=A_THIRD)
+            await until(lambda: ended(world, "job"))
+            receipt = await world.results.get(key_of(world, "job"))
+            lines = await world.spool.read(key_of(world, "job"), Position())
+        assert receipt is not None
+        assert receipt.message == "there is no ******* in the image"
+        said = b"".join(line.data for line in lines)
+        assert (b"hunter2" in said, b"there is no ******* in the image" in said) == (False, True)
 
     run_virtual(main())
 

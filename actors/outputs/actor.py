@@ -167,6 +167,7 @@ class Outputs(Stage[OutputsMessage]):
         if not await self._may_store(claim):
             await self._lost(leaving)
             return
+        leaving = await self._covered(leaving)
         receipt, decision = receipt_of(leaving, outputs, log, box=self.world.box.id, now=self.world.now())
         stands = await self._publishing.receipt(leaving, receipt)
         if stands is None:
@@ -175,6 +176,10 @@ class Outputs(Stage[OutputsMessage]):
         if stands != receipt:
             receipt, decision = stands, decision_of(stands, claim)
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))
+
+    async def _covered(self, leaving: Leaving) -> Leaving:
+        """Return it with no secret of the box in what others read of its end."""
+        return leaving.failing(leaving.outcome.reason, await self.trail.covered(leaving.outcome.message))
 
     async def _may_store(self, claim: ClaimedJob) -> bool:
         """Wait until the claim was renewed and no other job has the box for itself; False where it is not ours."""
@@ -236,7 +241,7 @@ class Outputs(Stage[OutputsMessage]):
     async def _release(self, leaving: Leaving) -> None:
         """Give a message back untried: no receipt, no fault, no attempt; the note counts it."""
         claim, box = leaving.claim, self.world.box
-        receipt, decision = release_of(leaving, box.id)
+        receipt, decision = release_of(await self._covered(leaving), box.id)
         await self.trail.say(claim, f"{GIVEN_BACK}: {receipt.message}")
         await self.trail.tell_state(claim, "waiting", f"{GIVEN_BACK} by {box.hostname or box.id}: {receipt.message}")
         await self._stored(leaving, StoreRecord(receipt, decision, self.world.now()))

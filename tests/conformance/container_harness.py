@@ -43,6 +43,9 @@ class Harness(ABC):
     limits_memory: bool
     """Whether a job over its memory limit is killed and told so."""
 
+    raw_output: Path
+    """Below it stands what jobs print, as they print it."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         # Values by name, as the box has them; they are looked up at each start.
@@ -105,7 +108,7 @@ class ProcessHarness(Harness):
         super().__init__(directory)
         self._uid_range = uid_range
         self._cgroups = cgroups
-        self.state_dir = directory / "state"
+        self.state_dir = self.raw_output = directory / "state"
         self.way = self._new(BOX).confinement().way
         self.limits_memory = "memory limit" not in self._new(BOX).limits_missing()
         if self.way == "uid":

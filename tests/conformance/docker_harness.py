@@ -23,6 +23,8 @@ class DockerHarness(Harness):
         super().__init__(directory)
         self._url, self._answer_s = url, answer_s
         self.image = image
+        # As the private engines of the tests have it.
+        self.raw_output = Path(url.removeprefix("unix://")).parent / "data" / "containers"
         # A test that was aborted may have left containers, which must not be taken for ours.
         self._run = uuid.uuid4().hex
 

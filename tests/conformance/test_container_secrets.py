@@ -185,3 +185,57 @@ def test_what_a_job_prints_of_them_is_covered_and_no_byte_moves(harness: Harness
             assert rest == {"stdout": b"************** b\n", "stderr": b""}
 
     asyncio.run(main())
+
+
+SPELL = """
+import base64, os, urllib.parse
+value = open(os.environ["RUNNER_SECRETS_DIR"] + "/HF_TOKEN").read()
+spelled = [value, urllib.parse.quote(value, safe=""), urllib.parse.quote(value, safe="").lower()]
+spelled += [base64.b64encode(b"<" * shift + value.encode() + b">>").decode() for shift in range(3)]
+print("".join(f"[{it}]\\n" for it in spelled) + "x" * 70000 + value)
+print("ghp_" + "Ab1" * 12 + "\\nhalf of it: " + value[:5], end="")
+"""
+
+
+def test_other_spellings_and_tokens_are_covered_wherever_one_begins_to_read(harness: Harness) -> None:
+    """Also where the secret lies across the chunks in which the output is read."""
+    harness.secrets = {"HF_TOKEN": b"hunter2/hunter3+?"}
+
+    async def main() -> None:
+        async with harness.open() as containers:
+            await containers.start(with_secrets(harness, "python3", "-c", SPELL))
+            whole = (await output(containers, "job"))["stdout"]
+            assert [line.strip(b"x") for line in whole.splitlines()] == [
+                b"[*****************]",
+                *[b"[***********************]"] * 2,
+                b"[**********************8+Pg==]",
+                b"[PG**********************Pj4=]",
+                b"[PDx**********************z4+]",
+                b"*" * 17,
+                b"*" * 40,
+                b"half of it: hunte",
+            ]
+            for has in (1, 9, 16400, 65536, 70200, len(whole) - 3, len(whole)):
+                rest = await output(containers, "job", {"stdout": has})
+                assert rest["stdout"] == whole[has:]
+
+    asyncio.run(main())
+
+
+def test_other_users_of_the_box_cannot_read_what_a_job_printed_before_it_was_covered(harness: Harness) -> None:
+    """It goes with the container."""
+    harness.secrets = {"HF_TOKEN": b"hunter2-of-this-test"}
+    script = f"cat $RUNNER_SECRETS_DIR/HF_TOKEN; echo; {STUBBORN}"
+
+    def raw() -> list[Path]:
+        return [path for path in harness.raw_output.rglob("*") if path.is_file() and holds(path, b"hunter2-of-this")]
+
+    async def main() -> None:
+        async with harness.open() as containers:
+            await containers.start(with_secrets(harness, "sh", "-c", script))
+            await until_it_says(containers, "job", b"ready")
+            assert [oct(path.stat().st_mode & 0o007) for path in raw()] == ["0o0"]
+            await containers.remove("job")
+            assert raw() == []
+
+    asyncio.run(main())

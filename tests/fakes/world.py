@@ -94,6 +94,8 @@ class FakeWorld:
         self.hung: Counter[str] = Counter()
         # Why containers get no GPU.
         self.withheld = ""
+        # A secret of the box, "" for none.
+        self.secret = ""
 
     def true_now(self) -> float:
         return EPOCH + asyncio.get_running_loop().time()
@@ -172,7 +174,11 @@ class FakeWorld:
             open_results=open_results,
             open_sinks=open_sinks,
             why_no_gpus=self.why_no_gpus,
+            redact=self.redact,
         )
+
+    async def redact(self, text: str) -> str:
+        return text.replace(self.secret, "*" * len(self.secret))
 
     async def why_no_gpus(self) -> str:
         return self.withheld
