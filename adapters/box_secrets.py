@@ -7,7 +7,6 @@ them late. All but ``redact`` blocks; no sentence holds a value.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from adapters.credential_scan import scan_directory
+from adapters.interruptible import interruptibly
 from adapters.redaction import redaction_of
 from adapters.secret_files import names_of, read_secret
 from adapters.unusable import Unusable
@@ -49,7 +49,7 @@ class BoxSecrets:
 
     async def redact(self, text: str) -> str:
         """Put stars over every value in a text that is all there is."""
-        return await asyncio.to_thread(self._redacted, text)
+        return await interruptibly("secrets", lambda _: self._redacted(text))
 
     def _redacted(self, text: str) -> str:
         return redaction_of(self()).whole(text.encode(errors="replace")).decode(errors="replace")

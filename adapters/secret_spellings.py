@@ -60,7 +60,7 @@ def _in_base64(value: bytes) -> Iterator[bytes]:
     text = base64.b64encode(value)[: 8 * len(value) // 6]
     for width in _WRAPPED_AT:
         for at in range(0, len(text), width) if len(text) > width else ():
-            yield from _both_alphabets(text[at : at + width])
+            yield text[at : at + width]
 
 
 def _both_alphabets(text: bytes) -> tuple[bytes, bytes]:
