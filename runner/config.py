@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from runner.errors import ConfigurationError
+from runner.listen import parse_address
 from runner.loosening import LOOSENINGS, misworded
 from runner.pattern import problem
 from runner.units import Duration, Size, decode_hook
@@ -205,10 +206,20 @@ def _misform(name: str, value: object) -> str:
         return f"{value!r} is no regular expression of RE2's syntax: {wrong}" if wrong else ""
     if name in LOOSENINGS:
         return misworded(name, *((value,) if isinstance(value, str) else cast("tuple[str, ...]", value)))
+    if name == "listen" and value:
+        return _misaddressed(str(value))
     if name in _A_SECOND_AT_LEAST and cast("float", value) < 1:
         return "too short: write at least '1s'"
     if name in _FORMS and not _FORMS[name][0].fullmatch(str(value)):
         return f"{value!r} will not do: write {_FORMS[name][1]}"
+    return ""
+
+
+def _misaddressed(text: str) -> str:
+    try:
+        parse_address(text)
+    except ValueError as error:
+        return str(error)
     return ""
 
 

@@ -139,6 +139,20 @@ class Event(msgspec.Struct, frozen=True):
     row: JobRow | None = None
 
 
+def end_of(receipt: Receipt) -> Event:
+    """Return the end of a job as its last receipt tells it."""
+    return Event(
+        receipt.key,
+        receipt.id,
+        receipt.ended_at or 0.0,
+        "ended",
+        receipt.attempt,
+        receipt.message,
+        receipt.end_reason,
+        receipt.exit_code,
+    )
+
+
 class Why(msgspec.Struct, frozen=True):
     """What a job waits for, or how it ended, in one sentence; ``since`` in epoch seconds."""
 

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from adapters.http.wire import Failure, Health, LogRecord, Sentence, StopWanted, connected
+from adapters.http import events
+from adapters.http.wire import Failure, Health, Sentence, StopWanted, connected
 from runner.errors import BadInput, Refused, RunnerError, Unavailable
-from runner.ports import LogLine, Position
+from runner.ports import LogLine
 from runner.receipt import Event, GpuTable, SourceRow
 
 T = TypeVar("T")
@@ -69,15 +70,16 @@ class ControlClient:
         """Begin a drain, or leave; return the sentence to print."""
         return self._ask("POST", "/drain", Sentence, msgspec.json.encode(StopWanted(leave, grace_s))).sentence
 
-    def log(self, job_id: str, position: Position, *, follow: bool) -> Iterator[LogLine | Event]:
+    def log(self, job_id: str, last_id: str = "", *, follow: bool) -> Iterator[tuple[str, LogLine | Event]]:
         """
-        Yield a job's log from ``position``; with ``follow`` until it ended for good.
+        Yield a job's log with the id of each record, from behind that of ``last_id``; with ``follow`` until it ended
+        for good.
 
         Raises:
             Refused: there is no such job on this box.
         """
-        query = f"follow={int(follow)}&attempt={position.attempt}&sequence={position.sequence}"
-        with self._answered("GET", f"/jobs/{quote(job_id, safe='')}/log?{query}", None) as response:
+        path = f"/jobs/{quote(job_id, safe='')}/log?follow={int(follow)}&last_event_id={quote(last_id)}"
+        with self._answered("GET", path, None) as response:
             try:
                 yield from _told(response)
             except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
@@ -127,11 +129,12 @@ class ControlClient:
         return _ERRORS.get(response.status, RunnerError)(told.error)
 
 
-def _told(response: http.client.HTTPResponse) -> Iterator[LogLine | Event]:
-    for text in response:
-        record = msgspec.json.decode(text, type=LogRecord) if text.strip() else LogRecord()
-        if record.end:
+def _told(response: http.client.HTTPResponse) -> Iterator[tuple[str, LogLine | Event]]:
+    if response.status == http.client.NO_CONTENT:
+        return
+    for sent in events.read(response):
+        if (told := events.told_in(sent)) is not None:
+            yield sent.id, told
+        if sent.name == "end":
             return
-        if (told := record.line or record.event) is not None:
-            yield told
     raise http.client.IncompleteRead(b"")

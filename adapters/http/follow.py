@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import msgspec
 
-from adapters.http.wire import LogRecord
 from runner.job import Key
 from runner.ports import Journal, LogLine, Position, Spool
 from runner.receipt import Event
@@ -16,27 +15,28 @@ from runner.receipt import Event
 LOOK_AGAIN_S = 1.0
 """How long an end of the job that adds nothing to its log may stay unseen."""
 SIGN_OF_LIFE_S = 10.0
+BATCH_BYTES = 256 << 10
+"""About so much of a log is in memory for a reader that does not read."""
 
 
-async def records(
+async def batches(
     journal: Journal, spool: Spool, key: Key, position: Position, *, follow: bool
-) -> AsyncGenerator[LogRecord | None, None]:
-    """Yield the records from ``position``; with ``follow`` to the end of the job, and None as a sign of life."""
+) -> AsyncGenerator[tuple[LogLine, ...], None]:
+    """Yield the records from ``position``; with ``follow`` to the end of the job, and () as a sign of life."""
     clock = asyncio.get_running_loop().time
     told_at = clock()
     while True:
         ended = not follow or await _ended(journal, key)
-        lines = await spool.read(key, position)
-        for line in lines:
-            yield _record(line)
+        lines = await spool.read(key, position, BATCH_BYTES)
         if lines:
+            yield lines
             position, told_at = Position(lines[-1].attempt, lines[-1].sequence + 1), clock()
             continue
         if ended:
             return
         if clock() - told_at > SIGN_OF_LIFE_S:
             told_at = clock()
-            yield None
+            yield ()
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_AGAIN_S):
                 await spool.flag(key)
@@ -45,11 +45,6 @@ async def records(
 async def _ended(journal: Journal, key: Key) -> bool:
     entry = await journal.entry(key)
     return entry is None or entry.state == "ended"
-
-
-def _record(line: LogLine) -> LogRecord:
-    told = told_by(line)
-    return LogRecord(line=told) if isinstance(told, LogLine) else LogRecord(event=told)
 
 
 def told_by(line: LogLine) -> LogLine | Event:

@@ -7,7 +7,8 @@ What goes over the control socket, and how its address is reached.
 | ``GET /sources`` · ``GET /gpus`` | the documents of ``runner sources`` and ``runner gpus`` |
 | ``POST /jobs/{id}/cancel`` | ``Sentence``: which of the ways it took |
 | ``POST /drain`` with ``StopWanted`` | ``Sentence`` |
-| ``GET /jobs/{id}/log?follow=1&attempt=1&sequence=0`` | one ``LogRecord`` a line; an empty line is a sign of life |
+| ``GET /metrics`` | what Prometheus reads |
+| ``GET /jobs/{id}/log?follow=1`` | server-sent events, from behind ``Last-Event-ID`` on: ``adapters/http/events.py`` |
 
 Every failure is a ``Failure``: 404 for what is not there, 400 for what cannot be used, 503 for what did not answer.
 """
@@ -20,9 +21,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
-
-from runner.ports import LogLine
-from runner.receipt import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +53,6 @@ class StopWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     leave: bool = False
     grace_s: float | None = None
-
-
-class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of a job's log: a run of bytes (base64), a state change, or the end of what was asked for."""
-
-    line: LogLine | None = None
-    event: Event | None = None
-    end: bool = False
 
 
 @contextmanager

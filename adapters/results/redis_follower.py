@@ -3,7 +3,7 @@ Reads one job's records and events from Redis as they are written, by whatever b
 
 Several boxes may have had one attempt, one after the other: the job's own output is then that of the box whose receipt
 stands, else of the one that began last, and what the runners said is told of all. Where the oldest of a log is trimmed,
-a record of stream ``runner`` says so in the place of the last one that is missing.
+a record of stream ``gap`` says so in the place of the last one that is missing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from adapters.redis_client import RedisClient
 from adapters.results.reading import read_all
 from adapters.results.redis_job_scripts import LOOK, READ
@@ -20,11 +22,11 @@ from adapters.results.redis_keys import id_name
 from adapters.results.redis_lines import decode
 from adapters.results.telling import OUTPUT, Telling
 from runner.job import ID_PATTERN
-from runner.ports import LogLine, Position
+from runner.ports import Gap, LogLine, Position
 from runner.receipt import Event
-from runner.units import format_size
 
 DOING = "read log in results"
+TRIMMED = "the oldest of a long log is not kept here; its archive may have it"
 LOST = re.compile(rb"(\d{1,20} ){2}\d{1,20}")
 """Last sequence lost, when it was written, bytes lost."""
 
@@ -148,18 +150,12 @@ def _new_lines(attempt: int, place: Place, lost: bytes | None, chunks: list[byte
         sequence, at_ns, lost_bytes = (int(number) for number in lost.split())
         if sequence >= place.wanted:
             place.wanted = sequence + 1
-            yield LogLine(attempt, sequence, at_ns, "runner", _gap(lost_bytes))
+            yield LogLine(attempt, sequence, at_ns, "gap", msgspec.json.encode(Gap(bytes=lost_bytes, reason=TRIMMED)))
     for chunk in chunks:
         for line in decode(attempt, chunk):
             if line.sequence >= place.wanted:
                 place.wanted = line.sequence + 1
                 yield line
-
-
-def _gap(lost_bytes: int) -> bytes:
-    return (
-        f"the first {format_size(lost_bytes)} of this log are no longer kept here; its archive may have them\n".encode()
-    )
 
 
 def _entry(name: bytes) -> tuple[int, int]:

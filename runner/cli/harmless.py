@@ -1,8 +1,8 @@
 r"""
 Bytes of a job on their way to a terminal: what would do harm there is made visible, like ``\x1b]``.
 
-Text, tabs, ends of lines, carriage returns (progress bars) and colours (``ESC[…m``) pass. What moves the cursor, clears,
-sets titles, asks the terminal for an answer, or rings does not, in 7 or 8 bits. Off a terminal nothing of this is used.
+Text, tabs, ends of lines, carriage returns (progress bars) and colours (``ESC[…m``) pass. What moves the cursor,
+clears, sets titles, asks the terminal for an answer, or rings does not, in 7 or 8 bits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Harmless:
     def rest(self) -> bytes:
         """Return what was held at the end, visible, and an end to colours."""
         held, self._held = self._held, b""
-        return self._shown(held) + (b"\x1b[0m" if self.coloured else b"")
+        coloured, self.coloured = self.coloured, False
+        return self._shown(held) + (b"\x1b[0m" if coloured else b"")
 
     def _shown(self, data: bytes) -> bytes:
         if not data.translate(None, _HARMLESS):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import shutil
 import sys
 import tempfile
-import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,24 +15,28 @@ from typing import TYPE_CHECKING
 from runner.cli import paths
 from runner.cli.follow import Screen, print_record
 from runner.cli.jobs import unknown_job
+from runner.cli.log_choice import LastLines, add_choice, choice_of
+from runner.cli.log_following import follow_here, take_spool
+from runner.cli.log_sources import LATE_S, Archives, HealedLog, behind, resumed, up_to_its_end
 from runner.cli.output import say
-from runner.cli.parser import add_command, add_job, add_json, add_queue
+from runner.cli.parser import add_command, add_job, add_json, add_queue, add_raw
 from runner.cli.place import means_box
-from runner.errors import Refused, Unavailable
+from runner.errors import Refused
+from runner.job import Key
 from runner.ports import LogLine, Position
+from runner.receipt import end_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
+    from runner.cli.log_choice import Choice
     from runner.cli.parser import Subparsers
+    from runner.ports import Results
     from runner.receipt import Event, Receipt
 
-    Show = Callable[[LogLine | Event], None]
-
-
-LATE_S = 20.0
-"""A box waits for less between two tries to send something."""
+    Told = LogLine | Event
+    Show = Callable[[Told], None]
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -40,6 +44,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "logs", print_log)
     add_job(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job ended for good")
+    add_choice(parser)
+    parser.add_argument("--timestamps", action="store_true", help="the local time in front of each line")
+    add_raw(parser)
     parser.add_argument(
         "--archive",
         action="store_true",
@@ -51,63 +58,120 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def print_log(args: argparse.Namespace) -> int:
     """Print stdout to stdout, stderr to stderr, and what the runner added to stderr."""
-    if args.archive and (args.follow or args.json):
-        args.parser.error("--archive: it is the log's own bytes of a job that ended, so without --follow and --json")
+    _check(args)
     if args.archive:
         asyncio.run(_print_archive(args))
         return 0
-    screen = Screen(verbose=False, runner_lines=True)
-    show = print_record if args.json else screen.show
-    if args.follow and means_box(args) and _follow_here(args, show):
-        return 0
-    empty = asyncio.run(_print(args, show))
-    screen.clear()
-    if empty and not args.json:
-        say(empty)
+    screen = Screen(runner_lines=True, raw=args.raw, timestamps=args.timestamps, live=args.follow)
+    reader = Reader(functools.partial(print_record, live=args.follow) if args.json else screen.show, choice_of(args))
+    try:
+        if not (args.follow and means_box(args) and follow_here(paths.state_dir(args), args.job, reader)):
+            empty = asyncio.run(_print(args, reader))
+            reader.caught_up()
+            if reader.empty and not args.json:
+                say(empty)
+    finally:
+        screen.finish()
     return 0
 
 
-def _follow_here(args: argparse.Namespace, show: Show) -> bool:
-    """Follow through the running runner; False where none runs, or it does not know the job yet."""
-    from adapters.http.client import ControlClient
-
-    client = ControlClient(paths.control_socket(paths.state_dir(args)))
-    try:
-        client.health()
-        log = client.log(args.job, Position(), follow=True)
-        first = next(log, None)
-    except (Unavailable, Refused):
-        return False
-    if first is not None:
-        show(first)
-    for told in log:
-        show(told)
-    return True
+def _check(args: argparse.Namespace) -> None:
+    chosen = args.stream or args.since is not None or args.tail is not None or args.timestamps
+    if args.archive and (args.follow or args.json or chosen):
+        args.parser.error(
+            "--archive: it is the log's own bytes of a job that ended, so without --follow, --json, --timestamps and "
+            "what chooses lines"
+        )
+    if args.json and args.timestamps:
+        args.parser.error("--timestamps: with --json each record has its time in at")
 
 
-async def _print(args: argparse.Namespace, show: Show) -> str:
-    """Print what there is; return what to say where there was nothing."""
+class Reader:
+    """Shows what is chosen of what comes: the last lines of what there is, then each as it comes."""
+
+    def __init__(self, show: Show, choice: Choice) -> None:
+        """Show nothing yet."""
+        self._show = show
+        self._choice = choice
+        self._kept = None if choice.tail is None else LastLines(choice.tail)
+        # State changes, which may come again from another source.
+        self._events: set[Event] = set()
+        # Whether no record came.
+        self.empty = True
+        self.next = Position()
+
+    @property
+    def wants_last(self) -> bool:
+        """Tell whether all that there is must be read before anything is shown."""
+        return self._kept is not None
+
+    def take(self, told: Told) -> None:
+        """Take the next record or state change."""
+        if isinstance(told, LogLine):
+            self.empty, self.next = False, behind(told)
+        elif told in self._events:
+            return
+        else:
+            self._events.add(told)
+        if self._choice.wants(told):
+            (self._show if self._kept is None else self._kept.add)(told)
+
+    def caught_up(self) -> None:
+        """Show what was kept: what comes now is shown as it comes."""
+        kept, self._kept = self._kept, None
+        for told in kept.told() if kept is not None else ():
+            self._show(told)
+
+
+async def _print(args: argparse.Namespace, reader: Reader) -> str:
+    """Take in what there is; return what to say where there was nothing."""
     from runner.cli.books import open_book
+    from runner.cli.target import open_view
 
     async with open_book(args) as book:
         receipt = await book.receipt(args.job)
-        if receipt is None:
-            raise unknown_job(args)
-        ended = receipt.state == "ended"
-        if args.follow and not ended and means_box(args):
-            say("no runner has this job now; waiting for one")
-        empty = _why_empty(receipt)
-        async for told in _stored(args, receipt.key or args.job, ended=ended):
-            show(told)
-            empty = "" if isinstance(told, LogLine) else empty
-        return empty
+    if receipt is None:
+        raise unknown_job(args)
+    key, ended = Key(receipt.key or args.job), receipt.state == "ended"
+    if means_box(args):
+        await take_spool(paths.state_dir(args), key, reader)
+        if not reader.empty and (ended or not args.follow):
+            reader.take(end_of(receipt)) if ended else None
+            return ""
+    async with open_view(args) as view:
+        archives = Archives(view.results, receipt)
+        if args.follow and not ended:
+            await _follow(view.results, key, archives, reader)
+        else:
+            await _take_whole(
+                view.results, key, archives, reader, late_s=LATE_S if args.follow and not archives.attempts else None
+            )
+        return _why_empty(receipt, archives.problem)
 
 
-def _why_empty(receipt: Receipt) -> str:
+async def _follow(results: Results, key: Key, archives: Archives, reader: Reader) -> None:
+    if reader.wants_last:
+        await _take_whole(results, key, archives, reader, late_s=None)
+        reader.caught_up()
+    async for told in resumed(results, key, reader.next):
+        reader.take(told)
+
+
+async def _take_whole(results: Results, key: Key, archives: Archives, reader: Reader, *, late_s: float | None) -> None:
+    """Take in all that stands; of a job that ended, wait for what comes late up to ``late_s``."""
+    log = results.tail(key, Position(), follow=late_s is not None)
+    healed = HealedLog(log if late_s is None else up_to_its_end(log, late_s), archives)
+    async for told in healed.read():
+        reader.take(told)
+    if late_s is not None and not healed.whole:
+        say("the box that had this job has not sent the end of its log: ask again later")
+
+
+def _why_empty(receipt: Receipt, problem: str) -> str:
     if receipt.state != "ended":
         return f"{receipt.id} has written nothing yet: it is {receipt.state}"
-    if receipt.log.bytes and receipt.log.url:
-        return f"what {receipt.id} wrote is no longer kept here; its archive has it: runner logs --archive {receipt.id}"
+    if receipt.log.bytes and problem:
+        return f"what {receipt.id} wrote is no longer kept here, and its archive cannot be had: {problem}"
     return f"{receipt.id} has written nothing"
 
 
@@ -139,46 +203,3 @@ def _unpack(archive: Path, url: str) -> None:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Refused(f"{url}: the archive is damaged: {error}") from error
     sys.stdout.buffer.flush()
-
-
-async def _stored(args: argparse.Namespace, key: str, *, ended: bool) -> AsyncIterator[LogLine | Event]:
-    """Read the spool on this box where there is one, else the result backend."""
-    from runner.cli.target import open_view
-
-    if means_box(args) and (ended or not args.follow):
-        found = False
-        async for told in _spooled(args, key):
-            found = True
-            yield told
-        if found:
-            return
-    async with open_view(args) as view:
-        log = view.results.tail(key, Position(), follow=args.follow)
-        async for told in up_to_its_end(log, LATE_S) if args.follow and ended else log:
-            yield told
-
-
-async def up_to_its_end(log: AsyncIterator[LogLine | Event], limit_s: float) -> AsyncIterator[LogLine | Event]:
-    """Follow a job that has ended: a box sends the last of a log after the receipt, or may never come to it."""
-    while True:
-        try:
-            async with asyncio.timeout(limit_s):
-                told = await anext(log, None)
-        except TimeoutError:
-            say("the box that had this job has not sent the end of its log: ask again later")
-            return
-        if told is None:
-            return
-        yield told
-
-
-async def _spooled(args: argparse.Namespace, key: str) -> AsyncIterator[LogLine | Event]:
-    from adapters.http.follow import told_by
-    from adapters.spool import FileSpool
-    from runner.job import Key
-
-    spool, position = FileSpool(str(paths.spools(paths.state_dir(args))), time.time_ns), Position()
-    while lines := await spool.read(Key(key), position):
-        for line in lines:
-            yield told_by(line)
-        position = Position(lines[-1].attempt, lines[-1].sequence + 1)

@@ -128,6 +128,11 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document with stable names")
 
 
+def add_raw(parser: Parser) -> None:
+    """Add ``--raw``."""
+    parser.add_argument("--raw", action="store_true", help="let all that the job wrote act on this terminal")
+
+
 def add_queue(parser: Parser) -> None:
     """Add the options of commands that work from anywhere through a queue's result backend."""
     parser.add_argument(

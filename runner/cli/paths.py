@@ -48,6 +48,11 @@ def control_socket(state: Path) -> Path:
     return state / "control.sock"
 
 
+def http_token(state: Path) -> Path:
+    """Return the file with the token of ``listen``."""
+    return state / "http-token"
+
+
 def journal(state: Path) -> Path:
     """Return the journal's file."""
     return state / "journal.db"

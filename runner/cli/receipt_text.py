@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.cli.gap_text import gaps_text
 from runner.cli.output import clock
 from runner.units import format_duration, format_size
 
@@ -96,7 +97,7 @@ def _files(receipt: Receipt) -> Iterator[Fact]:
 
 
 def _log(log: LogAccount) -> str:
-    if not log.lines and not log.bytes:
+    if not log.lines and not log.bytes and not log.gaps:
         return ""
-    gaps = f", {log.gaps} gaps" if log.gaps else ""
+    gaps = f", {gaps_text(log.gaps)}" if log.gaps else ""
     return f"{log.lines} lines, {format_size(log.bytes)}{gaps}  {log.sha256}  {log.url}".rstrip()

@@ -67,19 +67,26 @@ async def _serve(config: Config, *, umask: int) -> int:
     from pathlib import Path
 
     from adapters.http.control import open_control
+    from adapters.http.listening import open_http, open_listener
     from adapters.registry import open_world
     from adapters.systemd import Systemd
     from runner.app import serve
-    from runner.cli.paths import control_socket
+    from runner.cli.paths import control_socket, http_token
+    from runner.listen import parse_address
     from runner.ports import Control
 
     manager = Systemd()
     async with open_world(config, umask=umask) as world, AsyncExitStack() as opened:
         opened.callback(manager.close)
+        listener = opened.enter_context(open_listener(*parse_address(config.listen))) if config.listen else None
 
         async def on_ready(control: Control) -> None:
             socket = control_socket(Path(config.state_dir))
-            await opened.enter_async_context(open_control(socket, control, world.journal, world.spool))
+            asked = (control, world.journal, world.spool)
+            await opened.enter_async_context(open_control(socket, *asked))
+            if listener is not None:
+                token = http_token(Path(config.state_dir))
+                await opened.enter_async_context(open_http(listener, token, *asked))
             logger.info("serving", extra={"action": "ready", "state_dir": config.state_dir, "box": world.box.id})
 
         return await serve(config, world, on_ready=on_ready, manager=manager)

@@ -13,7 +13,7 @@ from runner.cli import paths
 from runner.cli.follow import Records, Screen
 from runner.cli.local_files import add_upload, make_outputs_absolute, take_local_inputs, upload
 from runner.cli.output import print_json, say
-from runner.cli.parser import add_command, add_json, add_queue
+from runner.cli.parser import add_command, add_json, add_queue, add_raw
 from runner.cli.place import same_place
 from runner.cli.submission import add_fields, apply_options, checked, fill_in, read_document, told_name
 
@@ -42,6 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--cancel-on-interrupt", action="store_true", help="with --follow: Ctrl-C cancels the job")
     parser.add_argument("--verbose", "-v", action="store_true", help="with --follow: a line on stderr for each change")
+    add_raw(parser)
     parser.add_argument(
         "--upload", metavar="DIR", help="pack a directory (but for .runnerignore) as the job's workspace"
     )
@@ -101,7 +102,7 @@ def _warn_of_no_runner(args: argparse.Namespace, target: Target) -> None:
 
 async def _follow(args: argparse.Namespace, target: Target, job_id: str, key: Key) -> int:
     """Show the job until it ended; the first Ctrl-C cancels the job where that was asked for, else lets go of it."""
-    screen = Records(verbose=args.verbose) if args.json else Screen(verbose=args.verbose)
+    screen = Records(verbose=args.verbose) if args.json else Screen(verbose=args.verbose, raw=args.raw)
     screen.progress(f"{job_id} waiting")
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
@@ -138,7 +139,7 @@ async def _cancel(args: argparse.Namespace, job_id: str) -> None:
 
 
 def _detached(args: argparse.Namespace, screen: Screen, job_id: str) -> int:
-    screen.clear()
+    screen.finish()
     state = [f"--state-dir={args.state_dir}"] if args.state_dir else []
     again = shlex.join(["runner", "logs", "-f", *same_place(args), *state, job_id])
     say(f"detached, the job goes on; follow it again with: {again}")

@@ -1,6 +1,7 @@
 """What a job writes cannot take over the terminal of whoever reads it."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -8,10 +9,10 @@ from hypothesis import strategies as st
 
 from runner.cli.harmless import COLOUR_MAX_BYTES, Harmless
 
-PIECES = st.sampled_from(
-    [b"text\n", b"\r50 %", b"\x1b[1;31mred\x1b[0m", b"\x1b]0;title\x07", b"\x1b[2J", b"\x1bP", b"\x9b2J", b"\xc2\x9b2J"]
-    + [b"\x1b[", b"\x1b", b"31", b"m", b"\x07", b"\b", b"\xe2\x82\xac", b"\xf0\x9f\x98\x80", b"\xff\x00", b"9" * 70]
-)
+COLOURS = (b"\x1b[1;31mred\x1b[0m", b"\x1b[", b"\x1b", b"31", b"m", b"9" * 70)
+ORDERS = (b"\x1b]0;title\x07", b"\x1b[2J", b"\x1bP", b"\x9b2J", b"\xc2\x9b2J", b"\x07", b"\b")
+TEXTS = (b"text\n", b"\r50 %", b"\xe2\x82\xac", b"\xf0\x9f\x98\x80", b"\xff\x00")
+PIECES = st.sampled_from((*COLOURS, *ORDERS, *TEXTS))
 HOSTILE = st.lists(st.one_of(PIECES, st.binary(max_size=8)), max_size=12).map(b"".join)
 
 
@@ -48,7 +49,7 @@ def test_text_and_colours_pass_and_nothing_else(written: bytes, seen: bytes) -> 
 def test_wherever_it_is_cut_the_same_is_seen(written: bytes, cuts: list[int]) -> None:
     """A sequence may come in two records."""
     places = [0, *sorted(min(cut, len(written)) for cut in cuts), len(written)]
-    parts = [written[a:b] for a, b in zip(places, places[1:], strict=False)]
+    parts = [written[a:b] for a, b in pairwise(places)]
     assert shown(written) == shown(*parts) == shown(*(bytes([byte]) for byte in written))
 
 

@@ -12,9 +12,8 @@ import pytest
 
 from adapters.http.client import ControlClient
 from adapters.http.control import CLOSE_WITHIN_S, open_control
-from adapters.http.wire import LogRecord
 from runner.errors import ConfigurationError, Refused, Unavailable
-from runner.ports import LogLine, Position
+from runner.ports import LogLine
 from runner.receipt import Event
 from tests.adapters.http.control_box import GPUS, KEY, SOURCES, box
 
@@ -116,11 +115,11 @@ def test_a_log_is_read_from_any_position(tmp_path: Path) -> None:
             await it.claim()
             await it.spool.append(KEY, 1, "stdout", b"\xff\n")
             await it.spool.append(KEY, 1, "event", msgspec.json.encode(event))
-            told = await it.asked(lambda: list(it.client.log("digits-1", Position(), follow=False)))
-            assert told == [LogLine(1, 0, 7, "stdout", b"\xff\n"), event]
-            assert [event] == await it.asked(lambda: list(it.client.log("digits-1", Position(1, 1), follow=False)))
+            told = await it.asked(lambda: list(it.client.log("digits-1", follow=False)))
+            assert told == [("1-0", LogLine(1, 0, 7, "stdout", b"\xff\n")), ("1-1", event)]
+            assert told[1:] == await it.asked(lambda: list(it.client.log("digits-1", "1-0", follow=False)))
             with pytest.raises(Refused, match="no job 'nosuch' on this box"):
-                await it.asked(lambda: list(it.client.log("nosuch", Position(), follow=False)))
+                await it.asked(lambda: list(it.client.log("nosuch", follow=False)))
 
     asyncio.run(main())
 
@@ -135,7 +134,7 @@ def test_following_sees_each_line_as_it_comes_and_ends_with_the_job(tmp_path: Pa
             loop = asyncio.get_running_loop()
 
             def follow() -> None:
-                for told in it.client.log("digits-1", Position(), follow=True):
+                for _, told in it.client.log("digits-1", follow=True):
                     loop.call_soon_threadsafe(seen.put_nowait, told)
 
             async with asyncio.TaskGroup() as group:
@@ -161,8 +160,8 @@ def test_a_follower_that_goes_away_is_let_go(tmp_path: Path) -> None:
         async with box(tmp_path) as it:
             await it.claim()
             await it.spool.append(KEY, 1, "stdout", b"1\n")
-            log = it.client.log("digits-1", Position(), follow=True)
-            assert isinstance(await it.asked(lambda: next(log)), LogLine)
+            log = it.client.log("digits-1", follow=True)
+            assert "1-0" == (await it.asked(lambda: next(log)))[0]
             await it.asked(log.close)  # type: ignore[attr-defined]  # it is a generator
 
     asyncio.run(asyncio.wait_for(main(), 30))
@@ -176,8 +175,8 @@ def test_a_runner_that_ends_ends_its_followers(tmp_path: Path) -> None:
             async with box(tmp_path) as it:
                 await it.claim()
                 await it.spool.append(KEY, 1, "stdout", b"1\n")
-                log = it.client.log("digits-1", Position(), follow=True)
-                assert isinstance(await it.asked(lambda: next(log)), LogLine)
+                log = it.client.log("digits-1", follow=True)
+                assert "1-0" == (await it.asked(lambda: next(log)))[0]
                 rest = group.create_task(it.asked(lambda: _failure(lambda: next(log))))
                 started = asyncio.get_running_loop().time()
             assert "broke off" in str(await rest)
@@ -190,23 +189,3 @@ def _failure(ask: Callable[[], object]) -> Exception:
     with pytest.raises(Unavailable) as failure:
         ask()
     return failure.value
-
-
-def test_numbers_of_a_position_are_checked(tmp_path: Path) -> None:
-    """A bad request is named, not answered with something else."""
-
-    async def main() -> None:
-        async with box(tmp_path) as it:
-            await it.claim()
-            with pytest.raises(Exception, match="attempt='-1' is no whole number"):
-                await it.asked(lambda: list(it.client.log("digits-1", Position(-1, 0), follow=False)))
-
-    asyncio.run(main())
-
-
-def test_a_record_has_one_of_both() -> None:
-    """The form of the stream is a contract."""
-    line = LogLine(1, 0, 7, "stdout", b"hi\n")
-    assert b'{"line":{"attempt":1,"sequence":0,"at_ns":7,"stream":"stdout","data":"aGkK"}}' == msgspec.json.encode(
-        LogRecord(line=line)
-    )

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from adapters.results.redis import Bounds
+from adapters.results.redis_follower import TRIMMED
 from adapters.results.redis_keys import BEAT_KEPT_S, BEATS_MAX, ENDED_KEPT_S, EVENTS_MAX, KEPT_S, STOPS_MAX
 from runner.errors import Refused
-from runner.ports import LogLine, Position
+from runner.ports import Gap, LogLine, Position
 from runner.receipt import BoxBeat, Event, Receipt
 from tests.adapters.results.redis_backend import START, end_of, lifetimes, looking, opened, records, told
 from tests.conformance.redis_harness import redis_url
@@ -121,9 +122,9 @@ def test_of_a_long_log_the_newest_part_is_kept_and_the_gap_is_told(url: str) -> 
             assert isinstance(gap, LogLine)
             assert lines[gap.sequence + 1 :] == rest
             assert 800 < len(rest) < 1000
-            assert ("runner", 1, lines[gap.sequence].at_ns) == (gap.stream, gap.attempt, gap.at_ns)
-            assert b"the first 2." in gap.data
-            assert gap.data.endswith(b" MiB of this log are no longer kept here; its archive may have them\n")
+            assert ("gap", 1, lines[gap.sequence].at_ns) == (gap.stream, gap.attempt, gap.at_ns)
+            lost = sum(len(line.data) for line in lines[: gap.sequence + 1])
+            assert Gap(bytes=lost, reason=TRIMMED) == msgspec.json.decode(gap.data, type=Gap)
             assert rest == (await told(results, "a", Position(1, gap.sequence + 1)))[:-1], "told once"
             with looking(url) as database:
                 assert database.memory_usage(f"{START}log:{KEY}", samples=0) < 1_300_000
@@ -184,9 +185,9 @@ def test_of_all_logs_those_of_the_jobs_that_ended_first_go(url: str, tmp_path: P
                     await results.append(key, job_id, (end_of(key, job_id, at=100.0 + number),), ())
             _, gap, end = await told(results, "job-1")
             assert isinstance(gap, LogLine)
-            assert (1, 199, "runner", 199) == (gap.attempt, gap.sequence, gap.stream, gap.at_ns)
+            assert (1, 199, "gap", 199) == (gap.attempt, gap.sequence, gap.stream, gap.at_ns)
             assert end_of(keys["job-1"], "job-1", at=101.0) == end
-            assert b"the first 196 KiB of this log are no longer kept here" in gap.data
+            assert Gap(bytes=200_790, reason=TRIMMED) == msgspec.json.decode(gap.data, type=Gap)
             assert [gap, end] == (await told(results, "job-1", Position(1, 150)))
             assert (await results.get("job-1")) == receipt("job-1", key=keys["job-1"], at=101.0)
             with pytest.raises(Refused, match="there is no such archive any more"):
