@@ -166,8 +166,7 @@ class HealedLog:
                 async for line in self._from_archive():
                     yield line
             self._wanted = Position(self._wanted.attempt + 1)
-        here = Position(told.attempt, told.sequence)
-        if told.stream == "gap" and here > self._wanted:
+        if told.stream == "gap" and told.attempt != self._archived:
             async for line in self._from_archive():
                 yield line
         if told.attempt != self._archived:

@@ -164,7 +164,7 @@ def test_a_reader_that_is_overtaken_is_told_so(url: str) -> None:
             await results.append(KEY, "a", (end_of(KEY, "a"),), ())
             gap, *rest, _ = [item async for item in following]
             assert isinstance(gap, LogLine)
-            assert ("runner", lines[gap.sequence + 1 :]) == (gap.stream, rest)
+            assert ("gap", lines[gap.sequence + 1 :]) == (gap.stream, rest)
 
     asyncio.run(main())
 
@@ -187,7 +187,7 @@ def test_of_all_logs_those_of_the_jobs_that_ended_first_go(url: str, tmp_path: P
             assert isinstance(gap, LogLine)
             assert (1, 199, "gap", 199) == (gap.attempt, gap.sequence, gap.stream, gap.at_ns)
             assert end_of(keys["job-1"], "job-1", at=101.0) == end
-            assert Gap(bytes=200_790, reason=TRIMMED) == msgspec.json.decode(gap.data, type=Gap)
+            assert Gap(bytes=201_200, reason=TRIMMED) == msgspec.json.decode(gap.data, type=Gap)
             assert [gap, end] == (await told(results, "job-1", Position(1, 150)))
             assert (await results.get("job-1")) == receipt("job-1", key=keys["job-1"], at=101.0)
             with pytest.raises(Refused, match="there is no such archive any more"):
@@ -214,7 +214,7 @@ def test_one_record_larger_than_the_bound_is_kept(url: str) -> None:
             await results.append(KEY, "a", (), [records(1)[0], large])
             gap, kept = await told(results, "a")
             assert isinstance(gap, LogLine)
-            assert ((1, 0, "runner"), large) == ((gap.attempt, gap.sequence, gap.stream), kept)
+            assert ((1, 0, "gap"), large) == ((gap.attempt, gap.sequence, gap.stream), kept)
 
     asyncio.run(main())
 
