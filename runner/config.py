@@ -180,7 +180,7 @@ def _convert(origin: Origin) -> object:
     plain = (
         _listed(origin.value)
         if from_text and kind.__origin__ == tuple[str, ...]
-        else _plain(origin.value, from_text=from_text)
+        else _plain(origin.value, from_text=from_text and kind.__origin__ is not str)
     )
     try:
         value = msgspec.convert(plain, kind, strict=not from_text, dec_hook=decode_hook)

@@ -143,9 +143,8 @@ async def _print(args: argparse.Namespace, reader: Reader) -> str:
         if args.follow and not ended:
             await _follow(view.results, key, archives, reader)
         else:
-            await _take_whole(
-                view.results, key, archives, reader, late_s=LATE_S if args.follow and not archives.attempts else None
-            )
+            late_s = LATE_S if args.follow and not archives.attempts else None
+            await _take_whole(view.results, key, archives, reader, late_s=late_s)
         return _why_empty(receipt, archives.problem)
 
 

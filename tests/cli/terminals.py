@@ -27,7 +27,9 @@ class Seen:
         return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", self.text).splitlines()]
 
 
-def on_terminal(*words: object, columns: int = 80, environ: Mapping[str, str] | None = None) -> Seen:
+def on_terminal(
+    *words: object, columns: int = 80, environ: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> Seen:
     """Run a command line on a terminal of its own and return all that it wrote there."""
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -35,11 +37,11 @@ def on_terminal(*words: object, columns: int = 80, environ: Mapping[str, str] | 
     command = [sys.executable, "-m", "runner", *map(str, words)]
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=variables) as process:
         os.close(terminal)
-        text = _read_all(master)
+        text = _read_all(master).decode(encoding)
         return Seen(process.wait(LIMIT_S), text)
 
 
-def _read_all(master: int) -> str:
+def _read_all(master: int) -> bytes:
     parts = []
     with os.fdopen(master, "rb", buffering=0) as screen:
         while True:
@@ -50,4 +52,4 @@ def _read_all(master: int) -> str:
             if not part:
                 break
             parts.append(part)
-    return b"".join(parts).decode()
+    return b"".join(parts)
