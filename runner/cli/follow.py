@@ -112,8 +112,9 @@ class Screen:
                 self._note(line, line.data.decode("utf-8", "replace").strip())
             case "runner":
                 self._show_progress(line.data.decode("utf-8", "replace").strip(), print_it=False)
-            case name if (way := self._ways.get(name)) is not None:
-                self._write(way, line)
+            case name:
+                if (way := self._ways.get(name)) is not None:
+                    self._write(way, line)
 
     def _write(self, way: _Way, line: LogLine) -> None:
         self.clear()

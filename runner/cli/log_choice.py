@@ -54,9 +54,9 @@ def add_choice(parser: Parser) -> None:
     parser.add_argument(
         "--since", metavar="WHEN", type=_since_ns, help="only what came since: a duration, like 10m, or a time"
     )
-    parser.add_argument("--tail", metavar="N", type=_count, help="only the last N lines; with --follow, and what comes")
+    parser.add_argument("--tail", metavar="N", type=_count, help="only the last N lines; --follow goes on from there")
     parser.add_argument(
-        "--stream", choices=STREAMS, action="append", metavar="NAME", help=f"only {', '.join(STREAMS)}; more than once"
+        "--stream", choices=STREAMS, action="append", metavar="NAME", help="only this stream; may be given again"
     )
 
 

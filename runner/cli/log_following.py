@@ -26,7 +26,11 @@ class Reader(Protocol):
     """Who reads; ``next`` is the position behind the last record that it took."""
 
     next: Position
-    wants_last: bool
+
+    @property
+    def wants_last(self) -> bool:
+        """Tell whether all that there is must be read before anything is shown."""
+        ...
 
     def take(self, told: LogLine | Event) -> None:
         """Take what comes next."""
