@@ -55,7 +55,7 @@ class Connection:
         return answer
 
     def send(self, *words: str) -> None:
-        self._socket.sendall(hiredis.pack_command(words))
+        self._socket.sendall(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]  # it takes any number
 
     def answers(self) -> Iterator[object]:
         """Return all that has arrived, after a short wait where there is nothing."""
@@ -147,6 +147,8 @@ class Subscriber:
         match answer:
             case [b"message", bytes(channel), bytes(data)]:
                 self._message(channel.decode(), data)
+            case _:
+                pass
 
     def _message(self, channel: str, data: bytes) -> None:
         now = time.time()
@@ -163,6 +165,8 @@ class Subscriber:
             case "line":
                 self._checks[channel].take(data.decode() + "\n", now)
                 self._last_at = now
+            case _:
+                pass  # it is dropped
 
     def _heard(self) -> Heard:
         checks = self._checks.values()
