@@ -83,6 +83,19 @@ def test_the_log_of_a_box_that_died_gives_way_to_that_of_the_next(shared: Shared
     assert ["succeeded"] == ends(streamed(shared))
 
 
+def test_a_stream_has_all_that_the_box_printed_that_ended_the_job(shared: SharedQueue) -> None:
+    """Both boxes run attempt 1; the positions of the one that died say nothing of the other one's log."""
+    submit(shared, then=HANGS)
+    with shared.box("first") as first:
+        until(lambda: len(texts(streamed(shared))) == COUNT, "its log is in the stream", 20)
+        first.end()
+        end_orphans(shared.directory / "first")
+    assert ("succeeded", 1) == end_on_the_second(shared)
+    heard = streamed(shared)
+    assert lines(1, "second") == [line for line in texts(heard) if "on second" in line]
+    assert ["succeeded"] == ends(heard)
+
+
 def lines(attempt: int, box: str) -> list[str]:
     return [f"attempt {attempt} on {box}, line {number}" for number in range(1, COUNT + 1)]
 
