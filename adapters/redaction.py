@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
+
 from adapters.secret_spellings import spellings
 from adapters.token_shapes import BEGUN, WHOLE, secret_part
-from runner.ports import Chunk
+from runner.ports import Chunk, Gap
 
 LONGEST_BYTES = 16 << 10
 """Of an occurrence, and so of what is held back; the longest private key in use has 13 KB."""
@@ -158,14 +160,32 @@ async def masked(
     """
     Yield the chunks of all streams with what is secret covered; closes ``chunks``.
 
-    ``context`` bytes at the beginning of each stream are looked at and not yielded.
+    ``context`` bytes at the beginning of each stream are looked at and not yielded. A gap passes as it is, and what
+    follows it has nothing to do with what came before.
     """
     masks: dict[str, Mask] = {}
     async with aclosing(chunks):
         async for chunk in chunks:
+            if chunk.stream == "gap":
+                ended = _of_gap(chunk, context)
+                for piece in _rests({stream: masks.pop(stream) for stream in ended & masks.keys()}):
+                    yield piece
+                context = {stream: count for stream, count in context.items() if stream not in ended}
+                yield chunk
+                continue
             mask = masks.setdefault(chunk.stream, Mask(redaction, context.get(chunk.stream, 0)))
             if data := mask.cover(chunk.data):
                 yield Chunk(chunk.stream, data)
+    for piece in _rests(masks):
+        yield piece
+
+
+def _of_gap(gap: Chunk, streams: Mapping[str, int]) -> frozenset[str]:
+    stream = msgspec.json.decode(gap.data, type=Gap).stream
+    return frozenset((stream,) if stream else streams)
+
+
+def _rests(masks: Mapping[str, Mask]) -> Iterator[Chunk]:
     for stream, mask in masks.items():
         if rest := mask.rest():
             yield Chunk(stream, rest)

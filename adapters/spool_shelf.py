@@ -16,7 +16,7 @@ import shutil
 
 from adapters.files import explained, names_in
 from adapters.spool_archive import is_complete
-from adapters.spool_parts import ARCHIVE_SUFFIX, attempts_in, delete_records
+from adapters.spool_parts import ARCHIVE_SUFFIX, SPOOL_SUFFIX, attempts_in, delete_records
 from runner.errors import BadInput
 from runner.job import Key
 

@@ -7,6 +7,6 @@ import msgspec
 from runner.ports import Chunk, Gap
 
 
-def gap_chunk(reason: str) -> Chunk:
-    """Return what stands for output that is missing, nobody knows how much."""
-    return Chunk("gap", msgspec.json.encode(Gap(reason=reason)) + b"\n")
+def gap_chunk(reason: str, stream: str = "") -> Chunk:
+    """Return what stands for output of one stream, or of both, that is missing, nobody knows how much."""
+    return Chunk("gap", msgspec.json.encode(Gap(stream, reason=reason)) + b"\n")

@@ -33,14 +33,18 @@ _CUT = "something cut off the file that the job's {} goes to: what it printed be
 
 
 class OutputFile:
-    """One stream's file, read from an offset on."""
+    """
+    One stream's file, read from an offset on, or ``context`` bytes earlier where it stands as far as that.
+    """
 
-    def __init__(self, stream: str, path: str, offset: int) -> None:
+    def __init__(self, stream: str, path: str, offset: int, context: int = 0) -> None:
         self.stream = stream
         self.path = path
         # Set where the file has less than was read of it: its job cut it off, or somebody deleted it.
         self.is_cut = False
         self._offset = offset
+        # Taken off the offset once the file was seen to reach as far.
+        self._context = context
         # Opened by the first use, since a container can be attached to before it has files.
         self._descriptor = -1
         # Nothing is read from here on, once that is decided.
@@ -61,7 +65,8 @@ class OutputFile:
         """Tell how much may be read of it; of one that was cut off, what was there does not come again."""
         size = os.fstat(self._descriptor).st_size if self._is_open() else 0
         if size < self._offset:
-            self._offset, self.is_cut = size, True
+            self._offset, self._context, self.is_cut = size, 0, True
+        self._offset, self._context = self._offset - self._context, 0
         return size if self._end is None else min(size, self._end)
 
     @property
@@ -158,7 +163,7 @@ class Follower:
                         yield Chunk(file.stream, data)
                     if file.is_cut:
                         file.is_cut = False
-                        yield gap_chunk(_CUT.format(file.stream))
+                        yield gap_chunk(_CUT.format(file.stream), file.stream)
                 if over and not sizes:
                     if self._is_given_up:
                         yield gap_chunk(_LEFT)

@@ -119,7 +119,7 @@ class ProcessContainers:
     async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
         control = self._control(name)
         context = context_of({stream: skip.get(stream, 0) for stream in STREAMS})
-        files = [OutputFile(it, control.output(it), skip.get(it, 0) - context[it]) for it in STREAMS]
+        files = [OutputFile(it, control.output(it), skip.get(it, 0), context[it]) for it in STREAMS]
         has_leftovers = lambda: bool((tree := self.tree(name)) and tree.pids())  # noqa: E731 - one question, named
         follower = Follower(files, self._exits.watch(control), has_leftovers, self._notices)
         redaction = await self._threads.run(self._shelf.redaction, name)

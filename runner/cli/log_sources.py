@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from runner.cli import paths
 from runner.cli.output import say
-from runner.cli.plain_archive import read_archive
 from runner.errors import Refused, Unavailable
 from runner.ports import LogLine, Position
 from runner.receipt import Event
@@ -98,6 +97,8 @@ class Archives:
 
     async def lines(self, attempt: int, position: Position) -> AsyncIterator[LogLine]:
         """Yield what an attempt wrote from a position on; nothing where its archive is no longer kept."""
+        from adapters.spool_archive import archive_lines
+
         with tempfile.TemporaryDirectory(prefix="runner-log-") as scratch:
             archive = Path(scratch) / "log.gz"
             try:
@@ -106,7 +107,8 @@ class Archives:
                 self.problem = str(error)
                 return
             with _named(str(archive), self._url_of(attempt)):
-                for line in read_archive(str(archive), attempt, position):
+                begin = position if position.attempt == attempt else Position(attempt)
+                for line in archive_lines(str(archive), begin):
                     if line.stream != "event":  # result backends have those
                         yield line
 

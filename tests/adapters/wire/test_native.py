@@ -196,6 +196,6 @@ def test_events_and_log_records_are_told_as_json_lines() -> None:
     lines = [
         LogLine(2, 7 + at, 1767225600500000000, "stdout", data) for at, data in enumerate((b"\xc3\xa9\n", b"\xff\n"))
     ]
-    assert (GOLDEN / "told.jsonl").read_bytes() == b"".join(
-        NativeDialect().encode(told) + b"\n" for told in (event, *lines)
-    )
+    dialect = NativeDialect()
+    told = [dialect.encode(event), *(dialect.encode(line) for line in lines)]
+    assert (GOLDEN / "told.jsonl").read_bytes() == b"".join(text + b"\n" for text in told)
