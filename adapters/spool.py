@@ -18,6 +18,7 @@ from adapters.spool_cursors import keep_cursor, load_cursor
 from adapters.spool_cutting import begin_dropping, drop_middle
 from adapters.spool_file import SEGMENT_BYTES, SpoolFile
 from adapters.spool_flags import Flags
+from adapters.spool_frames import Packer
 from adapters.spool_parts import attempts_in
 from adapters.spool_reader import IN_PLACE_BYTES, SpoolReader, run
 from adapters.spool_shelf import SpoolShelf
@@ -48,6 +49,7 @@ class FileSpool:
         self._shelf = SpoolShelf(root)
         self._now_ns = now_ns
         self._flags = Flags()
+        self._packer = Packer()
         # Files open for appending, least recently used first; one closed early is opened again by reading it once.
         self._open: dict[tuple[Key, int], SpoolFile] = {}
         self._opening = asyncio.Lock()
@@ -181,7 +183,9 @@ class FileSpool:
                 raise RunnerError(f"cannot add to the log of job {key}, attempt {attempt}: it is sealed")
             directory = self._shelf.directory(key)
             in_place = self._reader.size_of_last(key, attempt) <= IN_PLACE_BYTES
-            file = await run(lambda: SpoolFile(directory, attempt, self._segment_bytes), in_place=in_place)
+            file = await run(
+                lambda: SpoolFile(directory, attempt, self._packer, self._segment_bytes), in_place=in_place
+            )
             self._open[key, attempt] = file
             self._reader.note(key)
             if len(self._open) > OPEN_MAX:

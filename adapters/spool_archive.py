@@ -18,7 +18,7 @@ import msgspec
 
 from adapters.files import explained, remove_file, write_all, write_whole
 from adapters.spool_file import SpoolFile
-from adapters.spool_frames import OUTPUT
+from adapters.spool_frames import OUTPUT, Packer
 from adapters.spool_measuring import tally_of
 from adapters.spool_members import MemberWriter, archived, has_tables
 from adapters.spool_parts import attempts_in
@@ -60,7 +60,7 @@ def seal_attempt(it: Sealing) -> SpoolSeal:
         OutOfSpace: the disk is full; nothing is left behind.
     """
     if (parts := attempts_in(it.directory).get(it.attempt)) is None:
-        SpoolFile(it.directory, it.attempt).close()
+        SpoolFile(it.directory, it.attempt, Packer()).close()
         parts = attempts_in(it.directory)[it.attempt]
     output = _Output(Stretch(it.attempt, parts, 0))
     with explained("writing the archive of a log", it.archive):

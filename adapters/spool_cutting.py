@@ -91,7 +91,7 @@ def _dropped(file: SpoolFile, middle: Sequence[_Span]) -> int:
         lines=sum(last.after.newlines.values()) - sum(first.before.newlines.values()),
     )
     path = segment_path(file.directory, file.attempt, first.part.first, following.first)
-    put_part(path, first.before.header() + encode(_time_of(following), GAP, _ENCODE(gap)))
+    put_part(path, first.before.header() + encode(_time_of(following), GAP, _ENCODE(gap), file.packer))
     file.relist()
     delete_covered(file.directory, file.attempt)
     return sum(span.after.output_bytes - span.before.output_bytes for span in middle if span.part.kind is Kind.SEGMENT)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from adapters.files import OWNER_FILE, explained, make_directory, remove_file
-from adapters.spool_frames import encode, frames, frames_needed
+from adapters.spool_frames import Packer, encode, frames, frames_needed
 from adapters.spool_parts import (
     Head,
     Kind,
@@ -40,9 +40,10 @@ class SpoolFile:
         ConfigurationError: another version wrote it.
     """
 
-    def __init__(self, directory: str, attempt: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, directory: str, attempt: int, packer: Packer, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.directory = directory
         self.attempt = attempt
+        self.packer = packer
         self.tally = Tally()
         # The last segment: how large it is, and how much had been written before it.
         self.size = 0
@@ -84,7 +85,7 @@ class SpoolFile:
             OutOfSpace: the disk is full; nothing was written.
             RunnerError: the file was closed, or there is no such stream.
         """
-        encoded = encode(at_ns, stream, data)
+        encoded = encode(at_ns, stream, data, self.packer)
         with self._lock, explained("adding to a log", self.path):
             if self._descriptor < 0:
                 raise RunnerError(f"cannot append to the log {self.path}: it was closed")

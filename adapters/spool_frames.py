@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -42,21 +43,36 @@ class Frame(NamedTuple):
     at_ns: int
     stream: str
     stored: bytes
-    is_packed: bool
-    end: int
+    end: int = 0
+    # Where the bytes are stored packed.
+    unpacker: zstandard.ZstdDecompressor | None = None
 
     @property
     def data(self) -> bytes:
         """The bytes as they were appended."""
-        return zstandard.decompress(self.stored, DATA_MAX_BYTES) if self.is_packed else self.stored
+        return self.stored if self.unpacker is None else self.unpacker.decompress(self.stored)
 
     @property
     def size(self) -> int:
         """How many bytes were appended; told without unpacking them."""
-        return zstandard.frame_content_size(self.stored) if self.is_packed else len(self.stored)
+        return len(self.stored) if self.unpacker is None else zstandard.frame_content_size(self.stored)
 
 
-def encode(at_ns: int, stream: str, data: bytes) -> bytes:
+class Packer:
+    """Packs what is appended by a process; beginning anew for each record would double the cost of small ones."""
+
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=PACK_LEVEL)
+        # Large records are packed in threads.
+        self._lock = threading.Lock()
+
+    def pack(self, data: bytes) -> bytes:
+        """Return the bytes packed."""
+        with self._lock:
+            return self._compressor.compress(data)
+
+
+def encode(at_ns: int, stream: str, data: bytes, packer: Packer) -> bytes:
     """
     Return the frames of some bytes; more than 256 KiB take several.
 
@@ -66,9 +82,9 @@ def encode(at_ns: int, stream: str, data: bytes) -> bytes:
     if stream not in _NUMBERS:
         raise RunnerError(f"cannot write to log stream {stream!r}: there are {', '.join(STREAMS)}")
     if len(data) <= DATA_MAX_BYTES:
-        return _frame(at_ns, _NUMBERS[stream], data)
+        return _frame(at_ns, _NUMBERS[stream], data, packer)
     cuts = range(0, len(data), DATA_MAX_BYTES)
-    return b"".join(encode(at_ns, stream, data[cut : cut + DATA_MAX_BYTES]) for cut in cuts)
+    return b"".join(encode(at_ns, stream, data[cut : cut + DATA_MAX_BYTES], packer) for cut in cuts)
 
 
 def frames_needed(size: int) -> int:
@@ -78,10 +94,11 @@ def frames_needed(size: int) -> int:
 
 def frames(descriptor: int, offset: int, end: int | None = None) -> Iterator[Frame]:
     """Read whole frames of an open file from an offset, up to another or the end of the file."""
+    unpacker = zstandard.ZstdDecompressor()
     while end is None or offset < end:
         wanted = BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - offset)
         read = offset
-        for frame in _frames_of(os.pread(descriptor, wanted, offset), offset):
+        for frame in _frames_of(os.pread(descriptor, wanted, offset), offset, unpacker):
             read = frame.end
             yield frame
         if read == offset:
@@ -89,19 +106,20 @@ def frames(descriptor: int, offset: int, end: int | None = None) -> Iterator[Fra
         offset = read
 
 
-def _frames_of(block: bytes, offset: int) -> Iterator[Frame]:
+def _frames_of(block: bytes, offset: int, unpacker: zstandard.ZstdDecompressor) -> Iterator[Frame]:
     at, view = 0, memoryview(block)
     while at + _HEAD.size <= len(block):
         length, checksum, at_ns, number = _HEAD.unpack_from(block, at)
         end, stream = at + _HEAD.size + length, number & ~_PACKED
         if end > len(block) or zlib.crc32(view[at + _LENGTHS.size : end]) != checksum or stream >= len(STREAMS):
             return
-        yield Frame(at_ns, STREAMS[stream], block[at + _HEAD.size : end], number >= _PACKED, offset + end)
+        used = unpacker if number >= _PACKED else None
+        yield Frame(at_ns, STREAMS[stream], block[at + _HEAD.size : end], offset + end, used)
         at = end
 
 
-def _frame(at_ns: int, number: int, data: bytes) -> bytes:
-    if len(data) >= PACK_LEAST_BYTES and len(packed := zstandard.compress(data, PACK_LEVEL)) < len(data):
+def _frame(at_ns: int, number: int, data: bytes, packer: Packer) -> bytes:
+    if len(data) >= PACK_LEAST_BYTES and len(packed := packer.pack(data)) < len(data):
         number, data = number | _PACKED, packed
     body = _BODY.pack(at_ns, number) + data
     return _LENGTHS.pack(len(data), zlib.crc32(body)) + body

@@ -216,7 +216,7 @@ def _split(table: _Table, output: bytes) -> Iterator[tuple[int, Frame]]:
             data, of_output = output[of_output : of_output + length], of_output + length
         else:
             data, of_texts = table.texts[of_texts : of_texts + length], of_texts + length
-        yield sequence, Frame(at_ns, stream, data, is_packed=False, end=0)
+        yield sequence, Frame(at_ns, stream, data)
 
 
 def _joined(held: list[tuple[int, Frame]], records: list[tuple[int, Frame]]) -> list[tuple[int, Frame]]:

@@ -105,7 +105,7 @@ class Walk:
                 yield from self._part(part, until)
             if until is not None and self.sequence < until:
                 self.sequence = until
-                yield until - 1, Frame(0, GAP, _DAMAGED, is_packed=False, end=0)
+                yield until - 1, Frame(0, GAP, _DAMAGED)
 
     def _part(self, part: Part, until: int | None) -> Iterator[tuple[int, Frame]]:
         with _readable(part.path, self._opened) as descriptor:
