@@ -255,6 +255,14 @@ def test_what_a_runtime_lost_is_a_gap_where_it_was_and_said() -> None:
     assert 11 == receipt.log.bytes
 
 
+def test_what_went_down_with_an_engine_is_a_gap_at_the_end() -> None:
+    world = FakeWorld()
+    world.containers.log_gap = "the beginning of a line may be missing"
+    _, _, lines = printed([(1.0, "stdout", b"before\n")], world=world)
+    assert [Gap(reason="the beginning of a line may be missing")] == gaps(lines)
+    assert 1 == said(lines).count("the beginning of a line may be missing")
+
+
 def test_the_log_counts_as_the_jobs_disk() -> None:
     world = FakeWorld()
     world.workspaces.used = 900_000

@@ -156,8 +156,8 @@ def ends(harness: Harness, way: Way) -> None:
 @pytest.mark.parametrize("reason", [EndReason.CANCELLED, EndReason.PREEMPTED])
 def test_who_is_told_to_end_is_gone_whole(harness: Harness, reason: EndReason) -> None:
     """Also what left its parent and its session, and ignores SIGTERM."""
-    lost = "setsid sh -c 'trap \"\" TERM; while :; do echo x >> beats; sleep 0.01; done' & echo ready; wait"
-    job = sh(f"({lost}) & {STUBBORN}", stop_grace=Duration(0.2))
+    lost = "setsid sh -c 'trap \"\" TERM; while :; do echo x >> beats; sleep 0.01; done' & wait"
+    job = sh(f"({lost}) & until [ -e beats ]; do sleep 0.01; done; {STUBBORN}", stop_grace=Duration(0.2))
 
     async def main() -> Outcome:
         async with harness.open() as containers, executing(harness, containers, job) as it:

@@ -46,6 +46,8 @@ class FakeContainers:
         # Instead of its lines what a job writes, each at seconds from its start, and when it was read.
         self.script: list[tuple[float, str, bytes]] = []
         self.read_at: list[float] = []
+        # What the runtime says may be missing of what jobs print.
+        self.log_gap = ""
 
     async def start(self, spec: ContainerSpec) -> Running:
         if spec.name not in self.containers:
@@ -111,7 +113,7 @@ class FakeContainers:
         one = self.containers[name]
         while one.ends_at > self._now():
             await asyncio.sleep(min(1.0, one.ends_at - self._now()))
-        return Exit(one.code, one.ends_at + self._off_s() - self.coarse_s, coarse_s=self.coarse_s)
+        return Exit(one.code, one.ends_at + self._off_s() - self.coarse_s, coarse_s=self.coarse_s, log_gap=self.log_gap)
 
     async def stop(self, name: str, grace_s: float) -> None:
         one = self.containers.get(name)
