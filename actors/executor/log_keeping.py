@@ -146,7 +146,10 @@ class LogKeeping:
             dropped = await self._caller.once(drop, what)
         except RunnerError as error:
             # Tried again once more was printed; the limit on its disk stands behind this one.
-            logger.warning("a log cannot be cut", extra={"action": "drop_middle", "reason": str(error)})
+            if "uncut" not in self._said:
+                facts = {"action": "drop_middle", "job_id": self._attempt.claim.id, "reason": str(error)}
+                logger.warning("the middle of a log cannot be dropped", extra=facts)
+            self._said.add("uncut")
             return
         if dropped:
             limit = log.limit_words
