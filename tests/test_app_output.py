@@ -140,6 +140,7 @@ def test_a_log_that_is_full_loses_its_middle() -> None:
     assert sum(map(len, kept)) <= 40_000
     assert WHOLE.startswith(kept[0])
     assert WHOLE.endswith(kept[-1])
+    assert 1 == said(lines).count("its log was full: beyond 39.1 KiB (log_max), its middle was left out")
     key = key_of(world, "job")
     assert world.spool.dropped[key, 1]["stdout"] == len(WHOLE) - sum(map(len, kept))
     assert len(WHOLE) == receipt.log.bytes + world.spool.dropped[key, 1]["stdout"]

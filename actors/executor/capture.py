@@ -47,6 +47,7 @@ class Capture:
         while True:
             try:
                 await self._read_on(silence_s)
+                await self._keeping.finish()
                 return
             except OutOfSpace as error:
                 if self._attempt.stop.done():

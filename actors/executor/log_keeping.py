@@ -62,6 +62,12 @@ class LogKeeping:
             await flow.turn()
         await self._tell_left_out()
 
+    async def finish(self) -> None:
+        """Say at the end what was said in the middle, which may be gone by now."""
+        if "dropped" in self._said:
+            text = f"its log was full: beyond {self._attempt.log.limit_words}, its middle was left out"
+            await self._trail.say(self._attempt.claim, text)
+
     async def tell(self, gap: Gap) -> None:
         """Note in the log that something is missing, and say it."""
         await self._append("gap", msgspec.json.encode(gap))
@@ -152,9 +158,7 @@ class LogKeeping:
             self._said.add("uncut")
             return
         if dropped:
-            limit = log.limit_words
-            await self._say_once("dropped", f"its log is full: of what goes beyond {limit}, the middle is left out")
-            log.dropped_bytes += dropped
+            await self._say_once("dropped", f"its log is full: beyond {log.limit_words}, its middle is left out")
 
     async def _tell_left_out(self) -> None:
         for left_out in self._left_out.values():

@@ -26,9 +26,8 @@ class LogRoom:
     lines: int = 0
     # Whether it printed faster than it may, where that ends it.
     is_too_fast: bool = False
-    # Printed so much, its middle is looked at again; how much of that was left out in this life of the runner.
+    # Once so much is printed, its middle is looked at again.
     _cut_at: int = 0
-    dropped_bytes: int = 0
 
     def begin(self, kept_bytes: int) -> None:
         """Count anew from what is kept already, as reading begins again behind that."""
