@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from adapters.secret_spellings import spellings
-from adapters.token_shapes import BEGUN, WHOLE, secret_part
+from adapters.token_shapes import BEFORE_BYTES, BEGUN, WHOLE, counts, next_after, secret_part
 from runner.ports import Chunk, Gap
 
 LONGEST_BYTES = 16 << 10
@@ -37,7 +37,7 @@ class _Found(Protocol):
 
 
 class _Pattern(Protocol):
-    def search(self, text: bytes, at: int = 0) -> _Found | None: ...
+    def search(self, text: bytes, at: int, end: int = ...) -> _Found | None: ...
     def match(self, text: bytes, at: int, end: int) -> _Found | None: ...
 
 
@@ -55,9 +55,9 @@ class Redaction:
         self._heads = frozenset(text[:_HEAD_BYTES] for text in self._texts)
         self._longest_text = max(map(len, self._texts), default=0)
         self._longest = longest
-        self._whole, self._begun = self._compiled()
+        self._whole, self._begun, self._known = self._compiled()
 
-    def _compiled(self) -> tuple[_Pattern, _Pattern]:
+    def _compiled(self) -> tuple[_Pattern, _Pattern, _Pattern]:
         import re2
 
         options = re2.Options()
@@ -65,12 +65,15 @@ class Redaction:
         options.longest_match = options.never_capture = True
         options.log_errors = False
         options.max_mem = _MEMORY_BYTES + _BYTES_A_STATE * sum(map(len, self._sorted))
-        return re2.compile(b"|".join([WHOLE, *map(re2.escape, self._sorted)]), options), re2.compile(BEGUN, options)
+        texts = [re2.escape(text) for text in self._sorted]
+        patterns = (b"|".join([WHOLE, *texts]), BEGUN, b"|".join(texts) or rb"\z.")
+        whole, begun, known = (re2.compile(pattern, options) for pattern in patterns)
+        return whole, begun, known
 
     @property
     def context_bytes(self) -> int:
         """How much earlier one begins to read, to know what is covered from a place on."""
-        return self._longest + 1
+        return self._longest + BEFORE_BYTES
 
     def whole(self, text: bytes) -> bytes:
         """Cover a text that is all there is."""
@@ -78,10 +81,10 @@ class Redaction:
         return mask.cover(text) + mask.rest()
 
     def begins(self, data: bytes, at: int) -> int:
-        """Return where at the end of the data a secret may have begun, the length of the data where none has."""
-        at = max(at, len(data) - self._longest + 1)
-        found = self._begun.search(data, at)
-        begins = found.span()[0] if found else len(data)
+        """Return where from ``at`` on a secret may have begun that goes on, the length of the data where none has."""
+        # Also just before, where what tells that a token stands alone may be.
+        found = self._begun.search(data, max(0, max(at, len(data) - self._longest + 1) - BEFORE_BYTES))
+        begins = max(at, found.span()[0]) if found else len(data)
         at = max(at, data.rfind(b"\n", at) + 1, len(data) - self._longest_text + 1)
         return next((it for it in range(at, begins) if self._may_begin(data, it)), begins)
 
@@ -97,13 +100,27 @@ class Redaction:
         while (found := self._whole.search(data, at)) and (begin := found.span()[0]) < end:
             if found.span()[1] - begin > self._longest:
                 found = self._whole.match(data, begin, begin + self._longest)
-            if found is not None:
-                first, last = self._secret_part(data[slice(*found.span())])
-                covered[begin + first : begin + last] = covered[begin + first : begin + last].translate(_TO_STARS)
+            token = data[slice(*found.span())] if found else b""
+            if token in self._texts:
+                _star(covered, begin, begin + len(token))
+                at = begin + 1
+                continue
+            if token and counts(data, begin):
+                first, last = secret_part(token)
+                _star(covered, begin + first, begin + last)
+            at = next_after(data, begin)
+            self._cover_texts(data, covered, begin, min(at, end))
+
+    def _cover_texts(self, data: bytes, covered: bytearray, at: int, end: int) -> None:
+        """Do so with known values alone, among which no shape is looked for: a word full of heads costs no more."""
+        limit = min(len(data), end + self._longest_text)
+        while (found := self._known.search(data, at, limit)) and (begin := found.span()[0]) < end:
+            _star(covered, *found.span())
             at = begin + 1
 
-    def _secret_part(self, token: bytes) -> tuple[int, int]:
-        return (0, len(token)) if token in self._texts else secret_part(token)
+
+def _star(covered: bytearray, first: int, last: int) -> None:
+    covered[first:last] = covered[first:last].translate(_TO_STARS)
 
 
 class Mask:
@@ -116,7 +133,7 @@ class Mask:
     def __init__(self, redaction: Redaction, drop: int = 0) -> None:
         self._redaction = redaction
         self._drop = drop
-        # The byte before what is held back, which tells whether a word begins there.
+        # What stands before what is held back, which tells whether a word begins there.
         self._before = b""
         # What is held back, as it came, and with what is covered of it already.
         self._held, self._covered = b"", b""
@@ -135,7 +152,7 @@ class Mask:
         end = len(data) if is_end else self._redaction.begins(data, begin)
         covered = bytearray(self._before + self._covered + new)
         self._redaction.cover(data, covered, begin, end)
-        self._before = data[max(0, end - 1) : end]
+        self._before = data[max(0, end - BEFORE_BYTES) : end]
         self._held, self._covered = data[end:], bytes(covered[end:])
         given = covered[begin:end]
         drop = min(self._drop, len(given))
@@ -151,7 +168,7 @@ def redaction_of(values: frozenset[bytes]) -> Redaction:
 
 def context_of(skip: Mapping[str, int], longest: int = LONGEST_BYTES) -> dict[str, int]:
     """Return how many bytes before those that a reader has one begins with, by stream."""
-    return {stream: min(count, longest + 1) for stream, count in skip.items()}
+    return {stream: min(count, longest + BEFORE_BYTES) for stream, count in skip.items()}
 
 
 async def masked(

@@ -15,6 +15,8 @@ Part = str | tuple[str, int]
 
 _ALNUM, _WORD = "[A-Za-z0-9]", "[A-Za-z0-9_-]"
 _LOGIN = r"""[^\s/"'<>]"""
+_ESCAPE = r"\\[bfnrt]|%[0-9A-Fa-f]{2}"
+"""After one a word begins, though it ends in a letter or a digit."""
 URL, KEY = b"://", b"-----BEGIN "
 """How the two shapes begin of which only a part is secret."""
 
@@ -28,17 +30,17 @@ class Shape:
         parts: what there must be.
         more: pattern of one step of what may follow; each beginning of such a sequence is one, too.
         step: pattern of what may be half a step.
-        alone: whether it counts only where no letter, digit or underscore stands before it.
+        anywhere: whether it counts also in the middle of a word.
     """
 
     parts: tuple[Part, ...]
     more: str = ""
     step: str = ""
-    alone: bool = False
+    anywhere: bool = False
 
     def whole(self) -> str:
         """Match all of one."""
-        return self._edge() + "".join(_full(part) for part in self.parts) + (f"(?:{self.more})*" if self.more else "")
+        return "".join(_full(part) for part in self.parts) + (f"(?:{self.more})*" if self.more else "")
 
     def begun(self) -> str:
         """
@@ -49,10 +51,7 @@ class Shape:
         pattern = f"(?:{self.more})*{self.step}" if self.more else ""
         for part in reversed(self.parts):
             pattern = _half(part, pattern)
-        return f"{self._edge()}{pattern}"
-
-    def _edge(self) -> str:
-        return r"\b" if self.alone else ""
+        return pattern if self.anywhere else f"(?:\\b|{_ESCAPE})(?:{pattern})"
 
 
 def _full(part: Part) -> str:
@@ -69,8 +68,8 @@ def _half(part: Part, then: str) -> str:
     return pattern
 
 
-def _token(head: str, characters: str, least: int, more: str = "", *, alone: bool = False) -> Shape:
-    return Shape((head, (characters, least)), more, alone=alone)
+def _token(head: str, characters: str, least: int, more: str = "") -> Shape:
+    return Shape((head, (characters, least)), more)
 
 
 _PLAIN_HEADS = ("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "npm_")
@@ -82,24 +81,45 @@ SHAPES: tuple[Shape, ...] = (
     *(_token(head, _ALNUM, 36) for head in _PLAIN_HEADS),
     _token("github_pat_", "[A-Za-z0-9_]", 22),
     _token("glpat-", _WORD, 20, "[A-Za-z0-9_.-]"),
-    *(_token(head, "[A-Z0-9]", 16, alone=True) for head in ("AKIA", "ASIA")),
+    *(_token(head, "[A-Z0-9]", 16) for head in ("AKIA", "ASIA")),
     *(_token(head, "[A-Za-z0-9-]", 10) for head in _SLACK),
-    _token("hf_", _ALNUM, 30, alone=True),
-    *(_token(head, _WORD, 20, alone=True) for head in _OPENAI),
-    _token("sk-", _ALNUM, 32, alone=True),
-    _token("AIza", _WORD, 35, alone=True),
+    _token("hf_", _ALNUM, 30),
+    *(_token(head, _WORD, 20) for head in _OPENAI),
+    _token("sk-", _ALNUM, 32),
+    _token("AIza", _WORD, 35),
     _token("pypi-AgEI", _WORD, 40),
     *(_token(head, _ALNUM, 16) for head in _STRIPE),
     Shape(("eyJ", (_WORD, 8), ".eyJ", (_WORD, 8)), "[A-Za-z0-9_.-]"),
-    Shape((URL.decode(), (r"""[^\s/:@"'<>]""", 0), ":", (_LOGIN, 1), "@")),
+    Shape((URL.decode(), (r"""[^\s/:@"'<>]""", 0), ":", (_LOGIN, 1), "@"), anywhere=True),
     Shape(
         (KEY.decode(), ("[A-Z0-9 ]", 0), "PRIVATE KEY", ("[A-Z ]", 0), "-----"),
         r"[A-Za-z0-9+/=\r\n\\,:]|\n[ \t]+|: |-[A-Za-z0-9]",
         "-?",
+        anywhere=True,
     ),
 )
 WHOLE = "|".join(shape.whole() for shape in SHAPES).encode()
 BEGUN = f"(?:{'|'.join(shape.begun() for shape in SHAPES)})\\z".encode()
+
+BEFORE_BYTES = 3
+"""So many before a token tell whether it stands alone."""
+_EDGE = re.compile(rf"(?:^|[^A-Za-z0-9_.-]|{_ESCAPE})\Z".encode(), re.DOTALL)
+_WORD_RUN = re.compile(rb"[A-Za-z0-9_.-]*")
+
+
+def counts(data: bytes, begin: int) -> bool:
+    """Tell whether what matched a shape is one: most kinds are so only where no word goes on."""
+    is_anywhere = data.startswith((URL, KEY), begin)
+    return is_anywhere or _EDGE.search(data[max(0, begin - BEFORE_BYTES) : begin]) is not None
+
+
+def next_after(data: bytes, begin: int) -> int:
+    """Return the first place behind a shape's beginning where another one may begin: not within the same word."""
+    if data.startswith((URL, KEY), begin):
+        return begin + 1
+    end = _WORD_RUN.match(data, begin).end()  # type: ignore[union-attr] # it matches anything
+    key = data.find(KEY, begin, end + len(KEY))
+    return end if key < 0 else key
 
 
 def secret_part(token: bytes) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import random
+import time
 from collections.abc import AsyncGenerator, Iterable
 from itertools import pairwise
 from urllib.parse import quote
@@ -42,7 +43,7 @@ ALL_SPELLINGS = (
 )  # fmt: skip
 FILLING = (
     b"\n", b" ", b"x", b"=", b"hunter", b"2/hunter", b"aaaa", b"aab", b"abc", b"ghp_", b"eyJ", b"sk-", b"://", b"@",
-    b":", b"user", b"-----BEGIN ", b"PRIVATE KEY-----", b"\r\n", b"%2F", b"--", b"/",
+    b":", b"%22", b"\\n", b"-", b".", b"user", b"-----BEGIN ", b"PRIVATE KEY-----", b"\r\n", b"%2F", b"--", b"/",
 )  # fmt: skip
 said = st.lists(
     st.sampled_from([*ALL_SPELLINGS, *OVERLAPPING, *SHAPED, *FILLING, PEM, b"redis://u:pa%2Fss@h/0"]), max_size=9
@@ -130,8 +131,34 @@ def test_a_token_without_an_end_is_given_out_in_the_end() -> None:
 @pytest.mark.parametrize("token", SHAPED, ids=lambda token: token[:10].decode())
 def test_tokens_of_known_services_are_covered(token: bytes) -> None:
     nothing_known = redaction_of(frozenset())
-    for text in (b"%s", b"export TOKEN=%s\n", b'{"token": "%s"}', b"Authorization: Bearer %s\r\n", b"(%s)"):
+    for text in (
+        b"%s",
+        b"export TOKEN=%s\n",
+        b'{"token": "%s"}',
+        b'"a\\n%s"',
+        b"%%22%s%%22",
+        b"Authorization: Bearer %s\r\n",
+        b"(%s)",
+    ):
         assert nothing_known.whole(text % token) == text % (b"*" * len(token))
+
+
+WORDS_OF_HEADS = (
+    b"eyJ-" * 16_000 + b".eyJaaaaaaaa",
+    b"glpat-abcdefghijklmnopqrst-" * 2400,
+    b"eyJ-------a.eyJaaaaaaaa." * 2700,
+)
+
+
+@pytest.mark.parametrize("word", WORDS_OF_HEADS, ids=lambda word: word[:8].decode())
+def test_a_word_full_of_beginnings_takes_no_longer_than_others(word: bytes) -> None:
+    """A job could hold up the whole box with it: where each beginning is looked at, this takes seconds."""
+    mask = Mask(REDACTIONS[1])
+    mask.cover(word)
+    begun = time.thread_time()
+    mask.rest()
+    Mask(REDACTIONS[1]).cover(word)
+    assert time.thread_time() - begun < 0.2
 
 
 def test_of_urls_the_password_is_covered() -> None:
