@@ -16,6 +16,7 @@ import pytest
 
 import runner
 from adapters import registry
+from adapters.sinks.opening import SINKS
 from adapters.containers.confinement import Confinement
 from adapters.containers.uids import Uids
 from adapters.credential_keys import LATER_KEYS
@@ -216,8 +217,8 @@ def test_what_is_served_and_what_is_not_is_told_whole() -> None:
     assert re.findall(r"`([^`]+)`", rejected) == list(not_served(EVERYTHING))
     served = [set(re.findall(r"`(\w+)`", row[1])) for row in README.table("what")]
     backends = set(registry.RESULTS) - {"rediss"}
-    tables = (registry.BROKERS, backends, registry.STORES, registry.dialects(), ("process", "container"))
-    assert [set(table) for table in tables] == [*served[:2], served[2] - {"submit"}, *served[3:5]]
+    tables = (registry.BROKERS, backends, SINKS, registry.STORES, registry.dialects(), ("process", "container"))
+    assert [set(table) for table in tables] == [*served[:3], served[3] - {"submit"}, *served[4:6]]
 
 
 def test_each_claim_says_what_it_is_shown_with_and_by_what() -> None:

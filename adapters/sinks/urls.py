@@ -90,6 +90,8 @@ def sink_url(text: str) -> SinkUrl:
         raise Unusable(f"sinks: no such sink: {'; '.join(_FORMS.values())}")
     _check_place(kind, found)
     options = _options(kind, found.query)
+    if "db" in options and found.scheme != "unix":
+        raise Unusable("sinks: db is for unix://: write the database behind the host, as in redis://HOST:PORT/DB")
     login, _, host = found.netloc.rpartition("@")
     username, _, password = login.partition(":")
     place = f"{found.scheme}://{host}{found.path}" if host or found.path else f"{found.scheme}:"
@@ -150,7 +152,7 @@ def _is_file(path: str) -> bool:
 
 def _options(kind: str, query: str) -> dict[str, str]:
     named = parse_qsl(query, keep_blank_values=True)
-    options, known = dict(named), _OPTIONS[kind]
+    options, known = dict(named), OPTIONS[kind]
     if bool(named) != bool(query) or len(options) < len(named) or not options.keys() <= known.keys():
         raise Unusable(f"sinks: behind the ? of {kind} may stand {', '.join(known)}, each once")
     for name, text in options.items():
@@ -207,7 +209,7 @@ def _is_database(text: str) -> None:
         raise ValueError("must be the number of a database")
 
 
-_OPTIONS: dict[str, dict[str, Callable[[str], None]]] = {
+OPTIONS: dict[str, dict[str, Callable[[str], None]]] = {
     "redis": {
         "channel": _is_job_name,
         "stream": _is_job_name,
@@ -220,3 +222,4 @@ _OPTIONS: dict[str, dict[str, Callable[[str], None]]] = {
     "syslog": {"lag": _is_size},
     "journald": {"lag": _is_size},
 }
+"""What may stand behind the ``?`` of each kind, and its check."""

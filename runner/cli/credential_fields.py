@@ -35,7 +35,7 @@ ABOUT: dict[str, str] = {
     "dialect": "the format of messages: `native`",
     "results": "where receipts, logs and uploads stand, `folder:///srv/results` or `redis://host:6379/0`; absent: "
     "beside a queue of kind `folder` or `redis`, else nowhere",
-    "sinks": "where its jobs' logs go as well, as URLs",
+    "sinks": "where its jobs' logs go as well: URLs of sinks (below)",
     "lease": "a claim lapses after so long without a sign of life",
     "timeout": "wall time of an attempt that names none; absent: the box's",
     "user_max_running": "jobs of one user that run at once on a box",

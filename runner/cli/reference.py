@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from adapters.credential_keys import FILES, LATER_KEYS, QUEUES, keys_of
-from runner.cli import credential_fields
+from adapters.sinks.urls import OPTIONS
+from runner.cli import credential_fields, sink_fields
 from runner.cli.commands import COMMANDS
 from runner.cli.job_fields import ABOUT
 from runner.cli.parser import Parser, new_parser
@@ -76,7 +77,7 @@ def _toml(value: object) -> str:
 
 def reference_page() -> str:
     """Return the reference of commands, configuration, jobs and ends."""
-    sections = (_commands(), _configuration(), _credential(), _job(), _ends(), _statuses())
+    sections = (_commands(), _configuration(), _credential(), _sinks(), _job(), _ends(), _statuses())
     return PAGE_HEAD + "".join(f"\n{line}" if line.startswith("#") else line for part in sections for line in part)
 
 
@@ -142,6 +143,17 @@ def _of_kinds(key: str) -> tuple[str, str]:
     usual = next(iter(told.values()))
     others = [f"{kind} {default or 'optional'}" for kind, default in told.items() if default != usual]
     return kinds, "; ".join([usual, *others])
+
+
+def _sinks() -> Iterator[str]:
+    yield "## Sinks\n\n"
+    yield "URLs in `sinks`, of a credential file for its queues or of the configuration for all; a password only in "
+    yield "the former.\nThe result backend of a queue always gets its logs.\n"
+    rows = [(*sink_fields.FORMS[kind], ", ".join(f"`{name}`" for name in OPTIONS[kind])) for kind in OPTIONS]
+    yield _table(("URL", "what arrives", "behind the `?`"), rows)
+    yield _table(
+        ("behind the `?`", "what it says"), [(f"`{name}`", about) for name, about in sink_fields.OPTIONS.items()]
+    )
 
 
 def _job() -> Iterator[str]:

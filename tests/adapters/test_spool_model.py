@@ -118,6 +118,8 @@ class _Run:
                 await self.spool.seal(KEY, 1)
                 await self.spool.shed(KEY)
                 self._is_sealed = True
+            case _:
+                pass  # not now
 
     async def check(self) -> None:
         written = await self.spool.bytes_written(KEY, 1)

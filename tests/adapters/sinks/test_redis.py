@@ -174,7 +174,7 @@ def test_the_login_of_the_queue_is_for_its_own_server_alone(url: str) -> None:
         async with opened(url, Credential("redis", queue_url, secrets=secrets)) as sink:
             await sink.open(KEY, "digits")
             with connected(url) as redis:
-                return str(next(it["user"] for it in redis.client_list() if it["cmd"] == "xrevrange"))
+                return next(str(it["user"]) for it in redis.client_list() if it["cmd"] == "xrevrange")
 
     try:
         assert "sink" == asyncio.run(used(url))

@@ -6,8 +6,9 @@ import pytest
 
 from adapters.registry import dialects
 from adapters.sinks.opening import box_sinks, open_sinks
-from adapters.sinks.urls import secrets_of, sink_secrets, sink_url, sink_urls
+from adapters.sinks.urls import OPTIONS, secrets_of, sink_secrets, sink_url, sink_urls
 from adapters.unusable import Unusable
+from runner.cli import sink_fields
 from runner.credential import Credential, Rights
 from runner.errors import ConfigurationError
 from runner.ports import SinkTraits
@@ -45,6 +46,7 @@ def test_a_name_shows_no_secret_and_stays_when_limits_change(url: str, name: str
         ("redis://h?stream=logs:{queue}", "stream of redis must hold {id} or {key}"),
         ("redis://h?stream={id}{user}", "no other braces"),
         ("redis://h?queue=train", "behind the ? of redis may stand channel"),
+        ("redis://h?db=1", "db is for unix://"),
         ("redis://h?maxlen=0", "maxlen of redis must be a number"),
         ("redis://h?keep=soon", "keep of redis must be a time like 7d"),
         ("redis://h?lag=much", "lag of redis must be a size like 64MiB"),
@@ -101,3 +103,8 @@ def test_sinks_of_the_box_and_of_a_file_are_opened_by_name() -> None:
     assert ["journald:", "redis://h/0", "file:///logs/{id}"] == list(opened)
     assert SinkTraits(coalesces=True, lag_max_bytes=2 << 20) == opened["redis://h/0"].traits
     assert SinkTraits(coalesces=True) == opened["journald:"].traits
+
+
+def test_the_reference_names_all_that_may_be_said() -> None:
+    assert OPTIONS.keys() == sink_fields.FORMS.keys()
+    assert {name for known in OPTIONS.values() for name in known} == sink_fields.OPTIONS.keys()

@@ -197,5 +197,5 @@ def test_events_and_log_records_are_told_as_json_lines() -> None:
         LogLine(2, 7 + at, 1767225600500000000, "stdout", data) for at, data in enumerate((b"\xc3\xa9\n", b"\xff\n"))
     ]
     dialect = NativeDialect()
-    told = [dialect.encode(event), *(dialect.encode(line) for line in lines)]
-    assert (GOLDEN / "told.jsonl").read_bytes() == b"".join(text + b"\n" for text in told)
+    told = [dialect.encode(event), *map(dialect.encode, lines)]
+    assert (GOLDEN / "told.jsonl").read_bytes() == b"".join(one + b"\n" for one in told)
