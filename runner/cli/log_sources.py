@@ -149,25 +149,32 @@ class HealedLog:
         """Yield it, the end of the job last."""
         end: Event | None = None
         async for told in self._log:
-            if isinstance(told, LogLine):
-                async for line in self._with(told):
-                    yield line
-            elif told.state == "ended":
+            if isinstance(told, Event) and told.state == "ended":
                 end, self.whole = told, True
-            else:
+                continue
+            async for line in self._attempts_before(told.attempt):
+                yield line
+            if isinstance(told, Event):
                 yield told
+                continue
+            async for line in self._with(told):
+                yield line
         async for line in self._rest():
             yield line
         if end is not None:
             yield end
 
-    async def _with(self, told: LogLine) -> AsyncIterator[LogLine]:
-        """Yield a record, or what its archive has instead where something is missing before it."""
-        while self._wanted.attempt < told.attempt:
-            if not self._wanted.sequence:
+    async def _attempts_before(self, attempt: int) -> AsyncIterator[LogLine]:
+        """Yield those of which nothing was told."""
+        for untold in range(self._wanted.attempt, min(attempt, self._archives.attempts + 1)):
+            if self._wanted <= Position(untold):
+                self._wanted = Position(untold)
                 async for line in self._from_archive():
                     yield line
-            self._wanted = Position(self._wanted.attempt + 1)
+        self._wanted = max(self._wanted, Position(attempt))
+
+    async def _with(self, told: LogLine) -> AsyncIterator[LogLine]:
+        """Yield a record, or what its archive has instead where something is missing before it."""
         if told.stream == "gap" and told.attempt != self._archived:
             async for line in self._from_archive():
                 yield line

@@ -141,8 +141,11 @@ def test_without_an_archive_the_gap_stays() -> None:
 
 def test_attempts_that_nobody_told_of_are_read_in_order() -> None:
     """Each attempt's archive has a name of its own."""
-    stored = Stored((line(3, b"two", 2), END), {1: b"one", 2: b"never", 3: b"three"})
-    assert [b"one", b"two", b"three"] == data(stored.read(3))
+    second, third = (Event("x.1", "x", 2.0, "running", attempt) for attempt in (2, 3))
+    stored = Stored((second, line(3, b"two", 2), third, END), {1: b"one", 2: b"never", 3: b"three"})
+    told = stored.read(3)
+    assert [b"one", b"two", b"three"] == data(told)
+    assert [1, 3, 5] == [told.index(event) for event in (second, third, END)]
 
 
 def test_what_a_box_did_not_send_of_a_job_that_ended_is_read() -> None:
