@@ -16,10 +16,10 @@ import pytest
 
 import runner
 from adapters import registry
-from adapters.sinks.opening import SINKS
 from adapters.containers.confinement import Confinement
 from adapters.containers.uids import Uids
 from adapters.credential_keys import LATER_KEYS
+from adapters.sinks.opening import SINKS
 from runner.app import CLOSING_S
 from runner.cli.commands import COMMANDS
 from runner.cli.reference import EVERYTHING
