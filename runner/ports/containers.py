@@ -81,7 +81,10 @@ class Exit(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """Bytes of ``stdout`` or ``stderr``, in the order in which that stream gave them."""
+    """
+    Bytes of ``stdout`` or ``stderr``, in the order in which that stream gave them; or of ``gap``: a line of JSON, a
+    :class:`Gap`, for what is missing there and cannot be read any more.
+    """
 
     stream: str
     data: bytes
