@@ -73,7 +73,7 @@ class FileSpool:
         mark = load_mark(self._shelf.mark(key, attempt))
         if mark is not None and mark.written is not None:
             return dict(mark.written)
-        return dict((await self._reader.tally(key, attempt)).bytes)
+        return (await self._reader.tally(key, attempt)).passed
 
     async def stats(self, key: Key, attempt: int) -> SpoolStats:
         """Tell how much was written to an attempt's spool until now."""
@@ -135,7 +135,7 @@ class FileSpool:
         written = None
         if (file := self._open.pop((key, attempt), None)) is not None:
             file.close()
-            written = dict(file.tally.bytes)
+            written = file.tally.passed
         elif (seal := load_seal(self._shelf.mark(key, attempt))) is not None:
             return seal
         self._reader.look_again(key)

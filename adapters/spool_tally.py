@@ -5,10 +5,16 @@ from __future__ import annotations
 import struct
 import zlib
 
+import msgspec
+
 from adapters.spool_frames import GAP, OUTPUT, STREAMS
+from runner.ports import Gap
 
 HEADER = struct.Struct("<8sI12QI")
-"""Magic, CRC-32 of what follows, records, eight streams' bytes, newlines of two, gaps, streams with an open line."""
+"""
+Magic, CRC-32 of what follows, records, eight slots (bytes of five streams, bytes missing of two, a spare), newlines of
+two, gaps, streams with an open line.
+"""
 MAGIC = b"RSPOOL\x00\x02"
 _CHECKED = 12
 _SLOTS = 8
@@ -25,8 +31,9 @@ class Tally:
         self.records = 0
         self.bytes = dict.fromkeys(STREAMS, 0)
         self.newlines = dict.fromkeys(OUTPUT, 0)
-        # Records of stream gap.
+        # Records of stream gap; bytes by stream that they say are missing, and that nobody shall read any more.
         self.gaps = 0
+        self.missing = dict.fromkeys(OUTPUT, 0)
         # Whose last line has no newline yet.
         self._open_lines: set[str] = set()
 
@@ -41,6 +48,11 @@ class Tally:
         return sum(self.bytes[stream] for stream in OUTPUT)
 
     @property
+    def passed(self) -> dict[str, int]:
+        """Bytes by stream that are over: they stand here, or are told as missing."""
+        return self.bytes | {stream: self.bytes[stream] + self.missing[stream] for stream in OUTPUT}
+
+    @property
     def all_bytes(self) -> int:
         """Bytes of all streams."""
         return sum(self.bytes.values())
@@ -49,7 +61,8 @@ class Tally:
         """Count what was written to one stream."""
         self.records += records
         self.bytes[stream] += len(data)
-        self.gaps += stream == GAP
+        if stream == GAP:
+            self._add_gap(data)
         if stream in OUTPUT:
             self.newlines[stream] += data.count(b"\n")
             if data.endswith(b"\n"):
@@ -57,9 +70,19 @@ class Tally:
             else:
                 self._open_lines.add(stream)
 
+    def _add_gap(self, data: bytes) -> None:
+        self.gaps += 1
+        try:
+            gap = msgspec.json.decode(data, type=Gap)
+        except msgspec.MsgspecError:
+            return  # of another version; it is handed on as it is
+        if gap.stream in self.missing:
+            self.missing[gap.stream] += gap.bytes or 0
+
     def header(self) -> bytes:
         """Return the head of a segment that begins behind all this."""
-        slots = [self.bytes[stream] for stream in STREAMS] + [0] * (_SLOTS - len(STREAMS))
+        counts = [*self.bytes.values(), *self.missing.values()]
+        slots = counts + [0] * (_SLOTS - len(counts))
         newlines = [self.newlines[stream] for stream in OUTPUT]
         opened = sum(1 << number for number, stream in enumerate(OUTPUT) if stream in self._open_lines)
         packed = HEADER.pack(MAGIC, 0, self.records, *slots, *newlines, self.gaps, opened)
@@ -74,6 +97,7 @@ def load_tally(header: bytes) -> Tally | None:
     tally = Tally()
     tally.records = records
     tally.bytes = dict(zip(STREAMS, slots, strict=False))
+    tally.missing = dict(zip(OUTPUT, slots[len(STREAMS) :], strict=False))
     tally.newlines = dict(zip(OUTPUT, (first, second), strict=True))
     tally.gaps = gaps
     tally._open_lines = {stream for number, stream in enumerate(OUTPUT) if opened >> number & 1}  # noqa: SLF001 - made here
