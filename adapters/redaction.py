@@ -97,17 +97,21 @@ class Redaction:
 
     def cover(self, data: bytes, covered: bytearray, at: int, end: int) -> None:
         """Put stars over every occurrence in the data that begins between ``at`` and ``end``; they may overlap."""
-        while (found := self._whole.search(data, at)) and (begin := found.span()[0]) < end:
-            if found.span()[1] - begin > self._longest:
-                found = self._whole.match(data, begin, begin + self._longest)
-            token = data[slice(*found.span())] if found else b""
+        while found := self._whole.search(data, at):
+            begin, last = found.span()
+            if begin >= end:
+                return
+            if last - begin > self._longest:
+                cut = self._whole.match(data, begin, begin + self._longest)
+                last = cut.span()[1] if cut else begin
+            token = data[begin:last]
             if token in self._texts:
-                _star(covered, begin, begin + len(token))
+                _star(covered, begin, last)
                 at = begin + 1
                 continue
             if token and counts(data, begin):
-                first, last = secret_part(token)
-                _star(covered, begin + first, begin + last)
+                secret = secret_part(token)
+                _star(covered, begin + secret[0], begin + secret[1])
             at = next_after(data, begin)
             self._cover_texts(data, covered, begin, min(at, end))
 
