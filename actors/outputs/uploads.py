@@ -39,10 +39,11 @@ class Uploads:
         try:
             accounts = await self._upload_all(leaving, leaving.staged)
         except RunnerError as error:
-            await self._trail.say(claim, f"outputs could not be stored: {error}")
+            told = await self._trail.covered(str(error))
+            await self._trail.say(claim, f"outputs could not be stored: {told}")
             if leaving.outcome.reason is EndReason.SUCCEEDED:
-                leaving = leaving.failing(EndReason.OUTPUT_FAILED, str(error))
-            return leaving, tuple(OutputAccount(output.path, problem=str(error)) for output in claim.job.outputs)
+                leaving = leaving.failing(EndReason.OUTPUT_FAILED, told)
+            return leaving, tuple(OutputAccount(output.path, problem=told) for output in claim.job.outputs)
         await self._trail.record(claim.key, UploadRecord(accounts, self._world.now()))
         return leaving, accounts
 
