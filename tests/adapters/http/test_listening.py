@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.http.listening import load_token, open_http, open_listener
+from adapters.http.listening import CLOSE_WITHIN_S, load_token, open_http, open_listener
 from runner.errors import ConfigurationError, Unavailable
 from runner.receipt import Event
 from tests.adapters.http.control_box import KEY, Box, box
@@ -154,6 +154,7 @@ def test_of_a_job_that_runs_what_there_is_can_be_read_without_waiting(tmp_path: 
     asyncio.run(main())
 
 
+@pytest.mark.integration
 def test_who_does_not_read_holds_only_a_little(tmp_path: Path) -> None:
     """40 MB of log, a reader that takes none of it, and one beside it that takes all."""
 
@@ -182,6 +183,24 @@ def test_who_does_not_read_holds_only_a_little(tmp_path: Path) -> None:
 def resident() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE")
+
+
+def test_a_runner_that_ends_ends_those_who_read(tmp_path: Path) -> None:
+    """A drain waits for no browser."""
+
+    async def main() -> float:
+        async with page(tmp_path) as it:
+            await it.box.claim()
+            await it.box.spool.append(KEY, 1, "stdout", b"1\n")
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            writer.write(f"GET /jobs/digits-1/log?token={it.token} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await reader.readuntil(b"id: 1-0\n")
+            began = asyncio.get_running_loop().time()
+        await reader.read()
+        writer.close()
+        return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(asyncio.wait_for(main(), 30)) < 5 * CLOSE_WITHIN_S
 
 
 def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
