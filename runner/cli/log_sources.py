@@ -95,20 +95,25 @@ class Archives:
         # Why the last one that was asked for cannot be had.
         self.problem = ""
 
-    async def lines(self, attempt: int, position: Position) -> AsyncIterator[LogLine]:
-        """Yield what an attempt wrote from a position on; nothing where its archive is no longer kept."""
-        from adapters.spool_archive import archive_lines
+    async def lines(self, position: Position) -> AsyncIterator[LogLine]:
+        """
+        Yield what an attempt wrote from a position on; nothing where its archive is no longer kept, or is of an earlier
+        version, which does not say where its records begin, and the position is in its midst.
+        """
+        from adapters.spool_archive import archive_lines, is_complete
 
+        url = self._url_of(position.attempt)
         with tempfile.TemporaryDirectory(prefix="runner-log-") as scratch:
             archive = Path(scratch) / "log.gz"
             try:
-                await self._results.get_log(self._url_of(attempt), str(archive))
+                await self._results.get_log(url, str(archive))
             except Refused as error:
                 self.problem = str(error)
                 return
-            with _named(str(archive), self._url_of(attempt)):
-                begin = position if position.attempt == attempt else Position(attempt)
-                for line in archive_lines(str(archive), begin):
+            if position.sequence and not is_complete(str(archive)):
+                return
+            with _named(str(archive), url):
+                for line in archive_lines(str(archive), position):
                     if line.stream != "event":  # result backends have those
                         yield line
 
@@ -193,6 +198,6 @@ class HealedLog:
 
     async def _from_archive(self) -> AsyncIterator[LogLine]:
         if self._wanted.attempt <= self._archives.attempts:
-            async for line in self._archives.lines(self._wanted.attempt, self._wanted):
+            async for line in self._archives.lines(self._wanted):
                 self._wanted, self._archived = behind(line), line.attempt
                 yield line

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from adapters.results.folder import FolderResults
+from adapters.spool import FileSpool
 from runner.cli.log_sources import Archives, HealedLog
 from runner.errors import Refused
 from runner.job import Key
@@ -96,7 +97,8 @@ class Stored:
         self.asked.append(attempt)
         if attempt not in self.archives:
             raise Refused(f"{url}: there is no such archive any more")
-        Path(path).write_bytes(gzip.compress(self.archives[attempt]))
+        packed = self.archives[attempt]
+        Path(path).write_bytes(packed if packed.startswith(b"\x1f\x8b") else gzip.compress(packed))
 
     def read(self, attempt: int) -> list[LogLine | Event]:
         """Return what is shown of a job whose last attempt with a receipt is this one."""
@@ -132,6 +134,37 @@ def test_where_the_oldest_is_trimmed_the_archive_tells_the_whole_attempt() -> No
     told = stored.read(1)
     assert ([b"all"], END) == (data(told[:1]), told[-1])
     assert GAP not in data(told)
+
+
+def sealed(directory: Path, *written: tuple[str, bytes]) -> bytes:
+    """Return the archive of a log as a box makes it."""
+
+    async def seal() -> str:
+        spool = FileSpool(str(directory), lambda: 5)
+        for stream, text in written:
+            await spool.append(Key("x.1"), 1, stream, text)
+        seal = await spool.seal(Key("x.1"), 1)
+        await spool.close()
+        return seal.archive
+
+    return Path(asyncio.run(seal())).read_bytes()
+
+
+def test_an_archive_gives_back_what_was_trimmed_with_streams_and_times(tmp_path: Path) -> None:
+    """Also where a reader has the beginning already: nothing twice, nothing left out."""
+    written = (("stdout", b"a\n"), ("event", b"{}"), ("runner", b"r\n"), ("stderr", b"b\n"), ("stdout", b"c"))
+    whole = [line(at, text, stream=stream) for at, (stream, text) in enumerate(written) if stream != "event"]
+    packed = sealed(tmp_path / "spool", *written)
+    gap = line(3, GAP, stream="gap")
+    for told in ((gap, whole[-1]), (whole[0], gap, whole[-1])):
+        assert [*whole, END] == Stored((*told, END), {1: packed}).read(1)
+    assert whole == Stored(tuple(whole[:2]), {1: packed}).read(1)
+
+
+def test_an_archive_that_does_not_say_where_records_begin_is_read_whole_or_not_at_all() -> None:
+    """Those of earlier versions; what is read is stdout without times."""
+    told = (line(0, b"a"), line(70, GAP, stream="gap"), line(71, b"late"), END)
+    assert list(told) == Stored(told, {1: b"x" * 200_000}).read(1)
 
 
 def test_without_an_archive_the_gap_stays() -> None:
