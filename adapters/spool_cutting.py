@@ -23,6 +23,7 @@ LEAST_BYTES = 4 << 10
 """Less than that is not worth a hole."""
 SPLIT_MAX_BYTES = 64 << 20
 """The whole logs in one file that an earlier version wrote may be larger; those stay as they are."""
+CUT_SUFFIX = ".cut"
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -91,7 +92,7 @@ def _dropped(file: SpoolFile, middle: Sequence[_Span]) -> int:
         lines=sum(last.after.newlines.values()) - sum(first.before.newlines.values()),
     )
     path = segment_path(file.directory, file.attempt, first.part.first, following.first)
-    put_part(path, first.before.header() + encode(_time_of(following), GAP, _ENCODE(gap), file.packer))
+    put_part(path, first.before.header() + encode(_time_of(following), GAP, _ENCODE(gap), file.packer), CUT_SUFFIX)
     file.relist()
     delete_covered(file.directory, file.attempt)
     return sum(span.after.output_bytes - span.before.output_bytes for span in middle if span.part.kind is Kind.SEGMENT)
@@ -139,7 +140,7 @@ def _split(file: SpoolFile, span: _Span, at_bytes: int) -> int:
             offset = frame.end
         if tally.records > span.before.records:
             rest = os.pread(descriptor, os.fstat(descriptor).st_size - offset, offset)
-            put_part(segment_path(file.directory, file.attempt, tally.records), tally.header() + rest)
+            put_part(segment_path(file.directory, file.attempt, tally.records), tally.header() + rest, CUT_SUFFIX)
             file.relist()
             os.ftruncate(descriptor, offset)
         return tally.all_bytes

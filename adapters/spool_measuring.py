@@ -49,7 +49,7 @@ def record_near_end(stretch: Stretch, end_bytes: int, size_bytes: int) -> int:
     for place in range(len(parts) - 1, -1, -1):
         part, start = parts[place], _bytes_before(parts[place])
         if part.kind is Kind.SEGMENT and end_bytes - start > size_bytes:
-            return _record_at(Stretch(0, parts[place : place + 2], part.first), end_bytes - size_bytes)
+            return _record_at(Stretch(stretch.attempt, parts[place : place + 2], part.first), end_bytes - size_bytes)
         size_bytes -= end_bytes - start if part.kind is Kind.SEGMENT else 0
         end_bytes = start
     return 0

@@ -112,10 +112,14 @@ def segment_path(directory: str, attempt: int, first: int, end: int = 0) -> str:
     return os.path.join(directory, f"{attempt}{span}{SPOOL_SUFFIX}")
 
 
-def put_part(path: str, content: bytes) -> None:
-    """Write a part so that it appears whole; what a kill leaves of it is overwritten by the next one."""
+def put_part(path: str, content: bytes, suffix: str = ".next") -> None:
+    """
+    Write a part so that it appears whole; what a kill leaves of it is overwritten by the next one.
+
+    Whoever may do so while somebody else does needs a suffix of its own.
+    """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name.partition('.')[0]}.next")
+    temporary = os.path.join(folder, f".{name.partition('.')[0]}{suffix}")
     remove_file(temporary)
     try:
         write_new(temporary, content, durable=False)

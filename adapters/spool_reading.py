@@ -14,16 +14,16 @@ from contextlib import contextmanager
 import msgspec
 
 from adapters.files import explained
-from adapters.spool_frames import GAP, Frame, frames
+from adapters.spool_frames import GAP, OUTPUT, Frame, frames
 from adapters.spool_members import archived
-from adapters.spool_parts import Kind, Part, head_of, parts_from
+from adapters.spool_parts import Kind, Part, attempts_in, head_of, parts_from
 from runner.job import Key
 from runner.ports import Gap, LogLine, Position
 
 REMEMBERED_MAX = 1024
 NOTHING: Mapping[str, int] = {}
 _ENCODE = msgspec.json.Encoder().encode
-_UNKNOWN = _ENCODE(Gap(reason="its middle was dropped while it was read"))
+_DECODE = msgspec.json.Decoder(Gap).decode
 _DAMAGED = _ENCODE(Gap(reason="what stood here cannot be read"))
 
 
@@ -32,12 +32,18 @@ class PartGoneError(Exception):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Record ``sequence`` begins at ``offset`` of a file, ``bytes`` after the start of its attempt."""
+    """
+    Record ``sequence`` begins at ``offset`` of a file, ``bytes`` after the start of its attempt.
+
+    Before it stand so many bytes and newlines of stdout and stderr; None where those were not counted.
+    """
 
     path: str
     sequence: int
     offset: int
     bytes: int
+    output_bytes: int
+    newlines: int | None
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -91,11 +97,20 @@ class Walk:
         self._path = ""
         self._offset = 0
         self.bytes = 0
+        self._output_bytes = 0
+        self._newlines: int | None = None
 
     @property
     def place(self) -> Place | None:
         """Where the next record begins; None where nothing stands yet."""
-        return Place(self._path, self.sequence, self._offset, self.bytes) if self._path else None
+        if not self._path:
+            return None
+        return Place(self._path, self.sequence, self._offset, self.bytes, self._output_bytes, self._newlines)
+
+    def count(self, stream: str, data: bytes) -> None:
+        """Count the newlines of a record that was yielded, for the place behind it."""
+        if self._newlines is not None and stream in OUTPUT:
+            self._newlines += data.count(b"\n")
 
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         parts = parts_from(self._stretch.parts, self._stretch.wanted)
@@ -103,9 +118,10 @@ class Walk:
             until = following.first if following is not None else None
             with explained("reading a log", part.path):
                 yield from self._part(part, until)
-            if until is not None and self.sequence < until:
-                self.sequence = until
-                yield until - 1, Frame(0, GAP, _DAMAGED)
+            if following is not None and self.sequence < following.first:
+                self._check_standing(part, following)
+                self.sequence = following.first
+                yield self.sequence - 1, Frame(0, GAP, _DAMAGED)
 
     def _part(self, part: Part, until: int | None) -> Iterator[tuple[int, Frame]]:
         with _readable(part.path, self._opened) as descriptor:
@@ -126,18 +142,41 @@ class Walk:
                 return
             sequence = self.sequence
             self.sequence, self._offset = sequence + 1, frame.end
-            self.bytes += frame.size
+            size = frame.size
+            self.bytes += size
+            self._output_bytes += size if frame.stream in OUTPUT else 0
             if sequence >= wanted:
                 yield sequence, frame
+            else:
+                self._newlines = None
 
     def _hole(self, part: Part, descriptor: int) -> Iterator[tuple[int, Frame]]:
         self._enter(part, descriptor)
         frame = next(frames(descriptor, self._offset))
+        gap = _DECODE(frame.data)
         self.sequence = part.end
+        rest = self._rest_of(gap) if self._stretch.wanted > part.first else gap
+        self._output_bytes += gap.bytes or 0
+        self._newlines = (self._newlines or 0) + (gap.lines or 0)
         if self._stretch.wanted < part.end:
-            # Whoever has some of what was dropped by now cannot be told how much of it is missing there.
-            known = self._stretch.wanted <= part.first
-            yield part.end - 1, frame if known else frame._replace(stored=_UNKNOWN)
+            yield part.end - 1, frame._replace(stored=_ENCODE(rest))
+
+    def _rest_of(self, gap: Gap) -> Gap:
+        """Return what is missing behind the wanted record, which lies in a hole; unknown to whoever comes anew."""
+        place = self._stretch.place
+        if place is None or gap.bytes is None or gap.lines is None:
+            return Gap(reason="its middle was dropped while it was read")
+        lines = None
+        if place.newlines is not None and self._newlines is not None:
+            lines = self._newlines + gap.lines - place.newlines
+        return Gap(bytes=self._output_bytes + gap.bytes - place.output_bytes, lines=lines)
+
+    def _check_standing(self, part: Part, following: Part) -> None:
+        """See whether records are missing between two parts because one was split since the directory was read."""
+        now = attempts_in(os.path.dirname(part.path)).get(self._stretch.attempt, ())
+        between = [other for other in now if part.first < other.first < following.first]
+        if between or part not in now or following not in now:
+            raise PartGoneError(part.path)
 
     def _archive(self, part: Part, descriptor: int) -> Iterator[tuple[int, Frame]]:
         place = self._stretch.place
@@ -154,8 +193,10 @@ class Walk:
         place = self._stretch.place
         if place is not None and place.path == part.path:
             self.sequence, self._offset, self.bytes = place.sequence, place.offset, place.bytes
+            self._output_bytes, self._newlines = place.output_bytes, place.newlines
         elif (head := head_of(descriptor)) is not None:
             self.sequence, self._offset, self.bytes = part.first, head.offset, head.before.all_bytes
+            self._output_bytes, self._newlines = head.before.output_bytes, sum(head.before.newlines.values())
         else:
             return False
         self._path = part.path
@@ -172,6 +213,7 @@ def read_stretches(
         walk = Walk(stretch, opened)
         for sequence, frame in walk:
             data = frame.data
+            walk.count(frame.stream, data)
             lines.append(LogLine(stretch.attempt, sequence, frame.at_ns, frame.stream, data))
             limit_bytes -= len(data)
             if limit_bytes <= 0:

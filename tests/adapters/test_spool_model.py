@@ -119,7 +119,7 @@ class _Run:
                 await self.spool.shed(KEY)
                 self._is_sealed = True
             case _:
-                pass  # not now
+                pass
 
     async def check(self) -> None:
         written = await self.spool.bytes_written(KEY, 1)
