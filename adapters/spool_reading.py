@@ -24,6 +24,7 @@ REMEMBERED_MAX = 1024
 NOTHING: Mapping[str, int] = {}
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(Gap).decode
+_UNKNOWN = Gap(reason="its middle was dropped while it was read")
 _DAMAGED = _ENCODE(Gap(reason="what stood here cannot be read"))
 
 
@@ -165,7 +166,7 @@ class Walk:
         """Return what is missing behind the wanted record, which lies in a hole; unknown to whoever comes anew."""
         place = self._stretch.place
         if place is None or gap.bytes is None or gap.lines is None:
-            return Gap(reason="its middle was dropped while it was read")
+            return _UNKNOWN
         lines = None
         if place.newlines is not None and self._newlines is not None:
             lines = self._newlines + gap.lines - place.newlines
@@ -185,9 +186,10 @@ class Walk:
         for member in archived(descriptor, self._stretch.wanted, offset):
             self._offset = member.offset
             for sequence, frame in member.records:
+                is_inside = frame.stream == GAP and self.sequence < self._stretch.wanted < sequence
                 self.sequence = sequence + 1
                 if sequence >= self._stretch.wanted:
-                    yield sequence, frame
+                    yield sequence, frame._replace(stored=_ENCODE(_UNKNOWN)) if is_inside else frame
 
     def _enter(self, part: Part, descriptor: int) -> bool:
         place = self._stretch.place

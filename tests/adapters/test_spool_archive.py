@@ -9,12 +9,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.spool import FileSpool
 from adapters.spool_archive import archive_lines, read_archive
 from runner.errors import Refused, RunnerError
-from runner.ports import LogLine, Position
+from runner.ports import Gap, LogLine, Position
 from tests.adapters.spool_harness import open_in
 from tests.adapters.spool_writer import KEY
 from tests.conformance.records import key_of
@@ -137,6 +138,23 @@ def test_a_shedding_that_was_cut_short_hides_nothing(tmp_path: Path) -> None:
         assert await _all(spool) == lines
         await spool.shed(KEY)
         assert _names(tmp_path) == ["1.log.gz", "1.sealed"]
+
+    asyncio.run(main())
+
+
+def test_a_gap_that_is_read_from_its_middle_counts_nothing(tmp_path: Path) -> None:
+    """Whoever has some of what an archive lacks is not told that all of it is missing."""
+
+    async def main() -> None:
+        spool = open_in(tmp_path)
+        for number in range(1000):
+            await spool.append(KEY, 1, "stdout", b"%099d\n" % number)
+        dropped = await spool.drop_middle(KEY, 1, 10_000, 10_000)
+        await spool.seal(KEY, 1)
+        await spool.shed(KEY)
+        for start, count in ((0, dropped), (100, dropped), (101, None), (500, None)):
+            gap = next(line for line in await _all(open_in(tmp_path), start) if line.stream == "gap")
+            assert msgspec.json.decode(gap.data, type=Gap).bytes == count
 
     asyncio.run(main())
 
