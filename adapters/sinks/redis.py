@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from adapters.redis_client import RedisClient, Script
 from adapters.sinks.chunks import chunks
@@ -26,24 +25,35 @@ from runner.units import parse_duration
 OWN_NAME = "runner:{queue}:log:{id}"
 MAXLEN = 10_000
 KEEP_S = 7 * 86400.0
-DOING = "send log"
 LAST = (1 << 64) - 1
-_STANDS = "equal or smaller than"
-"""What Redis says of an id that is not after the stream's last one."""
-_END = Script("""
-local stream, channel = KEYS[1], ARGV[1]
-if stream then
-  local added = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[2], ARGV[4], 'key', ARGV[5], 'data', ARGV[6])
-  if type(added) == 'table' and added.err then
-    if string.find(added.err, 'equal or smaller than', 1, true) then return 0 end
-    return added
-  end
-  redis.call('EXPIRE', stream, ARGV[3])
+_SEND = Script("""
+local stream, channel, key, since, maxlen, keep_s = KEYS[1], unpack(ARGV, 1, 5)
+local is_ours = stream ~= nil
+local last = stream and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+if last and last[2][2] ~= key then
+  is_ours = tonumber(last[2][4]) <= tonumber(since)
+  if is_ours then redis.call('DEL', stream) end
 end
-if channel ~= '' then redis.call('PUBLISH', channel, ARGV[6]) end
+for at = 6, #ARGV, 2 do
+  local id, message, is_new = ARGV[at], ARGV[at + 1], true
+  if is_ours and id ~= '' then
+    local entry = {'key', key, 'since', since, 'data', message}
+    local added = redis.pcall('XADD', stream, 'MAXLEN', '~', maxlen, id, unpack(entry))
+    if type(added) == 'table' and added.err then
+      is_new = false
+      if not string.find(added.err, 'equal or smaller than', 1, true) then return added end
+    end
+  end
+  if is_new and channel ~= '' then redis.call('PUBLISH', channel, message) end
+end
+if is_ours then redis.call('EXPIRE', stream, keep_s) end
 return 1
 """)
-"""Tell the end, unless it stands in the stream."""
+"""
+Add and publish messages, but those that the stream has already; each has its id before it, "" where it has no position.
+
+The stream of an earlier job of the same id is begun anew; one that a later job has is left to that.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,8 @@ class RedisSink:
         self._traits = SinkTraits(coalesces=True, lag_max_bytes=lag_max_bytes)
         # The next record wanted of the jobs that were fed last; unknown after a failure, and then asked for.
         self._wanted: Remembered[Position] = Remembered()
+        # When each was first heard of, in epoch seconds.
+        self._began: Remembered[float] = Remembered()
         # The ends told last, so that a channel alone gets each once.
         self._ended: Remembered[End] = Remembered()
 
@@ -97,23 +109,19 @@ class RedisSink:
         return wanted
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
-        wanted = self._wanted.get(key)
-        if wanted is None:
-            wanted = (await self.open(key, job_id)) or Position()
+        wanted = self._wanted.get(key) or (await self.open(key, job_id)) or Position()
         new = [line for line in lines if Position(line.attempt, line.sequence) >= wanted]
-        commands = [*self._told(key, job_id, events), *self._sent(key, job_id, new)]
-        if commands:
-            await self._send(key, commands)
-        if new:
-            self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1))
+        told = [("", self._dialect.encode(event)) for event in events]
+        sent = [(f"{it.attempt}-{it.sequence + 1}", self._dialect.encode(it)) for it in chunks(new)]
+        began_at = min([*(event.at for event in events), *(line.at_ns / 1e9 for line in new[:1])], default=0.0)
+        self._wanted.forget(key)  # unknown if this fails
+        await self._send(key, job_id, began_at, [*told, *sent])
+        self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1) if new else wanted)
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
-        message = self._dialect.encode(end.event)
-        if message is not None and self._ended.get(key) != end:
-            channel, stream = self._channel(key, job_id), self._stream(key, job_id)
-            entry = f"{end.event.attempt}-{LAST}"
-            arguments = (channel, self._names.maxlen, self._names.keep_s, entry, key, message)
-            await self._client().run(DOING, _END, [stream] if stream else [], arguments)
+        if self._ended.get(key) != end:
+            message = self._dialect.encode(end.event)
+            await self._send(key, job_id, end.event.at, [(f"{end.event.attempt}-{LAST}", message)])
         self._ended.set(key, end)
         self._wanted.forget(key)
 
@@ -127,51 +135,22 @@ class RedisSink:
         return self._opened
 
     async def _position(self, key: Key, job_id: str) -> Position:
-        """Ask the stream; one of an earlier job of the same id gives way."""
-        stream = self._stream(key, job_id)
-        found = await self._client().call(DOING, "XREVRANGE", stream, "+", "-", "COUNT", 1)
-        if not found:
-            return Position()
-        ((entry, fields),) = found
-        if fields.get(b"key") != key.encode():
-            await self._client().call(DOING, "DEL", stream)
-            return Position()
-        attempt, _, sequence = entry.decode().partition("-")
-        return Position(int(attempt), int(sequence))
+        """Ask the stream; one of another job of the same id has nothing of this one."""
+        doing = "look how far a log was sent"
+        stream = self._names.filled(self._names.stream, key, job_id)
+        for entry, fields in await self._client().call(doing, "XREVRANGE", stream, "+", "-", "COUNT", 1):
+            if fields.get(b"key") == key.encode():
+                attempt, _, sequence = entry.decode().partition("-")
+                return Position(int(attempt), int(sequence))
+        return Position()
 
-    async def _send(self, key: Key, commands: Sequence[tuple[Any, ...]]) -> None:
-        """Send all in one transaction and one trip; what a stream has already is no error."""
-        from redis.exceptions import ResponseError
-
-        self._wanted.forget(key)
-        async with self._client().calling(DOING) as redis, redis.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            for answer in await pipeline.execute(raise_on_error=False):
-                if isinstance(answer, ResponseError) and _STANDS not in str(answer):
-                    raise answer
-
-    def _told(self, key: Key, job_id: str, events: Sequence[Event]) -> list[tuple[Any, ...]]:
-        channel = self._channel(key, job_id)
-        messages = [self._dialect.encode(event) for event in events] if channel else []
-        return [("PUBLISH", channel, message) for message in messages if message is not None]
-
-    def _sent(self, key: Key, job_id: str, lines: Sequence[LogLine]) -> list[tuple[Any, ...]]:
-        channel, stream = self._channel(key, job_id), self._stream(key, job_id)
-        commands: list[tuple[Any, ...]] = []
-        for chunk in chunks(lines):
-            message = self._dialect.encode(chunk)
-            if message is None:
-                continue
-            if stream:
-                entry = f"{chunk.attempt}-{chunk.sequence + 1}"
-                commands.append(("XADD", stream, "MAXLEN", "~", self._names.maxlen, entry, "key", key, "data", message))
-            if channel:
-                commands.append(("PUBLISH", channel, message))
-        return [*commands, ("EXPIRE", stream, self._names.keep_s)] if stream and commands else commands
-
-    def _channel(self, key: Key, job_id: str) -> str:
-        return self._names.filled(self._names.channel, key, job_id)
-
-    def _stream(self, key: Key, job_id: str) -> str:
-        return self._names.filled(self._names.stream, key, job_id)
+    async def _send(self, key: Key, job_id: str, began_at: float, messages: Sequence[tuple[str, bytes | None]]) -> None:
+        """Send all in one trip; ``began_at`` says which of two jobs of one id is the later one."""
+        known = self._began.get(key)
+        since = began_at if known is None else known
+        self._began.set(key, since)
+        stream, channel = (self._names.filled(it, key, job_id) for it in (self._names.stream, self._names.channel))
+        named = [part for it in messages if it[1] is not None for part in it]
+        if named:
+            arguments = (channel, key, round(since * 1e6), self._names.maxlen, self._names.keep_s, *named)
+            await self._client().run("send log", _SEND, [stream] if stream else [], arguments)
