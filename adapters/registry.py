@@ -287,7 +287,7 @@ async def open_world(config: Config, *, umask: int | None = None) -> AsyncIterat
             open_broker=lambda credential: open_broker(credential, box),
             open_store=functools.partial(open_store, umask=umask),
             open_results=lambda credential, queue: open_results(credential, queue, box),
-            open_sinks=functools.partial(open_sinks, sinks, dialects()),
+            open_sinks=functools.partial(open_sinks, sinks, dialects(), box_id=box_id),
             redact=known.redact,
             why_no_gpus=gate(config, engine=has_engine(config)),
         )

@@ -60,5 +60,5 @@ def text_lines(line: LogLine, about: str) -> tuple[str, str]:
 
 def event_text(event: Event) -> str:
     """Return a state change in words."""
-    said = ": ".join(part for part in (event.end_reason or event.state, event.message) if part)
+    said = ": ".join(dict.fromkeys(part for part in (event.end_reason or event.state, event.message) if part))
     return harmless(said.encode("utf-8", "replace")).replace("\n", " ")

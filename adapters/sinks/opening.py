@@ -24,6 +24,7 @@ class Place(msgspec.Struct, frozen=True):
 
     credential: Credential
     queue: str
+    box_id: str
     dialect: Dialect
     secrets: dict[str, Secret]
 
@@ -48,14 +49,21 @@ def box_sinks(texts: Iterable[str]) -> tuple[SinkUrl, ...]:
 
 
 def open_sinks(
-    box: Iterable[SinkUrl], dialects: Mapping[str, Dialect], credential: Credential, queue: str, results: Results | None
+    box: Iterable[SinkUrl],
+    dialects: Mapping[str, Dialect],
+    credential: Credential,
+    queue: str,
+    results: Results | None,
+    *,
+    box_id: str = "",
 ) -> dict[str, Sink]:
     """Open the sinks of one queue by name: its result backend, those of its file, those of the box."""
     sinks: dict[str, Sink] = {} if results is None else {"results": ResultsSink(results)}
     urls = {url.name: url for url in (*box, *map(sink_url, credential.rights.sinks))}
     for name, url in urls.items():
         secrets = secrets_of(url, credential.secrets)
-        sinks[name] = SINKS[url.kind](url, Place(credential, queue, dialects[credential.rights.dialect], secrets))
+        place = Place(credential, queue, box_id, dialects[credential.rights.dialect], secrets)
+        sinks[name] = SINKS[url.kind](url, place)
     return sinks
 
 
@@ -68,7 +76,7 @@ def _redis(url: SinkUrl, place: Place) -> Sink:
     def connect() -> RedisClient:
         return RedisClient(server, secrets, place.credential.options)
 
-    return RedisSink(connect, Names.of(url, place.queue), place.dialect, url.lag_max_bytes)
+    return RedisSink(connect, Names.of(url, place.queue, place.box_id), place.dialect, url.lag_max_bytes)
 
 
 def _own_login(server: str, credential: Credential) -> dict[str, Secret]:

@@ -7,8 +7,8 @@ FORMS = {
         "`redis://HOST:PORT/DB`, `rediss://…`, `unix:///PATH`",
         (
             "chunks of at most 64 KiB as the dialect writes them: published on a channel, and added to a stream "
-            "for who comes late, each entry named ATTEMPT-(SEQUENCE + 1), the end of an attempt the last. With "
-            "neither named both are `runner:{queue}:log:{id}`. A user and a password may stand in the URL; "
+            "(`data`) for who comes late, each entry named ATTEMPT-(SEQUENCE + 1), the end of an attempt the last. "
+            "With neither named both are `runner:{queue}:log:{id}`. A user and a password may stand in the URL; "
             "without, those of a queue on the same server are used"
         ),
     ),

@@ -36,12 +36,12 @@ def _url() -> str:
 
 
 @asynccontextmanager
-async def opened(url: str, credential: Credential | None = None) -> AsyncIterator[Sink]:
+async def opened(url: str, credential: Credential | None = None, box: str = "here") -> AsyncIterator[Sink]:
     found = sink_url(url)
     rights = Rights(sinks=(found.url,))
     own = credential or Credential("folder", "folder:///q")
     whole = Credential(own.kind, own.url, rights, secrets={**own.secrets, **sink_secrets([found])})
-    (sink,) = open_sinks((), dialects(), whole, "train", None).values()
+    (sink,) = open_sinks((), dialects(), whole, "train", None, box_id=box).values()
     try:
         yield sink
     finally:
@@ -113,6 +113,26 @@ def test_what_is_left_of_an_earlier_job_stays_out_of_a_later_ones_stream(url: st
     with connected(url) as redis:
         assert {OTHER.encode()} == {fields[b"key"] for _, fields in redis.xrange(STREAM)}
     assert ["1-1", "1-2"] == [entry for entry, _ in entries(url)]
+
+
+def test_an_attempt_that_another_box_runs_again_takes_the_place_of_the_first(url: str) -> None:
+    """The first box died, or was cut off; earlier attempts stay, and what it still sends keeps out."""
+
+    async def main() -> None:
+        async with opened(url, box="first") as first, opened(url, box="second") as second:
+            await first.write(KEY, "digits", [], [line(0), *(line(at, 2) for at in range(3))])
+            assert await second.open(KEY, "digits") is None
+            await second.write(KEY, "digits", [], [line(0, 2, b"second\n", at_s=20)])
+            await first.write(KEY, "digits", [], [line(3, 2)])
+            await second.write(KEY, "digits", [], [line(1, 2, b"second\n", at_s=21)])
+            assert ["1-1", "2-1", "2-2"] == [entry for entry, _ in entries(url)]
+            assert all(b"second" in message for _, message in entries(url)[1:])
+            await first.write(KEY, "digits", [], [line(4, 3, at_s=30)])
+            await second.close(KEY, "digits", End(Event(KEY, "digits", 31.0, "ended", 2)))
+            assert await first.open(KEY, "digits") == Position(3, 5)
+
+    asyncio.run(main())
+    assert ["1-1", "2-1", "2-2", "3-5"] == [entry for entry, _ in entries(url)]
 
 
 def test_the_end_stands_once_over_restarts(url: str) -> None:
