@@ -53,7 +53,7 @@ class SyslogHarness(OpenedByUrl):
             program = find_program("rsyslogd") or "rsyslogd"
             command = (program, "-n", "-C", "-f", str(configuration), "-i", f"{name}/pid")
             socket_path = self.directory / "socket"
-            self._daemon = LogDaemon(command, self.directory / "log", socket_path.exists, socket_path)
+            self._daemon = LogDaemon(command, self.directory / "log", self._listens, socket_path)
             self._daemon.start()
             try:
                 yield
@@ -92,6 +92,14 @@ class SyslogHarness(OpenedByUrl):
         """Send a last message the same way."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(f"<14>Jan  1 00:00:00 test: {text} - -".encode(), f"{self.directory}/socket")
+
+    def _listens(self) -> bool:
+        """Say whether both ways are open; a datagram that nobody takes is refused at once on loopback."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.connect(("127.0.0.1", self.port))
+            sender.send(b"<14>1 - - test - - - ready")
+            refused = sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return not refused and (self.directory / "socket").exists()
 
     def _told(self, key: Key) -> list[LogLine | Event]:
         found = (self.parsed(message) for message in self._messages())
