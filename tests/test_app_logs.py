@@ -379,3 +379,31 @@ def test_sinks_are_released_once_when_others_stand_in_their_place() -> None:
         assert [(2, 2), (3, 3), (1, 1)] == [(it.opened, it.released) for it in (first, second, new)]
 
     run_virtual(main())
+
+
+def test_an_end_is_told_after_a_restart_though_the_log_was_touched_before_that_was_known() -> None:
+    """Something of its log is sent meanwhile, to the queue that has just come."""
+
+    async def main() -> None:
+        world = with_two()
+        world.places["first"].trouble = failing(Unavailable("it is away"), "close")
+        async with alive(world, killed=True):
+            await put(world, "shared", id="job")
+            await until(lambda: world.places["second"].ends)
+        key = key_of(world, "job")
+        world.places["first"].trouble = None
+        world.troubles["broker.open"] = failing_for(20.0)
+        async with alive(world):
+            await asyncio.sleep(5)
+            world.spool.touch(key)
+            await until(lambda: world.places["first"].ends[key], limit_s=100)
+
+    run_virtual(main())
+
+
+def failing_for(seconds: float) -> Callable[..., Awaitable[None]]:
+    async def trouble(*_args: object) -> None:
+        if now() < seconds:
+            raise Unavailable("it is away")
+
+    return trouble

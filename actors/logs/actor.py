@@ -108,8 +108,10 @@ class Logs(Stage[LogsMessage]):
         """Feed what an earlier life left, and later what was left for a sink or a queue that was away."""
         while True:
             async for key, reported in self._arrears.all():
-                if key not in self._pumps:
-                    self.ref.urgent(_SpoolGrew(frozenset({key})) if reported is None else reported)
+                if reported is not None:
+                    self.ref.urgent(reported)
+                elif key not in self._pumps:
+                    self.ref.urgent(_SpoolGrew(frozenset({key})))
             await self._arrears.again()
 
     # One job

@@ -126,9 +126,9 @@ class FakeSpool:
         before = self.lines[key][place - 1] if place else LogLine(attempt, -1, 0, "", b"")
         sequence = before.sequence + 1 if before.attempt == attempt else 0
         self.lines[key].insert(place, LogLine(attempt, sequence, 0, stream, data))
-        self._touch(key)
+        self.touch(key)
 
-    def _touch(self, key: Key) -> None:
+    def touch(self, key: Key) -> None:
         self._touched.add(key)
         self._news.set()
 
