@@ -109,7 +109,7 @@ def _of_row(row: bytes, start: int, *, known: bool) -> Iterator[tuple[int, int, 
     for place in range(last, -1, -1):
         state = _judge(states[place])
         begin = end - len(states[place]) - (place > 0)
-        is_hidden = state is not None and last > place >= 1 - known and _is_covered(state, covered)
+        is_hidden = state is not None and (known or place > 0) and place < last and _is_covered(state, covered)
         if is_hidden and begin < end and states[place]:
             yield begin, end, RESET if state is not None and state.colours and not needs_reset else b""
             needs_reset = needs_reset or (state is not None and state.colours)
