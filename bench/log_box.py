@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ class LogBox:
         await_(lambda: (queue / "ready").exists() and (queue / "tmp").exists(), READY_S, "the queue is there")
         for job_id, work in jobs.items():
             job = {"id": job_id, "command": work.command, "retries": 0, **self._runtime.fields}
-            job["resources"] = {"cpus": work.cpus, "memory": MEMORY_BYTES, "disk": DISK_LEAST_BYTES + 4 * work.bytes}
+            job["resources"] = {"cpus": work.cpus, "memory": MEMORY_BYTES, "disk": DISK_LEAST_BYTES + 2 * work.bytes}
             (queue / "tmp" / f"{job_id}.json").write_text(json.dumps(job))
         for job_id in jobs:
             (queue / "tmp" / f"{job_id}.json").rename(queue / "ready" / f"{job_id}.json")
@@ -153,3 +154,4 @@ def box(directory: Path, runtime: Runtime, sinks: tuple[str, ...]) -> Iterator[L
             if runtime.engine and (state / "box-id").exists():
                 remove_all(runtime, (state / "box-id").read_text().strip())
             end_orphans(state)
+            shutil.rmtree(state, ignore_errors=True)

@@ -42,7 +42,9 @@ Turns = dict[Place, list[dict[str, Row]]]
 T = TypeVar("T")
 
 
-def measure(everybody: Mapping[Place, Mapping[str, Contender]], turns: int) -> tuple[Turns, list[str]]:
+def measure(
+    everybody: Mapping[Place, Mapping[str, Contender]], turns: int, prepare: Callable[[], None]
+) -> tuple[Turns, list[str]]:
     """Give everybody turns, another one first each time; return rows by part and runtime, and what failed."""
     taken: Turns = {place: [] for place in everybody}
     failed: list[str] = []
@@ -53,6 +55,7 @@ def measure(everybody: Mapping[Place, Mapping[str, Contender]], turns: int) -> t
                 what = f"turn {number + 1} of {turns}: {', '.join((*place, who))}"
                 progress(what)
                 try:
+                    prepare()
                     rows[who] = everybody[place][who]()
                     progress(f"  {shown(rows[who])}")
                 except Exception as error:  # noqa: BLE001 - who fails is told of, and the others have their turns
@@ -123,7 +126,7 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
 
 
 def parsed() -> argparse.Namespace:
-    parser = arguments(__doc__, rounds=5)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, help="for which (both)")
     for name, value, text in (
@@ -155,7 +158,7 @@ def main() -> int:
         redis = stack.enter_context(own_redis(directory))
         runtimes, absent = open_runtimes(options.runtimes, stack)
         bench = Bench(redis.port, directory, sizes_of(options))
-        taken, failed = measure(contenders(options, bench, redis, runtimes), options.rounds)
+        taken, failed = measure(contenders(options, bench, redis, runtimes), options.rounds, redis.start)
     missed = [line for (part, runtime), turns in taken.items() for line in figures.missed(part, runtime, turns)]
     for line in missed:
         progress(f"missed: {line}")
