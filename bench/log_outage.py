@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from bench.log_box import box
@@ -27,13 +27,14 @@ BLOCK = bytes(1 << 16)
 CALIBRATION_S = 0.5
 STARTED_S = 60.0
 JOB = "works"
+KINDS = ("healthy", "subscriber_stopped", "redis_stopped", "redis_killed")
 
 Switch = Callable[[], None]
 
 
-def outage(bench: Bench, runtime: Runtime, redis: OwnRedis, loops: int) -> dict[str, Contender]:
-    """Return the healthy run and those with something away."""
-    kinds = ("healthy", "subscriber_stopped", "redis_stopped", "redis_killed")
+def outage(bench: Bench, runtime: Runtime, redis: OwnRedis, kinds: Iterable[str]) -> dict[str, Contender]:
+    """Return the runs of these kinds, which all do the same work."""
+    loops = loops_for(bench.sizes.outage_rate)
     return {kind: lambda kind=kind: _run(bench, runtime, redis, kind, loops) for kind in kinds}  # type: ignore[misc]
 
 

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from bench import log_figures as figures
 from bench.log_engine import Runtime
-from bench.log_outage import loops_for, outage
+from bench.log_outage import KINDS, outage
 from bench.log_parts import Bench, Contender, Row, Sizes, flood, latency, memory, progress
 from bench.log_redis import OwnRedis, own_redis
 from bench.report import arguments, report
@@ -80,11 +80,10 @@ def contenders(
     options: argparse.Namespace, bench: Bench, redis: OwnRedis, runtimes: Sequence[Runtime]
 ) -> dict[Place, dict[str, Contender]]:
     """Return who takes part, by part and runtime."""
-    loops = loops_for(bench.sizes.outage_rate) if "outage" in options.parts else 0
     parts: dict[str, Callable[[Runtime], dict[str, Contender]]] = {
         "flood": lambda runtime: flood(bench, runtime),
         "latency": lambda runtime: latency(bench, runtime),
-        "outage": lambda runtime: outage(bench, runtime, redis, loops),
+        "outage": lambda runtime: outage(bench, runtime, redis, options.outages),
         "memory": lambda runtime: memory(bench, runtime),
     }
     return {(part, runtime.name): parts[part](runtime) for part in options.parts for runtime in runtimes}
@@ -129,6 +128,7 @@ def parsed() -> argparse.Namespace:
     parser = arguments(__doc__, rounds=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, help="for which (both)")
+    parser.add_argument("--outages", nargs="+", choices=KINDS, default=KINDS, help="the runs of that part (all)")
     for name, value, text in (
         ("--lines", 2_000_000, "that one job writes as fast as it can"),
         ("--jobs", 16, "that write at a pace at the same time"),

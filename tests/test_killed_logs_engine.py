@@ -17,7 +17,7 @@ from tests.shared_queue import SharedQueue, service
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration, pytest.mark.slow]
 
-SECONDS = 4
+SECONDS = 3
 BEGUN_BYTES = 64 << 10
 
 
