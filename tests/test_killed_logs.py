@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow import Containers, Flowed, Processes, play
+from tests.flow import JOB_ID, Containers, Flowed, Processes, play, written
 from tests.shared_queue import SharedQueue, service
 
 LEASE_S = 20.0
@@ -14,9 +14,16 @@ LEASE_S = 20.0
 
 @pytest.mark.integration
 def test_a_process_that_writes_much_is_heard_whole_over_kills(tmp_path: Path) -> None:
-    flowed = play(SharedQueue(tmp_path, service("folder"), lease_s=LEASE_S), Processes(), seed=1)
+    """A sink that appends to a file goes on where the runner that was killed had come to."""
+    log = tmp_path / "logs" / f"{JOB_ID}.log"
+    sink = f'sinks = ["file://{log.parent}/{{id}}.log?format=text"]'
+    flowed = play(SharedQueue(tmp_path, service("folder"), lease_s=LEASE_S, more=sink), Processes(), seed=1)
     assert Flowed(seed=1, kills=flowed.kills, wrong=()) == flowed
     assert flowed.kills > 1
+    records = log.read_bytes().splitlines()
+    said = [line for _, found, line in (record.partition(b" stdout ") for record in records) if found]
+    assert written().splitlines() == said
+    assert 1 == sum(b" event succeeded: " in record for record in records)
 
 
 @pytest.mark.integration
