@@ -216,14 +216,13 @@ class ProcessContainers:
             self._exits.add_child(control.name)
 
     def _running(self, control: Control) -> Running | None:
-        record, pids = control.record(), control.pids()
-        if record is None:
+        if (record := control.record()) is None:
             return None
+        pids = control.pids()
         return Running(control.name, record.started_at, record.isolation, pids.job if pids else None)
 
     def _is_ours(self, name: str) -> bool:
-        control = self._control(name)
-        record = control.record()
+        record = (control := self._control(name)).record()
         return os.path.isdir(control.path) if record is None else record.box == self._box_id
 
     def _tree(self, control: Control, record: Record) -> Tree:
