@@ -12,14 +12,14 @@ Turn = Mapping[str, Row]
 
 BARS: dict[str, float] = {
     "over_attach_limit": 0.7,
-    "over_seeds": 10.0,
+    "over_seeds_one": 10.0,
     "p50_ms": 50.0,
     "p99_ms": 150.0,
     "took_over_healthy": 1.05,
     "pause_ms": 50.0,
     "memory_growth": 1.1,
 }
-_AT_LEAST = frozenset({"over_attach_limit", "over_seeds"})
+_AT_LEAST = frozenset({"over_attach_limit", "over_seeds_one"})
 _WORST = frozenset({"lost", "again", "damaged", "peak_mib", "pause_ms"})
 """Of these the worst of all turns counts."""
 

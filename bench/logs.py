@@ -11,6 +11,7 @@ until the last one heard. Beside: the limits (a container's attach socket, or a 
 itself). **latency**: from the making of a line until it is heard. **outage**: how much longer a fixed piece of work
 takes while the subscriber or Redis is away. **memory**: that of the runner in the first and last third of a long log.
 
+Many that write at a pace are never faster than that: how far they are above the seeds' way is told, and has no bar.
 Processor time is that of the runner alone, over whole jobs, for each GB (1e9 bytes) that they wrote.
 """
 
