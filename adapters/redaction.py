@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from adapters.secret_spellings import spellings
-from adapters.token_shapes import BEFORE_BYTES, BEGUN, WHOLE, counts, next_after, secret_part
+from adapters.token_shapes import BEFORE_BYTES, BEGUN, SHOWN_BYTES, WHOLE, counts, next_after, secret_part
 from runner.ports import Chunk, Gap
 
 LONGEST_BYTES = 16 << 10
@@ -155,7 +155,7 @@ class Mask:
         data = self._before + self._held + new
         end = len(data) if is_end else self._redaction.begins(data, begin)
         covered = bytearray(self._before + self._covered + new)
-        self._redaction.cover(data, covered, begin, end)
+        self._redaction.cover(data, covered, max(0, begin - SHOWN_BYTES), end)
         self._before = data[max(0, end - BEFORE_BYTES) : end]
         self._held, self._covered = data[end:], bytes(covered[end:])
         given = covered[begin:end]

@@ -17,6 +17,8 @@ _ALNUM, _WORD = "[A-Za-z0-9]", "[A-Za-z0-9_-]"
 _LOGIN = r"""[^\s/"'<>]"""
 _ESCAPE = r"\\[bfnrt]|%[0-9A-Fa-f]{2}"
 """After one a word begins, though it ends in a letter or a digit."""
+SHOWN_BYTES = 2
+"""Of a shape that counts anywhere, so many may have gone on before it is known to have begun."""
 URL, KEY = b"://", b"-----BEGIN "
 """How the two shapes begin of which only a part is secret."""
 
@@ -46,12 +48,16 @@ class Shape:
         """
         Match what may be the beginning of one, or one that may go on, at the end of the text.
 
-        It does not count how much of it there is, since that is slow to match.
+        It does not count how much of it there is, since that is slow to match. Of a shape that counts anywhere the
+        first bytes are not secret and often end a line that is not finished, so those alone begin none yet.
         """
         pattern = f"(?:{self.more})*{self.step}" if self.more else ""
-        for part in reversed(self.parts):
+        for part in reversed(self.parts[1:]):
             pattern = _half(part, pattern)
-        return pattern if self.anywhere else f"(?:\\b|{_ESCAPE})(?:{pattern})"
+        head = str(self.parts[0])
+        if self.anywhere:
+            return f"{re.escape(head[: SHOWN_BYTES + 1])}(?:{_half(head[SHOWN_BYTES + 1 :], pattern)})?"
+        return f"(?:\\b|{_ESCAPE})(?:{_half(head, pattern)})"
 
 
 def _full(part: Part) -> str:

@@ -12,7 +12,8 @@ from collections import deque
 HELD_S = 0.02
 """So long the beginning of a line waits for its rest: a prompt and a progress bar must be seen, too."""
 TAIL_MAX_BYTES = 64 << 10
-RECORD_MAX_BYTES = 128 << 10
+RECORD_MAX_BYTES = 64 << 10
+"""What sinks send at once."""
 HELD_MAX_BYTES = 1 << 20
 TURN_S = 0.005
 """Between two looks while little comes: a job that prints every moment must not cost a turn for each line."""
@@ -77,9 +78,18 @@ class Joiner:
                 if not self._ready or self._ready[-1][0] != stream or len(self._ready[-1][1]) >= RECORD_MAX_BYTES:
                     self._ready.append((stream, bytearray()))
                 last = self._ready[-1][1]
-                room = RECORD_MAX_BYTES - len(last)
-                last += part[done : done + room]
-                done += room
+                end = _end_of_lines(part, done, done + RECORD_MAX_BYTES - len(last), is_fresh=not last)
+                if end == done:
+                    self._ready.append((stream, bytearray()))
+                last += part[done:end]
+                done = end
+
+
+def _end_of_lines(text: bytes | bytearray, begin: int, limit: int, *, is_fresh: bool) -> int:
+    """Return where the last whole line before ``limit`` ends; a line that fills a record of its own is cut."""
+    if limit >= len(text):
+        return len(text)
+    return text.rfind(b"\n", begin, limit) + 1 or (limit if is_fresh else begin)
 
 
 class Flow:
