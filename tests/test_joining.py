@@ -1,4 +1,4 @@
-"""Output joined into records: nothing lost, none larger than a sink sends at once, lines cut only where they must be."""
+"""Output joined into records: nothing lost, none larger than what a sink sends, lines cut only where they must be."""
 
 from __future__ import annotations
 
