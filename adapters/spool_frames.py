@@ -27,7 +27,7 @@ OUTPUT: tuple[str, ...] = ("stdout", "stderr")
 GAP = "gap"
 DATA_MAX_BYTES = 256 << 10
 PACK_LEAST_BYTES = 4 << 10
-PACK_LEVEL = 1
+PACK_LEVEL = -3
 BLOCK_BYTES = 1 << 20
 
 _LENGTHS = struct.Struct("<II")

@@ -29,8 +29,7 @@ class LineRate:
 
     def cut(self, data: bytes, now: float) -> tuple[bytes, bytes]:
         """Return the lines that may go on now, and the rest."""
-        lines = data.count(b"\n")
-        if not self.per_second or not lines:
+        if not self.per_second or not (lines := data.count(b"\n")):
             return data, b""
         self._refill(now)
         allowed = min(lines, int(self._left)) if now >= self._rests_until else 0

@@ -46,8 +46,10 @@ def coalesced(lines: Sequence[LogLine]) -> tuple[LogLine, ...]:
 
 def _run(run: list[LogLine]) -> list[LogLine]:
     """Go through consecutive records of one stream as through one text."""
+    if run[0].stream not in {"stdout", "stderr"} or not any(b"\r" in line.data for line in run):
+        return run
     text = b"".join(line.data for line in run)
-    if run[0].stream not in {"stdout", "stderr"} or text.count(b"\r") == text.count(b"\r\n"):
+    if text.count(b"\r") == text.count(b"\r\n"):
         return run
     left = deque(_left_out(text))
     kept: list[LogLine] = []
