@@ -75,6 +75,7 @@ def _number(name: str) -> int:
     return int(name.split(".")[1]) if name != "1.spool" else 0
 
 
+@pytest.mark.integration
 def test_a_kill_at_any_byte_of_any_segment_costs_what_was_being_written(tmp_path: Path) -> None:
     """Each segment is the last one for a while, and each byte of it the last one to be written."""
     asyncio.run(_write(tmp_path, PIECES))
