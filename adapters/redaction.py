@@ -181,14 +181,15 @@ async def masked(
     """
     Yield the chunks of all streams with what is secret covered; closes ``chunks``.
 
-    ``context`` bytes at the beginning of each stream are looked at and not yielded. A gap passes as it is, and what
+    ``context`` bytes at the beginning of each stream are looked at and not yielded; it may be filled in until that
+    begins. A gap passes as it is, and what
     follows it has nothing to do with what came before.
     """
     masks: dict[str, Mask] = {}
     async with aclosing(chunks):
         async for chunk in chunks:
             if chunk.stream == "gap":
-                ended = _of_gap(chunk, context)
+                ended = _of_gap(chunk, {*context, *masks})
                 for piece in _rests({stream: masks.pop(stream) for stream in ended & masks.keys()}):
                     yield piece
                 context = {stream: count for stream, count in context.items() if stream not in ended}
@@ -201,7 +202,7 @@ async def masked(
         yield piece
 
 
-def _of_gap(gap: Chunk, streams: Mapping[str, int]) -> frozenset[str]:
+def _of_gap(gap: Chunk, streams: set[str]) -> frozenset[str]:
     stream = msgspec.json.decode(gap.data, type=Gap).stream
     return frozenset((stream,) if stream else streams)
 

@@ -33,7 +33,7 @@ from adapters.containers.docker_state import LABEL_NETWORK, Inspected, Made, mad
 from adapters.containers.docker_usage import PeakMemory
 from adapters.containers.ownership import hand_over
 from adapters.containers.secret_shelf import SecretShelf, no_secrets
-from adapters.redaction import context_of, masked
+from adapters.redaction import masked
 from runner.errors import BadInput, OutOfSpace, RuntimeMissing, Unavailable
 from runner.ports import Chunk, ContainerSpec, Exit, Running
 from runner.receipt import Usage
@@ -104,11 +104,9 @@ class DockerContainers:
             cut = self._cuts.setdefault(name, Cut())
             if cut.begins is None:
                 cut.begins = await in_thread(noted_begin, self._settings.directory, name)
-            context = context_of({stream: max(0, skip.get(stream, 0) - cut.lacks[stream]) for stream in STREAMS})
-            earlier = {stream: skip.get(stream, 0) - context[stream] for stream in STREAMS}
-            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, earlier, cut)
+            output = JobOutput(self._engine, lambda: self._box.look(name), self._now, skip, cut)
             redaction = await in_thread(self._shelf.redaction, name)
-            chunks = masked(output.chunks(attachment if begins else None), redaction, context)
+            chunks = masked(output.chunks(attachment if begins else None), redaction, output.context)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk

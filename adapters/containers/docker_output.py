@@ -26,6 +26,7 @@ from adapters.containers.docker_log_begin import log_begin
 from adapters.containers.docker_others import was_replaced
 from adapters.containers.docker_state import Inspected
 from adapters.containers.gaps import gap_chunk
+from adapters.redaction import context_of
 from runner.errors import Unavailable
 from runner.ports import Chunk
 
@@ -94,6 +95,10 @@ class JobOutput:
         self._engine, self._look, self._now, self._cut = engine, look, now, cut
         # How many bytes of each stream in the kept log the reader has; where to go on after anything broke.
         self._has = {stream: max(0, skip.get(stream, 0) - cut.lacks[stream]) for stream in STREAMS}
+        # How many bytes of each stream are given once more at first, for who must see what stood before; set as reading
+        # of the kept log begins, since only then is it known what that lacks.
+        self.context: dict[str, int] = {}
+        self._has_begun = False
         # Set once a gap was told because the kept log is damaged.
         self._is_damaged = False
 
@@ -105,6 +110,7 @@ class JobOutput:
             Unavailable: the engine went away; read again with what was read so far as ``skip``.
         """
         if attachment is not None:
+            self._has_begun = True
             async for chunk in self._relayed(self._attached(attachment)):
                 yield chunk
             self._cut.at = self._now()
@@ -184,6 +190,7 @@ class JobOutput:
             async for chunk in self._beside_the_log(found):
                 yield chunk
             return
+        self._begin()
         log = KeptLog(self._has)
         follow = not found.has_ended
         async with AsyncExitStack() as stack:
@@ -191,6 +198,13 @@ class JobOutput:
             while data := await self._next(answer, follow=follow):
                 for chunk in log.feed(data):
                     yield chunk
+
+    def _begin(self) -> None:
+        """Go back as far as the context reaches, once."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.context |= context_of(self._has)
+            self._has = {stream: self._has[stream] - self.context[stream] for stream in STREAMS}
 
     async def _begins_as_it_did(self, found: Inspected) -> bool:
         try:
