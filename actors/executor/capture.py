@@ -109,6 +109,8 @@ class Capture:
         log.cancel()
         if not late or self._keeping.is_cut_off:
             return
+        # What it may still write in the turn that it ends in is to be counted first.
+        await asyncio.wait(late, timeout=self._caller.patience.try_s)
         try:
             async with asyncio.timeout(DRAIN_S + 3 * self._caller.patience.try_s):
                 await self.follow(silence_s=DRAIN_S)
