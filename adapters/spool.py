@@ -22,6 +22,7 @@ from adapters.spool_frames import Packer
 from adapters.spool_parts import attempts_in
 from adapters.spool_reader import IN_PLACE_BYTES, SpoolReader, run
 from adapters.spool_shelf import SpoolShelf
+from adapters.spool_tally import Tally
 from runner.errors import RunnerError
 from runner.job import Key
 from runner.ports import Cursor, LogLine, Position, SpoolSeal
@@ -132,15 +133,15 @@ class FileSpool:
         await self._dropped((key, attempt))
         if (running := self._sealing.get((key, attempt))) is not None:
             return await asyncio.shield(running)
-        written = None
+        tally = None
         if (file := self._open.pop((key, attempt), None)) is not None:
             file.close()
-            written = file.tally.passed
+            tally = file.tally
         elif (seal := load_seal(self._shelf.mark(key, attempt))) is not None:
             return seal
         self._reader.look_again(key)
         try:
-            return await self._sealed(key, attempt, written)
+            return await self._sealed(key, attempt, tally)
         finally:
             self._flags.raise_(key)
 
@@ -196,9 +197,9 @@ class FileSpool:
         self._open.pop(place).close()
         self._reader.look_again(place[0])
 
-    async def _sealed(self, key: Key, attempt: int, written: dict[str, int] | None) -> SpoolSeal:
+    async def _sealed(self, key: Key, attempt: int, tally: Tally | None) -> SpoolSeal:
         archive, mark = self._shelf.archive(key, attempt), self._shelf.mark(key, attempt)
-        it = Sealing(self._shelf.directory(key), attempt, archive, mark, written)
+        it = Sealing(self._shelf.directory(key), attempt, archive, mark, tally)
         if self._reader.stored_bytes(key, attempt) <= SEAL_IN_PLACE_BYTES:
             return seal_attempt(it)
         running = asyncio.get_running_loop().run_in_executor(None, seal_attempt, it)

@@ -31,9 +31,14 @@ PLAIN_BYTES = 64 << 10
 
 
 class Mark(SpoolSeal, frozen=True):
-    """What stands in the file that says that an attempt is sealed: the seal, and all that was written, by stream."""
+    """
+    What stands in the file that says that an attempt is sealed: the seal, and how much is over, by stream.
+
+    ``all_bytes`` were appended, which what a gap names was not.
+    """
 
     written: dict[str, int] | None = None
+    all_bytes: int | None = None
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -41,13 +46,13 @@ _DECODE = msgspec.json.Decoder(Mark).decode
 
 
 class Sealing(msgspec.Struct, frozen=True):
-    """What is to be sealed, and where to; ``written`` is known where the spool was open."""
+    """What is to be sealed, and where to; ``tally`` is known where the spool was open."""
 
     directory: str
     attempt: int
     archive: str
     mark: str
-    written: dict[str, int] | None = None
+    tally: Tally | None = None
 
 
 def seal_attempt(it: Sealing) -> SpoolSeal:
@@ -65,8 +70,7 @@ def seal_attempt(it: Sealing) -> SpoolSeal:
     output = _Output(Stretch(it.attempt, parts, 0))
     with explained("writing the archive of a log", it.archive):
         _put(it.archive, output.members())
-        written = tally_of(parts).bytes if it.written is None else it.written
-        mark = output.mark(it.archive, written)
+        mark = output.mark(it.archive, it.tally or tally_of(parts))
         named = msgspec.structs.replace(mark, archive=os.path.basename(it.archive))
         write_whole(it.mark, _ENCODE(named), durable=False)
     return _seal(mark)
@@ -149,9 +153,10 @@ class _Output:
         self._digest.update(output)
         yield member
 
-    def mark(self, archive: str, written: dict[str, int]) -> Mark:
+    def mark(self, archive: str, all_of_it: Tally) -> Mark:
         tally, digest = self._tally, f"sha256:{self._digest.hexdigest()}"
-        return Mark(tally.lines, tally.output_bytes, digest, archive, tally.gaps, written)
+        counts = all_of_it.passed, all_of_it.all_bytes
+        return Mark(tally.lines, tally.output_bytes, digest, archive, tally.gaps, *counts)
 
 
 def _seal(mark: Mark) -> SpoolSeal:

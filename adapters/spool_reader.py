@@ -127,8 +127,8 @@ class SpoolReader:
         if (file := self._open.get((key, attempt))) is not None:
             return file.tally.all_bytes
         mark = load_mark(self._shelf.mark(key, attempt))
-        if mark is not None and mark.written is not None:
-            return sum(mark.written.values())
+        if mark is not None and mark.all_bytes is not None:
+            return mark.all_bytes
         return (await self._tally(key, attempt)).all_bytes
 
     async def _looked(self, key: Key, look: Callable[[], Awaitable[T]]) -> T:

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from runner.ports import Gap
+from runner.ports import Gap, Position
 from tests.conformance.spool_harness import KEY, Opener
 
 
@@ -29,5 +29,25 @@ def test_what_a_gap_names_counts_as_read_also_after_a_restart(open_spool: Opener
         async with open_spool() as spool:
             seal = await spool.seal(KEY, 1)
         assert (8, 2, 5) == (seal.bytes, seal.lines, seal.gaps)
+
+    asyncio.run(main())
+
+
+def test_what_a_gap_names_is_nothing_that_a_reader_is_behind(open_spool: Opener) -> None:
+    """Not before the log is sealed and not after that, in this life or the next."""
+    left_out = msgspec.json.encode(Gap("stdout", 1 << 30, 20))
+    wanted = (10 + len(left_out) + 5, Position(1, 2))
+
+    async def main() -> None:
+        async with open_spool() as spool:
+            for stream, data in (("stdout", b"0123456\n9\n"), ("gap", left_out), ("stdout", b"last\n")):
+                await spool.append(KEY, 1, stream, data)
+            assert wanted == (await spool.behind(KEY, Position()), await spool.near_end(KEY, 5))
+            await spool.seal(KEY, 1)
+            assert wanted == (await spool.behind(KEY, Position()), await spool.near_end(KEY, 5))
+            written = await spool.bytes_written(KEY, 1)
+        async with open_spool() as spool:
+            assert wanted == (await spool.behind(KEY, Position()), await spool.near_end(KEY, 5))
+            assert written == await spool.bytes_written(KEY, 1)
 
     asyncio.run(main())
