@@ -245,6 +245,27 @@ def test_a_container_whose_rate_makes_it_wait_loses_nothing() -> None:
     assert 1 == said(world.spool.lines[key_of(world, "job")]).count(paused)
 
 
+def test_a_job_that_its_rate_makes_wait_is_not_silent() -> None:
+    """What it printed is there, and is only not read yet."""
+    world = FakeWorld()
+    credential = Credential("folder", "fake:shared", Rights(runtime="container"), lease=Duration(60))
+    world.shown = [CredentialFile("shared", "shared", credential)]
+    world.images.registry[whole_name("busybox")] = "sha256:1"
+    line = b"." * 4096 + b"\n"
+    world.containers.script = [(1.0 + n / 10, "stdout", line) for n in range(1000)]
+
+    async def main() -> None:
+        command = ["run", "120", "0", "0"]
+        await put(world, "shared", id="job", command=command, image="busybox", silent_for="20s")
+        async with alive(world, limits("pause", log_rate=1)):
+            await until(lambda: newest(world, "job"))
+
+    run_virtual(main())
+    receipt = newest(world, "job")
+    assert receipt is not None
+    assert "succeeded" == receipt.end_reason
+
+
 def test_what_a_runtime_lost_is_a_gap_where_it_was_and_said() -> None:
     gap = Gap(reason="the engine's log of it is damaged")
     script = [(1.0, "stdout", b"before"), (2.0, "gap", msgspec.json.encode(gap) + b"\n"), (2.0, "stdout", b"after")]

@@ -130,7 +130,8 @@ class LogKeeping:
                 await self._rest()
 
     async def _rest(self) -> None:
-        """Read nothing for a while; who ends must not wait for that."""
+        """Read nothing for a while, which is no silence of the job's; who ends must not wait for that."""
+        self._attempt.heard_at = self._now()
         if self.is_gone or self._attempt.stop.done():
             self._attempt.log.rate.per_second = 0
         else:
