@@ -108,6 +108,20 @@ class Attachment(asyncio.Protocol):
         self._before.connection_lost(exc)
 
 
+class _Handover:
+    """Takes over what came together with the answer, and stands for whoever the SDK would have gone on with."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._attachment.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing more comes this way."""
+
+
 async def open_attachment(engine: Engine, container_id: str) -> Attachment:
     """
     Attach to a container that was created; the caller closes.
@@ -124,6 +138,8 @@ async def open_attachment(engine: Engine, container_id: str) -> Attachment:
         transport = answer.connection.transport if answer.connection is not None else None
         if transport is None:
             raise Unavailable(f"Docker at {engine.url} did not {what}: it closed the connection")
-        attachment = Attachment(opened.pop_all(), transport, transport.get_protocol())
+        before = answer.connection.protocol
+        attachment = Attachment(opened.pop_all(), transport, before)
         transport.set_protocol(attachment)
+        before.set_parser(_Handover(attachment), None)
         return attachment
