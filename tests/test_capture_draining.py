@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
+import msgspec
+
 from actors.executor.attempt import Attempt
 from actors.executor.capture import DRAIN_S, Capture
 from runner.calls import Caller, Patience
 from runner.job import Job, Key
-from runner.ports import Chunk, Containers
+from runner.ports import Chunk, Containers, Gap
 from runner.records import ClaimedJob, Grant, StagedJob
 from runner.trail import Trail
 from tests.fakes.world import FakeWorld
@@ -30,21 +32,45 @@ class SlowLog:
         yield Chunk("stdout", WRITTEN[skip.get("stdout", 0) :])
 
 
-def test_a_reading_that_begins_again_counts_what_the_one_before_wrote_last() -> None:
-    """The one that is given up may be writing at that moment."""
-    world = FakeWorld()
+class StuckLog:
+    """Gives something and then never ends."""
+
+    async def attach(self, name: str, skip: Mapping[str, int]) -> AsyncIterator[Chunk]:
+        assert name
+        if data := b"first\n"[skip.get("stdout", 0) :]:
+            yield Chunk("stdout", data)
+        await asyncio.Event().wait()
+
+
+def drained(world: FakeWorld, runtime: object) -> None:
+    """Follow the log of a container that is gone already, to its end or to the end of all patience."""
 
     async def main() -> None:
         caller = Caller(lambda: 0.5, Patience())
         stop = asyncio.get_running_loop().create_future()
         claim = ClaimedJob(KEY, Job(id="job"), "q", "q", "file")
         attempt = Attempt(claim, StagedJob(""), Grant(()), 60.0, 10.0, stop=stop, heard_at=0.0)
-        capture = Capture(attempt, cast("Containers", SlowLog()), world.spool, caller, Trail(world, caller))
+        capture = Capture(attempt, cast("Containers", runtime), world.spool, caller, Trail(world, caller))
         log = asyncio.create_task(capture.follow())
         await asyncio.sleep(0)
         await capture.drained(log)
         await asyncio.wait({log})
 
     run_virtual(main())
+
+
+def test_a_reading_that_begins_again_counts_what_the_one_before_wrote_last() -> None:
+    """The one that is given up may be writing at that moment."""
+    world = FakeWorld()
+    drained(world, SlowLog())
     kept = b"".join(line.data for line in world.spool.lines[KEY] if line.stream == "stdout")
     assert kept == WRITTEN
+
+
+def test_a_log_whose_end_nobody_waits_for_any_more_has_a_gap() -> None:
+    """So that its receipt does not take it for whole."""
+    world = FakeWorld()
+    drained(world, StuckLog())
+    lines = [line for line in world.spool.lines[KEY] if line.stream in {"stdout", "gap"}]
+    assert ["stdout", "gap"] == [line.stream for line in lines]
+    assert msgspec.json.decode(lines[1].data, type=Gap).bytes is None

@@ -115,7 +115,7 @@ class Capture:
             async with asyncio.timeout(DRAIN_S + 3 * self._caller.patience.try_s):
                 await self.follow(silence_s=DRAIN_S)
         except TimeoutError:
-            await self._trail.say(self._attempt.claim, "the log was cut off: something still holds it open")
+            await self.tell_gap("the log was cut off: something still holds it open")
 
 
 @contextmanager
