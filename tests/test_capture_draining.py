@@ -12,7 +12,7 @@ from actors.executor.attempt import Attempt
 from actors.executor.capture import DRAIN_S, Capture
 from runner.calls import Caller, Patience
 from runner.job import Job, Key
-from runner.ports import Chunk, Containers, Gap
+from runner.ports import Chunk, Containers, Gap, LogLine, World
 from runner.records import ClaimedJob, Grant, StagedJob
 from runner.trail import Trail
 from tests.fakes.world import FakeWorld
@@ -42,8 +42,10 @@ class StuckLog:
         await asyncio.Event().wait()
 
 
-def drained(world: FakeWorld, runtime: object) -> None:
+def drained(runtime: object) -> list[LogLine]:
     """Follow the log of a container that is gone already, to its end or to the end of all patience."""
+    fakes = FakeWorld()
+    world = cast("World", fakes)
 
     async def main() -> None:
         caller = Caller(lambda: 0.5, Patience())
@@ -57,20 +59,16 @@ def drained(world: FakeWorld, runtime: object) -> None:
         await asyncio.wait({log})
 
     run_virtual(main())
+    return [line for line in fakes.spool.lines[KEY] if line.stream in {"stdout", "gap"}]
 
 
 def test_a_reading_that_begins_again_counts_what_the_one_before_wrote_last() -> None:
     """The one that is given up may be writing at that moment."""
-    world = FakeWorld()
-    drained(world, SlowLog())
-    kept = b"".join(line.data for line in world.spool.lines[KEY] if line.stream == "stdout")
-    assert kept == WRITTEN
+    assert b"".join(line.data for line in drained(SlowLog())) == WRITTEN
 
 
 def test_a_log_whose_end_nobody_waits_for_any_more_has_a_gap() -> None:
     """So that its receipt does not take it for whole."""
-    world = FakeWorld()
-    drained(world, StuckLog())
-    lines = [line for line in world.spool.lines[KEY] if line.stream in {"stdout", "gap"}]
+    lines = drained(StuckLog())
     assert ["stdout", "gap"] == [line.stream for line in lines]
     assert msgspec.json.decode(lines[1].data, type=Gap).bytes is None
