@@ -88,8 +88,8 @@ def _dropped(file: SpoolFile, middle: Sequence[_Span]) -> int:
     first, last = middle[0], middle[-1]
     following = file.parts[[part.path for part in file.parts].index(last.part.path) + 1]
     gap = Gap(
-        bytes=last.after.output_bytes - first.before.output_bytes,
-        lines=sum(last.after.newlines.values()) - sum(first.before.newlines.values()),
+        bytes=last.after.printed_bytes - first.before.printed_bytes,
+        lines=last.after.printed_lines - first.before.printed_lines,
     )
     path = segment_path(file.directory, file.attempt, first.part.first, following.first)
     put_part(path, first.before.header() + encode(_time_of(following), GAP, _ENCODE(gap), file.packer), CUT_SUFFIX)

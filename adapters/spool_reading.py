@@ -17,6 +17,7 @@ from adapters.files import explained
 from adapters.spool_frames import GAP, OUTPUT, Frame, frames
 from adapters.spool_members import archived
 from adapters.spool_parts import Kind, Part, attempts_in, head_of, parts_from
+from adapters.spool_tally import gap_of_stream
 from runner.job import Key
 from runner.ports import Gap, LogLine, Position
 
@@ -36,15 +37,16 @@ class Place(msgspec.Struct, frozen=True):
     """
     Record ``sequence`` begins at ``offset`` of a file, ``bytes`` after the start of its attempt.
 
-    Before it stand so many bytes and newlines of stdout and stderr; None where those were not counted.
+    Before it stand so many bytes and lines of stdout and stderr, or are told as missing of one of them; None where
+    lines were not counted.
     """
 
     path: str
     sequence: int
     offset: int
     bytes: int
-    output_bytes: int
-    newlines: int | None
+    printed_bytes: int
+    lines: int | None
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -98,20 +100,24 @@ class Walk:
         self._path = ""
         self._offset = 0
         self.bytes = 0
-        self._output_bytes = 0
-        self._newlines: int | None = None
+        self._printed_bytes = 0
+        self._printed_lines: int | None = None
 
     @property
     def place(self) -> Place | None:
         """Where the next record begins; None where nothing stands yet."""
         if not self._path:
             return None
-        return Place(self._path, self.sequence, self._offset, self.bytes, self._output_bytes, self._newlines)
+        return Place(self._path, self.sequence, self._offset, self.bytes, self._printed_bytes, self._printed_lines)
 
     def count(self, stream: str, data: bytes) -> None:
-        """Count the newlines of a record that was yielded, for the place behind it."""
-        if self._newlines is not None and stream in OUTPUT:
-            self._newlines += data.count(b"\n")
+        """Count the lines of a record that was yielded, for the place behind it."""
+        if self._printed_lines is None:
+            return
+        if stream in OUTPUT:
+            self._printed_lines += data.count(b"\n")
+        elif stream == GAP and (gap := gap_of_stream(data)) is not None:
+            self._printed_lines += gap.lines or 0
 
     def __iter__(self) -> Iterator[tuple[int, Frame]]:
         parts = parts_from(self._stretch.parts, self._stretch.wanted)
@@ -145,11 +151,14 @@ class Walk:
             self.sequence, self._offset = sequence + 1, frame.end
             size = frame.size
             self.bytes += size
-            self._output_bytes += size if frame.stream in OUTPUT else 0
+            if frame.stream in OUTPUT:
+                self._printed_bytes += size
+            elif frame.stream == GAP and (gap := gap_of_stream(frame.data)) is not None:
+                self._printed_bytes += gap.bytes or 0
             if sequence >= wanted:
                 yield sequence, frame
             else:
-                self._newlines = None
+                self._printed_lines = None
 
     def _hole(self, part: Part, descriptor: int) -> Iterator[tuple[int, Frame]]:
         self._enter(part, descriptor)
@@ -157,8 +166,8 @@ class Walk:
         gap = _DECODE(frame.data)
         self.sequence = part.end
         rest = self._rest_of(gap) if self._stretch.wanted > part.first else gap
-        self._output_bytes += gap.bytes or 0
-        self._newlines = (self._newlines or 0) + (gap.lines or 0)
+        self._printed_bytes += gap.bytes or 0
+        self._printed_lines = (self._printed_lines or 0) + (gap.lines or 0)
         if self._stretch.wanted < part.end:
             yield part.end - 1, frame._replace(stored=_ENCODE(rest))
 
@@ -168,9 +177,9 @@ class Walk:
         if place is None or gap.bytes is None or gap.lines is None:
             return _UNKNOWN
         lines = None
-        if place.newlines is not None and self._newlines is not None:
-            lines = self._newlines + gap.lines - place.newlines
-        return Gap(bytes=self._output_bytes + gap.bytes - place.output_bytes, lines=lines)
+        if place.lines is not None and self._printed_lines is not None:
+            lines = self._printed_lines + gap.lines - place.lines
+        return Gap(bytes=self._printed_bytes + gap.bytes - place.printed_bytes, lines=lines)
 
     def _check_standing(self, part: Part, following: Part) -> None:
         """See whether records are missing between two parts because one was split since the directory was read."""
@@ -195,10 +204,10 @@ class Walk:
         place = self._stretch.place
         if place is not None and place.path == part.path:
             self.sequence, self._offset, self.bytes = place.sequence, place.offset, place.bytes
-            self._output_bytes, self._newlines = place.output_bytes, place.newlines
+            self._printed_bytes, self._printed_lines = place.printed_bytes, place.lines
         elif (head := head_of(descriptor)) is not None:
             self.sequence, self._offset, self.bytes = part.first, head.offset, head.before.all_bytes
-            self._output_bytes, self._newlines = head.before.output_bytes, sum(head.before.newlines.values())
+            self._printed_bytes, self._printed_lines = head.before.printed_bytes, head.before.printed_lines
         else:
             return False
         self._path = part.path

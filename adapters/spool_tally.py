@@ -12,12 +12,11 @@ from runner.ports import Gap
 
 HEADER = struct.Struct("<8sI12QI")
 """
-Magic, CRC-32 of what follows, records, eight slots (bytes of five streams, bytes missing of two, a spare), newlines of
-two, gaps, streams with an open line.
+Magic, CRC-32 of what follows, records, eight slots (bytes of five streams, bytes missing of two, lines missing),
+newlines of two, gaps, streams with an open line.
 """
 MAGIC = b"RSPOOL\x00\x02"
 _CHECKED = 12
-_SLOTS = 8
 
 
 class Tally:
@@ -34,6 +33,7 @@ class Tally:
         # Records of stream gap; bytes by stream that they say are missing, and that nobody shall read any more.
         self.gaps = 0
         self.missing = dict.fromkeys(OUTPUT, 0)
+        self.missing_lines = 0
         # Whose last line has no newline yet.
         self._open_lines: set[str] = set()
 
@@ -46,6 +46,16 @@ class Tally:
     def output_bytes(self) -> int:
         """Bytes of stdout and stderr."""
         return sum(self.bytes[stream] for stream in OUTPUT)
+
+    @property
+    def printed_bytes(self) -> int:
+        """Bytes of stdout and stderr that stand here, or are told as missing of one of them."""
+        return self.output_bytes + sum(self.missing.values())
+
+    @property
+    def printed_lines(self) -> int:
+        """Newlines of both that stand here, or are told as missing of one of them."""
+        return sum(self.newlines.values()) + self.missing_lines
 
     @property
     def passed(self) -> dict[str, int]:
@@ -72,21 +82,27 @@ class Tally:
 
     def _add_gap(self, data: bytes) -> None:
         self.gaps += 1
-        try:
-            gap = msgspec.json.decode(data, type=Gap)
-        except msgspec.MsgspecError:
-            return  # of another version; it is handed on as it is
-        if gap.stream in self.missing:
+        if (gap := gap_of_stream(data)) is not None:
             self.missing[gap.stream] += gap.bytes or 0
+            self.missing_lines += gap.lines or 0
 
     def header(self) -> bytes:
         """Return the head of a segment that begins behind all this."""
         counts = [*self.bytes.values(), *self.missing.values()]
-        slots = counts + [0] * (_SLOTS - len(counts))
+        slots = [*counts, self.missing_lines]
         newlines = [self.newlines[stream] for stream in OUTPUT]
         opened = sum(1 << number for number, stream in enumerate(OUTPUT) if stream in self._open_lines)
         packed = HEADER.pack(MAGIC, 0, self.records, *slots, *newlines, self.gaps, opened)
         return MAGIC + struct.pack("<I", zlib.crc32(packed[_CHECKED:])) + packed[_CHECKED:]
+
+
+def gap_of_stream(data: bytes) -> Gap | None:
+    """Return what a record of stream gap tells as missing of one stream; None where it names none."""
+    try:
+        gap = msgspec.json.decode(data, type=Gap)
+    except msgspec.MsgspecError:
+        return None  # of another version; it is handed on as it is
+    return gap if gap.stream in OUTPUT else None
 
 
 def load_tally(header: bytes) -> Tally | None:
@@ -98,6 +114,7 @@ def load_tally(header: bytes) -> Tally | None:
     tally.records = records
     tally.bytes = dict(zip(STREAMS, slots, strict=False))
     tally.missing = dict(zip(OUTPUT, slots[len(STREAMS) :], strict=False))
+    tally.missing_lines = slots[-1]
     tally.newlines = dict(zip(OUTPUT, (first, second), strict=True))
     tally.gaps = gaps
     tally._open_lines = {stream for number, stream in enumerate(OUTPUT) if opened >> number & 1}  # noqa: SLF001 - made here

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from runner.ports import Gap, Position
-from tests.conformance.spool_harness import KEY, Opener
+from tests.conformance.spool_harness import KEY, Opener, read_all
 
 
 def test_what_a_gap_names_counts_as_read_also_after_a_restart(open_spool: Opener) -> None:
@@ -51,3 +52,25 @@ def test_what_a_gap_names_is_nothing_that_a_reader_is_behind(open_spool: Opener)
             assert written == await spool.bytes_written(KEY, 1)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("had", [0, 150, 151, 160])
+def test_a_gap_that_is_dropped_with_a_middle_stays_counted(open_spool: Opener, had: int) -> None:
+    """Whoever adds up what stands and what is told as missing gets what was printed, wherever they had got to."""
+    left_out, record = Gap("stdout", 5000, 50, "too fast"), b"." * 999 + b"\n"
+
+    async def main() -> tuple[int, int]:
+        async with open_spool() as spool:
+            for number in range(300):
+                is_gap = number == 150
+                data = msgspec.json.encode(left_out) if is_gap else record
+                await spool.append(KEY, 1, "gap" if is_gap else "stdout", data)
+            lines = [line for number in range(had) for line in await spool.read(KEY, Position(1, number), 1)]
+            assert await spool.drop_middle(KEY, 1, 20_000, 20_000) > 200_000
+            lines += await read_all(spool, KEY, Position(1, had))
+        told = [msgspec.json.decode(line.data, type=Gap) for line in lines if line.stream == "gap"]
+        stands = b"".join(line.data for line in lines if line.stream == "stdout")
+        bytes_told, lines_told = sum(gap.bytes or 0 for gap in told), sum(gap.lines or 0 for gap in told)
+        return len(stands) + bytes_told, stands.count(b"\n") + lines_told
+
+    assert (299 * 1000 + 5000, 299 + 50) == asyncio.run(main())
