@@ -78,6 +78,8 @@ class Cut:
     # What was read as it was written, and how much the kept log surely holds, 0 where that is not known.
     live_bytes: int = 0
     budget_bytes: int = 0
+    # How far one came in the kept log before the engine said that it cannot read on there.
+    unreadable_at: int = -1
 
 
 class JobOutput:
@@ -185,11 +187,24 @@ class JobOutput:
         return counts
 
     async def _kept(self, found: Inspected) -> AsyncGenerator[Chunk, None]:
+        """Read the kept log; where it is damaged tell that, and of a container that runs read what it writes."""
+        if not self._is_damaged and await self._begins_as_it_did(found):
+            try:
+                async with aclosing(self._from_the_log(found)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except LogUnreadable:
+                # It may be only busy: given up where a second reading comes no further.
+                if (reached := sum(self._has.values())) > self._cut.unreadable_at:
+                    self._cut.unreadable_at = reached
+                    raise
+            else:
+                return
+        async for chunk in self._beside_the_log(found):
+            yield chunk
+
+    async def _from_the_log(self, found: Inspected) -> AsyncGenerator[Chunk, None]:
         """Read the kept log; of a container that runs, follow it for as long as it may grow."""
-        if not await self._begins_as_it_did(found):
-            async for chunk in self._beside_the_log(found):
-                yield chunk
-            return
         self._begin()
         log = KeptLog(self._has)
         follow = not found.has_ended

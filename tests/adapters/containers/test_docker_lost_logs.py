@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from runner.ports import Chunk, Gap
+from runner.errors import Unavailable
+from runner.ports import Chunk, Containers, Gap
 from tests.adapters.containers.docker_boxes import DockerBox, DockerMachine, collect_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.integration]
@@ -26,6 +27,24 @@ def kept_logs(box: DockerBox, container_id: str) -> list[Path]:
 
 def cut_off(path: Path) -> None:
     os.truncate(path, 0)
+
+
+def garble(path: Path) -> None:
+    """Do what a disk does that lost a page in the middle."""
+    with path.open("rb+") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * 100)
+
+
+async def read_on(containers: Containers, name: str, had: int) -> AsyncIterator[Chunk]:
+    """Do what a runner does where a reading broke off: begin again behind what it has."""
+    for _ in range(5):
+        with suppress(Unavailable):
+            async for chunk in containers.attach(name, {"stdout": had}):
+                had += len(chunk.data) if chunk.stream == "stdout" else 0
+                yield chunk
+            return
+    raise AssertionError("it breaks off again and again")
 
 
 async def lived_a_while(box: DockerBox, name: str) -> bytes:
@@ -68,5 +87,33 @@ def test_a_log_that_is_gone_is_one_gap(machine: DockerMachine, harm: Callable[[P
             assert rest.endswith(b"\nthe end\n")
         else:
             assert b"" == rest
+
+    machine.run(scenario)
+
+
+@pytest.mark.parametrize("runs_on", [True, False], ids=["running", "ended"])
+def test_a_log_that_is_damaged_in_its_middle_is_a_gap(machine: DockerMachine, *, runs_on: bool) -> None:
+    """Behind the damage the engine reads nothing, however often it is asked."""
+
+    async def scenario(box: DockerBox) -> None:
+        spec = box.spec("sh", "-c", COUNT)
+        over = Path(spec.workspace) / "over"
+        await box.containers.start(spec)
+        had = await lived_a_while(box, spec.name)
+        await box.containers.close()
+        life = box.another_life()
+        if not runs_on:
+            over.touch()
+            await life.wait(spec.name)
+        for path in kept_logs(box, (await box.inspect(spec.name))["Id"]):
+            garble(path)
+        streams: list[str] = []
+        async for chunk in read_on(life, spec.name, len(had)):
+            streams.append(chunk.stream)
+            if len(streams) == 3:
+                over.touch()
+        await life.close()
+        assert 1 == streams.count("gap")
+        assert runs_on == ("stdout" in streams[streams.index("gap") :])
 
     machine.run(scenario)
