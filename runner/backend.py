@@ -91,12 +91,17 @@ class Backend:
             self._replaced.extend(before.values())
         await self.release_replaced(caller)
 
+    @property
+    def has_replaced(self) -> bool:
+        """Whether sinks wait for their last users, which others stand for now."""
+        return bool(self._replaced)
+
     async def release_replaced(self, caller: Caller) -> None:
         """Let go of the sinks that others stand for now and that nobody feeds any more."""
-        unused = [outlet for outlet in self._replaced if not outlet.is_used]
-        self._replaced = [outlet for outlet in self._replaced if outlet.is_used]
-        for outlet in unused:
-            await self._release(outlet, caller)
+        while unused := [outlet for outlet in self._replaced if not outlet.is_used]:
+            self._replaced = [outlet for outlet in self._replaced if outlet.is_used]
+            for outlet in unused:
+                await self._release(outlet, caller)
 
     async def close(self, caller: Caller) -> None:
         """Let go of every sink, then of the result backend; idempotent, and nothing is asked of it afterwards."""

@@ -15,6 +15,7 @@ from runner.app import build
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.job import Key
 from runner.ports import Gap, SinkTraits
+from runner.secret import Secret
 from tests.fakes.places import FakePlace
 from tests.fakes.scenes import alive, ended, now, put, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
@@ -377,6 +378,25 @@ def test_sinks_are_released_once_when_others_stand_in_their_place() -> None:
             assert new.positions(key) == second.positions(key) == stood(world, key)
             assert (0, 1, 1) == (first.ends[key], second.ends[key], new.ends[key])
         assert [(2, 2), (3, 3), (1, 1)] == [(it.opened, it.released) for it in (first, second, new)]
+
+    run_virtual(main())
+
+
+def test_sinks_of_older_secrets_are_released_also_where_the_job_says_nothing_more() -> None:
+    async def main() -> None:
+        world = with_two()
+        first, second = world.places["first"], world.places["second"]
+        async with alive(world):
+            await put(world, "shared", id="job", command=["run", "900", "0", "1"])
+            await until(lambda: second.lines)
+            await asyncio.sleep(5)
+            file = world.shown[1]
+            assert file.credential is not None
+            credential = msgspec.structs.replace(file.credential, secrets={"password": Secret("another")})
+            world.shown[1] = msgspec.structs.replace(file, content="another", credential=credential)
+            await until(lambda: (first.opened, second.opened) == (3, 3), limit_s=50)
+            await until(lambda: (first.released, second.released) == (1, 1), limit_s=100)
+            assert not ended(world, "job")
 
     run_virtual(main())
 

@@ -207,9 +207,8 @@ class Logs(Stage[LogsMessage]):
         if pump is None or name not in pump.feeds or self.has_task(f"feed {key} {name}"):
             return  # one before that, or of a job that was dropped
         feed = pump.ended(name)
-        if isinstance(error, Moved):
-            self._release_soon(feed.claim.queue)
-        elif error is not None:
+        self._release_soon(feed.claim.queue)
+        if error is not None and not isinstance(error, Moved):
             pump.broken.add(name)
             _log_failure(key, name, error)
         if error is None and not feed.wants_more:
@@ -240,7 +239,7 @@ class Logs(Stage[LogsMessage]):
 
     def _release_soon(self, queue: str) -> None:
         entry = self._directory.find(queue)
-        if entry is not None and not self.has_task(f"release {queue}"):
+        if entry is not None and entry.backend.has_replaced and not self.has_task(f"release {queue}"):
             self.start_soon(entry.backend.release_replaced, self.caller, name=f"release {queue}")
 
     # Retention
