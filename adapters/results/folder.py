@@ -193,6 +193,8 @@ class FolderResults:
     def _get_log(self, stop: threading.Event, url: str, path: str) -> None:
         """Its name is what counts, wherever the box that stored it has mounted this directory."""
         source = self._jobs.path("logs", os.path.basename(unquote(url)))
+        if not url.startswith("folder://"):
+            raise Refused(f"{url}: it stands in another result backend: name the queue of its job, as with --queue")
         if not os.path.isfile(source):
             raise Refused(f"{url}: there is no such archive any more")
         remove_file(path)

@@ -175,7 +175,8 @@ def _why_empty(receipt: Receipt, problem: str) -> str:
 
 
 async def _print_archive(args: argparse.Namespace) -> None:
-    """Copy the archive here, then print what is packed in it."""
+    """Print what is packed in it: of the one on this box, else of a copy."""
+    from adapters.spool_shelf import SpoolShelf
     from runner.cli.books import open_book
     from runner.cli.target import open_view
 
@@ -187,6 +188,10 @@ async def _print_archive(args: argparse.Namespace) -> None:
         raise Refused(
             f"{receipt.id} has no archive of its log: it is {receipt.state}; runner logs prints what there is"
         )
+    shelf, key = SpoolShelf(str(paths.spools(paths.state_dir(args)))), Key(receipt.key or args.job)
+    if means_box(args) and shelf.is_sealed(key, receipt.attempt):
+        await asyncio.to_thread(_unpack, Path(shelf.archive(key, receipt.attempt)), receipt.log.url)
+        return
     with tempfile.TemporaryDirectory(prefix="runner-log-") as scratch:
         archive = Path(scratch) / "log.gz"
         async with open_view(args) as view:

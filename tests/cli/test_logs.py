@@ -1,17 +1,22 @@
 """``runner logs``: which part, in which form, and harmless where it is a terminal. On a box whose runner is down."""
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from adapters.spool import FileSpool
 from runner.cli.gap_text import gap_text
 from runner.cli.receipt_text import facts
+from runner.job import make_key
 from runner.ports import Gap
 from runner.receipt import LogAccount, Receipt
+from runner.records import StoreRecord
 from tests.cli.boxes import ended, write_box, write_log
 from tests.cli.terminals import on_terminal
 from tests.cli.typed import LIMIT_S, Typed, clean_environ, typed
@@ -77,6 +82,37 @@ def test_as_json_the_end_of_the_job_is_last(state: Path) -> None:
     assert ["runner", "stdout", "stderr", "gap", "stdout"] == [one["stream"] for one in said[:-1]]
     assert 12288 == json.loads(said[3]["text"])["bytes"]
     assert ("ended", "failed") == (said[-1]["event"]["state"], said[-1]["event"]["end_reason"])
+
+
+def of_a_shared_queue(state: Path) -> None:
+    """A job that this box ended, whose queue has its results elsewhere."""
+    claimed, stored, settled = ended("far-1")
+    assert isinstance(stored, StoreRecord)
+    log = LogAccount(2, 12, "9f2c", url=f"redis://host/0?queue=train#log/{stored.receipt.key}~000002.log.gz")
+    receipt = msgspec.structs.replace(stored.receipt, log=log)
+    write_box(state, [claimed, msgspec.structs.replace(stored, receipt=receipt), settled])
+
+
+def test_on_the_box_the_archive_is_its_own_whatever_the_queue(tmp_path: Path) -> None:
+    of_a_shared_queue(tmp_path)
+
+    async def write() -> None:
+        spool, key = FileSpool(str(tmp_path / "spool"), lambda: 1_500_000_000), make_key("q", "far-1", "s1")
+        for attempt in (1, 2):
+            await spool.append(key, attempt, "stdout", b"attempt %d\n" % attempt)
+            await spool.seal(key, attempt)
+        await spool.close()
+
+    asyncio.run(write())
+    assert Typed(0, "attempt 2\n", "") == typed("logs", "far-1", "--archive", "--state-dir", tmp_path)
+
+
+@pytest.mark.parametrize("words", [(), ("--archive",)])
+def test_where_the_box_has_it_no_more_it_is_said_where_it_stands(tmp_path: Path, words: tuple[str, ...]) -> None:
+    of_a_shared_queue(tmp_path)
+    said = typed("logs", "far-1", *words, "--state-dir", tmp_path)
+    assert "" == said.out
+    assert "it stands in another result backend: name the queue of its job, as with --queue" in said.err
 
 
 def started_bytes(*words: object) -> bytes:
