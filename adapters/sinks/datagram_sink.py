@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from adapters.sinks.datagrams import Datagrams
 from adapters.sinks.remembered import Remembered
+from adapters.worker import Worker
+from runner.errors import Unavailable
 from runner.job import Key
 from runner.ports import End, LogLine, Position, SinkTraits
 from runner.receipt import Event
@@ -37,7 +38,8 @@ class DatagramSink:
         self._datagrams = datagrams
         self._form = form
         self._traits = SinkTraits(coalesces=True, lag_max_bytes=lag_max_bytes)
-        self._lock = threading.Lock()
+        # A thread of its own: one that hangs must not keep those of all others.
+        self._calls = Worker("datagrams")
         self._wanted: Remembered[Position] = Remembered()
         self._ended: Remembered[End] = Remembered()
 
@@ -49,27 +51,27 @@ class DatagramSink:
         return None
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
-        await asyncio.to_thread(self._write, key, job_id, events, lines)
+        await self._calls.run(self._write, key, job_id, events, lines)
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         if self._ended.get(key) != end:
-            await asyncio.to_thread(self._write, key, job_id, (end.event,), ())
+            await self._calls.run(self._write, key, job_id, (end.event,), ())
         self._ended.set(key, end)
         self._wanted.forget(key)
 
     async def release(self) -> None:
-        with self._lock:
-            self._datagrams.close()
+        with suppress(Unavailable):  # released before
+            self._calls.submit(self._datagrams.close)
+        self._calls.shutdown()
 
     def _write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         wanted = self._wanted.get(key) or Position()
         new = [line for line in lines if Position(line.attempt, line.sequence) >= wanted]
-        with self._lock:
-            for event in events:
-                self._send(self._form.event(event, key, job_id))
-            for line in self._form.joined(new):
-                self._send(self._form.line(line, key, job_id))
-                self._wanted.set(key, Position(line.attempt, line.sequence + 1))
+        for event in events:
+            self._send(self._form.event(event, key, job_id))
+        for line in self._form.joined(new):
+            self._send(self._form.line(line, key, job_id))
+            self._wanted.set(key, Position(line.attempt, line.sequence + 1))
 
     def _send(self, datagrams: Iterator[bytes]) -> None:
         for data in datagrams:

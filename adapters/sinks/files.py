@@ -7,7 +7,6 @@ notes tell, so after a kill the last records may stand there twice.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from adapters.sinks.log_text import event_text, text_lines, told_time
 from adapters.sinks.remembered import Remembered
 from adapters.sinks.templates import fill, is_per_job
 from adapters.sinks.urls import SinkUrl
+from adapters.worker import Worker
 from runner.job import Key, safe_name
 from runner.log_json import log_json
 from runner.ports import End, LogLine, Position, SinkTraits
@@ -70,6 +70,8 @@ class FileSink:
         self._files = files
         self._traits = SinkTraits(coalesces=True, lag_max_bytes=lag_max_bytes)
         self._lock = _LOCKS[files.root]
+        # A thread of its own: a file server that went away must not keep those of all others.
+        self._calls = Worker(f"logs {files.root}")
         # The line that the last write of text left unfinished, by file: job and stream.
         self._unfinished: dict[str, tuple[Key, str]] = {}
         # The next record wanted of JSON files; unknown after a failure, and then looked for.
@@ -81,23 +83,24 @@ class FileSink:
         return self._traits
 
     async def open(self, key: Key, job_id: str) -> Position | None:
-        wanted = await asyncio.to_thread(self._position, key, self._files.of_job(key, job_id))
+        wanted = await self._calls.run(self._position, key, self._files.of_job(key, job_id))
         if wanted is not None:
             self._wanted.set(key, wanted)
         return wanted
 
     async def write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
-        await asyncio.to_thread(self._write, key, job_id, events, lines)
+        await self._calls.run(self._write, key, job_id, events, lines)
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         if self._ended.get(key) != end:
-            await asyncio.to_thread(self._close, key, job_id, end.event)
+            await self._calls.run(self._close, key, job_id, end.event)
         self._ended.set(key, end)
         self._wanted.forget(key)
         self._unfinished.pop(self._files.of_job(key, job_id), None)
 
     async def release(self) -> None:
-        """Let go of nothing: files are open only while something is written."""
+        """Files are open only while something is written."""
+        self._calls.shutdown()
 
     def _write(self, key: Key, job_id: str, events: Sequence[Event], lines: Sequence[LogLine]) -> None:
         path = self._files.of_job(key, job_id)

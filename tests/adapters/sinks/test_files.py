@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,20 @@ KEY, OTHER = Key("digits.0123456789abcdef"), Key("digits.fedcba9876543210")
 END = End(Event(KEY, "digits", 2.0, "ended", 1, "done", "succeeded", 0))
 
 
+OPENED: list[FileSink] = []
+"""Those of the test that runs."""
+
+
+@pytest.fixture(autouse=True)
+def _released() -> Iterator[None]:
+    yield
+    while OPENED:
+        asyncio.run(OPENED.pop().release())
+
+
 def sink(directory: Path, rest: str) -> FileSink:
-    return FileSink(Files.of(sink_url(f"file://{directory}/{rest}"), "train"))
+    OPENED.append(FileSink(Files.of(sink_url(f"file://{directory}/{rest}"), "train")))
+    return OPENED[-1]
 
 
 def line(sequence: int, data: bytes, stream: str = "stdout") -> LogLine:
