@@ -105,8 +105,8 @@ def _guard(token_file: Path) -> Middleware:
 
     token = load_token(token_file).encode()
     needed = (
-        f"this needs the token that stands in {token_file} on the box: send it as Authorization: Bearer TOKEN, or as "
-        "?token=TOKEN"
+        f"this needs the token that stands in {token_file.name} of the runner's state directory: send it as "
+        "Authorization: Bearer TOKEN, or as ?token=TOKEN"
     )
 
     @web.middleware
