@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from adapters.containers.gaps import gap_chunk
 from adapters.containers.notices import Notices
+from adapters.files import explained
 from runner.ports import Chunk
 
 CHUNK_MAX_BYTES = 256 << 10
@@ -51,7 +52,16 @@ class OutputFile:
         self._end: int | None = None
 
     async def read(self) -> bytes:
-        """Return what comes next, at most 256 KiB; empty where nothing is there yet."""
+        """
+        Return what comes next, at most 256 KiB; empty where nothing is there yet.
+
+        Raises:
+            Unavailable: it cannot be read now.
+        """
+        with explained(f"read what a job wrote to {self.stream}", self.path):
+            return await self._read()
+
+    async def _read(self) -> bytes:
         length = min(CHUNK_MAX_BYTES, self.size() - self._offset)
         if length <= 0:
             return b""
