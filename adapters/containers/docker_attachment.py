@@ -135,10 +135,10 @@ async def open_attachment(engine: Engine, container_id: str) -> Attachment:
         query = {"stdout": 1, "stderr": 1, "stream": 1}
         path = f"containers/{container_id}/attach"
         answer = await opened.enter_async_context(engine.send(docker, "POST", path, Sent(_UPGRADE), **query))
-        transport = answer.connection.transport if answer.connection is not None else None
-        if transport is None:
+        before = answer.connection.protocol if answer.connection is not None else None
+        transport = before.transport if before is not None else None
+        if before is None or transport is None:
             raise Unavailable(f"Docker at {engine.url} did not {what}: it closed the connection")
-        before = answer.connection.protocol
         attachment = Attachment(opened.pop_all(), transport, before)
         transport.set_protocol(attachment)
         before.set_parser(_Handover(attachment), None)
