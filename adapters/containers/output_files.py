@@ -168,12 +168,13 @@ class Follower:
                 sizes = []
                 # In turns, so that a flood in one stream cannot hold up the other.
                 for file in self._files:
-                    if data := await file.read():
-                        sizes.append(len(data))
-                        yield Chunk(file.stream, data)
+                    data = await file.read()
                     if file.is_cut:
                         file.is_cut = False
                         yield gap_chunk(_CUT.format(file.stream), file.stream)
+                    if data:
+                        sizes.append(len(data))
+                        yield Chunk(file.stream, data)
                 if over and not sizes:
                     if self._is_given_up:
                         yield gap_chunk(_LEFT)
