@@ -22,17 +22,20 @@ BATCH_BYTES = 256 << 10
 async def batches(
     journal: Journal, spool: Spool, key: Key, position: Position, *, follow: bool
 ) -> AsyncGenerator[tuple[LogLine, ...], None]:
-    """Yield the records from ``position``; with ``follow`` to the end of the job, and () as a sign of life."""
+    """
+    Yield the records from ``position``; with ``follow`` to the end of the job, or until another box has it, and () as
+    a sign of life.
+    """
     clock = asyncio.get_running_loop().time
     told_at = clock()
     while True:
-        ended = not follow or await _ended(journal, key)
+        is_over = not follow or await _is_over(journal, key)
         lines = await spool.read(key, position, BATCH_BYTES)
         if lines:
             yield lines
             position, told_at = Position(lines[-1].attempt, lines[-1].sequence + 1), clock()
             continue
-        if ended:
+        if is_over:
             return
         if clock() - told_at > SIGN_OF_LIFE_S:
             told_at = clock()
@@ -42,9 +45,9 @@ async def batches(
                 await spool.flag(key)
 
 
-async def _ended(journal: Journal, key: Key) -> bool:
+async def _is_over(journal: Journal, key: Key) -> bool:
     entry = await journal.entry(key)
-    return entry is None or entry.state == "ended"
+    return entry is None or entry.state in {"ended", "lost"}
 
 
 def told_by(line: LogLine) -> LogLine | Event:

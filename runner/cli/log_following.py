@@ -61,10 +61,17 @@ def follow_here(state: Path, job: str, reader: Reader) -> bool:
             entry, before = asyncio.run(entry_of(state, entry.key)) or entry, lost
             lost = lost or _lose(state, entry, reader, error)
         else:
+            _say_where(asyncio.run(entry_of(state, entry.key)))
             return True
         if entry.state == "ended":
             return _finish(state, entry, reader)
         time.sleep(AGAIN_S * before)
+
+
+def _say_where(entry: JournalEntry | None) -> None:
+    if entry is not None and entry.state == "lost":
+        job = entry.claimed.claim.id
+        say(f"another box has {job} now, and this one hears no more of it: runner logs -f --queue URL {job}")
 
 
 def _lose(state: Path, entry: JournalEntry, reader: Reader, error: Unavailable) -> bool:

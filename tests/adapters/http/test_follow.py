@@ -8,6 +8,7 @@ from typing import cast
 from adapters.http.follow import SIGN_OF_LIFE_S, batches
 from adapters.spool import FileSpool
 from runner.job import EndReason, Job
+from runner.leaving import lost_receipt
 from runner.ports import Journal, LogLine, Position
 from runner.receipt import Receipt
 from runner.records import ClaimedJob, ClaimRecord, StoreRecord
@@ -43,3 +44,20 @@ def test_a_reader_of_a_silent_job_hears_that_there_is_somebody(tmp_path: Path) -
     assert [(60.0, b"late\n")] == [(at, line.data) for at, lines in told for line in lines]
     silent = [0.0, *(at for at, _ in told)]
     assert max(b - a for a, b in pairwise(silent)) <= SIGN_OF_LIFE_S + 2
+
+
+def test_a_job_that_another_box_has_is_not_waited_for(tmp_path: Path) -> None:
+    """Nothing more of it will come here."""
+    journal, spool = FakeJournal(), FileSpool(str(tmp_path), lambda: 7)
+
+    async def main() -> list[bytes]:
+        claimed = ClaimedJob(KEY, Job(id="x"), "q", "train", "local.toml")
+        await journal.append(KEY, ClaimRecord(claimed, "t", b"{}", 1.0))
+        await journal.append(KEY, StoreRecord(lost_receipt(claimed, "this"), None, 2.0))
+        await spool.append(KEY, 1, "stdout", b"said here\n")
+        async with asyncio.timeout(60):
+            batch = [it async for it in batches(cast("Journal", journal), spool, KEY, Position(), follow=True)]
+        await spool.close()
+        return [line.data for lines in batch for line in lines]
+
+    assert [b"said here\n"] == run_virtual(main())
