@@ -175,8 +175,8 @@ def test_a_demo_whose_reader_went_away_can_go_on(tmp_path: Path) -> None:
         process.wait(LIMIT_S)
     state = state_of(tmp_path)
     assert [] == processes_of(state)
-    # It learns of that by its next line, which the scene before may have got in.
-    assert re.search(r"acts? 1 (was|to 2 were) played before", resumed(tmp_path, state))
+    # It learns of that by its next line, which other scenes may have got in where this test is slow.
+    assert re.search(r"acts? 1 (was|to \d were) played before", resumed(tmp_path, state))
 
 
 @pytest.mark.slow
