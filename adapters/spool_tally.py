@@ -10,10 +10,10 @@ import msgspec
 from adapters.spool_frames import GAP, OUTPUT, STREAMS
 from runner.ports import Gap
 
-HEADER = struct.Struct("<8sI12QI")
+HEADER = struct.Struct("<8sI14QI")
 """
-Magic, CRC-32 of what follows, records, eight slots (bytes of five streams, bytes missing of two, lines missing),
-newlines of two, gaps, streams with an open line.
+Magic, CRC-32 of what follows, records, ten slots (bytes of five streams, bytes missing of two, bytes that do not count
+of two, lines missing), newlines of two, gaps, streams with an open line.
 """
 MAGIC = b"RSPOOL\x00\x02"
 _CHECKED = 12
@@ -34,6 +34,8 @@ class Tally:
         self.gaps = 0
         self.missing = dict.fromkeys(OUTPUT, 0)
         self.missing_lines = 0
+        # Bytes by stream that stand here of a source which was cut off since, and begins anew behind a gap.
+        self.rewound = dict.fromkeys(OUTPUT, 0)
         # Whose last line has no newline yet.
         self._open_lines: set[str] = set()
 
@@ -60,7 +62,7 @@ class Tally:
     @property
     def passed(self) -> dict[str, int]:
         """Bytes by stream that are over: they stand here, or are told as missing."""
-        return self.bytes | {stream: self.bytes[stream] + self.missing[stream] for stream in OUTPUT}
+        return self.bytes | {it: self.bytes[it] + self.missing[it] - self.rewound[it] for it in OUTPUT}
 
     @property
     def all_bytes(self) -> int:
@@ -85,10 +87,12 @@ class Tally:
         if (gap := gap_of_stream(data)) is not None:
             self.missing[gap.stream] += gap.bytes or 0
             self.missing_lines += gap.lines or 0
+            if gap.resumes_at is not None:
+                self.rewound[gap.stream] += self.passed[gap.stream] - gap.resumes_at
 
     def header(self) -> bytes:
         """Return the head of a segment that begins behind all this."""
-        counts = [*self.bytes.values(), *self.missing.values()]
+        counts = [*self.bytes.values(), *self.missing.values(), *self.rewound.values()]
         slots = [*counts, self.missing_lines]
         newlines = [self.newlines[stream] for stream in OUTPUT]
         opened = sum(1 << number for number, stream in enumerate(OUTPUT) if stream in self._open_lines)
@@ -114,6 +118,7 @@ def load_tally(header: bytes) -> Tally | None:
     tally.records = records
     tally.bytes = dict(zip(STREAMS, slots, strict=False))
     tally.missing = dict(zip(OUTPUT, slots[len(STREAMS) :], strict=False))
+    tally.rewound = dict(zip(OUTPUT, slots[len(STREAMS) + len(OUTPUT) :], strict=False))
     tally.missing_lines = slots[-1]
     tally.newlines = dict(zip(OUTPUT, (first, second), strict=True))
     tally.gaps = gaps

@@ -11,6 +11,7 @@ import functools
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 from actors.cache import Cache
 from actors.executor import Executor
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 CORE = Restart(attempts=0, within_s=600.0)
 HURRY_S = 5.0
+TOLD_LOOK_S = 0.1
 CLOSING_S = 30.0
 """What actors, queues and stores may take at most to be closed."""
 
@@ -188,6 +190,7 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
     Wait for what runs up to the grace, stop the rest, and wait until the journal holds nothing unsettled.
 
     The rest has ``preempt_grace``, then the runner ends all the same; what the journal still holds is the next life's.
+    So is what sinks that are away have not heard; others are told to the end first, since there may be no next life.
     """
     loop = asyncio.get_running_loop()
     ends, given_back = loop.time() + grace_s, set[Key]()
@@ -195,6 +198,7 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
     if grace_s > 0:
         await _announce(runner, runner.world.now() + ends - loop.time())
     if await _settled(runner, hurry, ends, given_back):
+        await _told(runner, hurry)
         return
     _stop_all(runner, await runner.trail.in_flight())
     hurry.clear()
@@ -202,6 +206,7 @@ async def drain(runner: Runner, hurry: asyncio.Event, grace_s: float) -> None:
         for entry in await runner.trail.in_flight():
             facts = {"action": "drain", "job_id": entry.claimed.claim.id, "state": entry.state}
             logger.warning("a job is left for the next start, which goes on with it", extra=facts)
+    await _told(runner, hurry)
 
 
 def _only_waits(entry: JournalEntry) -> bool:
@@ -242,3 +247,13 @@ async def _settled(runner: Runner, hurry: asyncio.Event, ends: float, given_back
             return False
         await asyncio.sleep(left)
     return True
+
+
+async def _told(runner: Runner, hurry: asyncio.Event) -> None:
+    """Wait until sinks that take what they are given have the ends of all jobs, or a few seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HURRY_S):
+            while not hurry.is_set():
+                await asyncio.sleep(TOLD_LOOK_S)
+                if not any(entry.backend.owes for entry in runner.directory.all()):
+                    return

@@ -117,6 +117,11 @@ class Backend:
         await closed(outlet.sink.release, f"sink {outlet.name} of queue {self._queue}", caller)
 
     @property
+    def owes(self) -> bool:
+        """Whether a sink that takes what it is given is being told of a job that ended."""
+        return any(outlet.late and not outlet.is_down for outlet in self.outlets.values())
+
+    @property
     def is_used(self) -> bool:
         """Whether somebody has something to send still."""
         return self._users > 0

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from runner.app import build
+from runner.app import build, drain
 from runner.errors import ConfigurationError, Refused, RunnerError, Unavailable
 from runner.job import Key
 from runner.ports import Gap, SinkTraits
@@ -427,3 +427,21 @@ def failing_for(seconds: float) -> Callable[..., Awaitable[None]]:
             raise Unavailable("it is away")
 
     return trouble
+
+
+def test_a_drain_waits_for_sinks_that_take_what_they_are_given_and_for_no_others() -> None:
+    """There may be no next life, as where a runner ends after its last job and its disk goes with it."""
+
+    async def main() -> None:
+        world = with_two()
+        world.places["first"].trouble = failing(Unavailable("it is away"))
+        world.places["second"].trouble = slow(1.5)
+        async with alive(world) as runner:
+            dead, live, key = await two(world)
+            began = now()
+            await drain(runner, asyncio.Event(), 1000.0)
+            assert (0, 1) == (dead.ends[key], live.ends[key])
+            assert live.positions(key) == stood(world, key)
+            assert now() - began < 170
+
+    run_virtual(main())

@@ -113,7 +113,7 @@ def test_what_comes_to_a_full_box_waits_and_then_runs(
 
 def test_a_job_whose_log_fills_the_disk_ends_as_that_and_is_tried_again(elsewhere: Elsewhere, disk: Path) -> None:
     """No fault of its own: the second attempt, which writes less, is the first that counts."""
-    flood = "while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done"
+    flood = "while :; do head -c 4096 /dev/urandom | base64; done"  # which no packing makes small
     script = f'test "$RUNNER_ATTEMPT" = 2 || {flood}; echo done'
     with at_work(disk / "state", *elsewhere.options()) as box:
         elsewhere.submit(box, "flood", "--disk", "1500KiB", "--", "sh", "-c", script)

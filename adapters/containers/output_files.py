@@ -41,8 +41,8 @@ class OutputFile:
     def __init__(self, stream: str, path: str, offset: int, context: int = 0) -> None:
         self.stream = stream
         self.path = path
-        # Set where the file has less than was read of it: its job cut it off, or somebody deleted it.
-        self.is_cut = False
+        # Its size where it has less than was read of it: its job cut it off, or somebody deleted it.
+        self.cut_at: int | None = None
         self._offset = offset
         # Taken off the offset once the file was seen to reach as far.
         self._context = context
@@ -75,7 +75,7 @@ class OutputFile:
         """Tell how much may be read of it; of one that was cut off, what was there does not come again."""
         size = os.fstat(self._descriptor).st_size if self._is_open() else 0
         if size < self._offset:
-            self._offset, self._context, self.is_cut = size, 0, True
+            self._offset, self._context, self.cut_at = size, 0, size
         self._offset, self._context = self._offset - self._context, 0
         return size if self._end is None else min(size, self._end)
 
@@ -169,9 +169,9 @@ class Follower:
                 # In turns, so that a flood in one stream cannot hold up the other.
                 for file in self._files:
                     data = await file.read()
-                    if file.is_cut:
-                        file.is_cut = False
-                        yield gap_chunk(_CUT.format(file.stream), file.stream)
+                    if file.cut_at is not None:
+                        yield gap_chunk(_CUT.format(file.stream), file.stream, file.cut_at)
+                        file.cut_at = None
                     if data:
                         sizes.append(len(data))
                         yield Chunk(file.stream, data)

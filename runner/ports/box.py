@@ -60,7 +60,8 @@ class Spool(Protocol):
     async def bytes_written(self, key: Key, attempt: int) -> dict[str, int]:
         """
         Count the bytes of each stream that stand in an attempt's spool, or that a gap appended there says are missing
-        of that stream: so many are over, and reading goes on behind them.
+        of that stream: so many are over, and reading goes on behind them. One that says where its source resumes sets
+        the count to that.
         """
         ...
 

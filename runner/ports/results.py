@@ -26,13 +26,15 @@ class Gap(msgspec.Struct, frozen=True):
     """
     What is missing of a job's output at a place in its log, as JSON the bytes of a record of stream ``gap``.
 
-    ``stream`` is ``stdout``, ``stderr``, or "" for both; None where nobody can know how much it is.
+    ``stream`` is ``stdout``, ``stderr``, or "" for both; None where nobody can know how much it is. ``resumes_at`` is
+    set where the source of that stream was cut off: the byte of it that comes next.
     """
 
     stream: str = ""
     bytes: int | None = None
     lines: int | None = None
     reason: str = ""
+    resumes_at: int | None = None
 
 
 class Position(msgspec.Struct, frozen=True, order=True):

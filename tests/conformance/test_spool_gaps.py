@@ -74,3 +74,23 @@ def test_a_gap_that_is_dropped_with_a_middle_stays_counted(open_spool: Opener, h
         return len(stands) + bytes_told, stands.count(b"\n") + lines_told
 
     assert (299 * 1000 + 5000, 299 + 50) == asyncio.run(main())
+
+
+def test_reading_goes_on_where_a_source_that_was_cut_off_resumes(open_spool: Opener) -> None:
+    """Not behind all that stands, which is more than its source has: that would be read twice after every restart."""
+
+    async def main() -> None:
+        cut, anew = (msgspec.json.encode(Gap("stdout", resumes_at=at)) for at in (4, 0))
+        async with open_spool() as spool:
+            for stream, data in (("stdout", b"0123456789"), ("stderr", b"err"), ("gap", cut), ("stdout", b"45")):
+                await spool.append(KEY, 1, stream, data)
+            before = await spool.bytes_written(KEY, 1)
+        async with open_spool() as spool:
+            written = await spool.bytes_written(KEY, 1)
+            assert (6, 3) == (before["stdout"], before["stderr"]) == (written["stdout"], written["stderr"])
+            await spool.append(KEY, 1, "gap", anew)
+            written = await spool.bytes_written(KEY, 1)
+            assert (0, 3) == (written["stdout"], written["stderr"])
+            assert (await spool.seal(KEY, 1)).bytes == 15
+
+    asyncio.run(main())

@@ -140,6 +140,8 @@ class FakeSpool:
                 if line.stream == "gap":
                     gap = msgspec.json.decode(line.data, type=Gap)
                     counted[gap.stream] += gap.bytes or 0
+                    if gap.resumes_at is not None:
+                        counted[gap.stream] = gap.resumes_at
         return dict(counted)
 
     async def behind(self, key: Key, position: Position) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ async def end_all(state: Path) -> tuple[str, ...]:
     """
     Kill the runner that works on a state directory, if one does, and end its jobs; return the names of those.
 
+    They begin again from nothing, so what they wrote until then goes, too.
+
     Raises:
         Unavailable: a process does not die.
     """
@@ -41,9 +44,21 @@ async def end_all(state: Path) -> tuple[str, ...]:
     await _kill_runner(opened)
     runtime = open_containers(config_of(state), opened, opened.box_id())["process"]
     try:
-        return await _end_jobs(runtime)
+        names = await _end_jobs(runtime)
     finally:
         await runtime.close()
+    await _forget_logs(opened.spool)
+    return names
+
+
+async def _forget_logs(spools: str) -> None:
+    from adapters.spool import FileSpool
+
+    spool = FileSpool(spools, time.time_ns)
+    for key in await spool.unshed():
+        if not await spool.sealed(key):
+            await spool.remove(key)
+    await spool.close()
 
 
 async def kill_runner(state: Path) -> None:
