@@ -42,6 +42,14 @@ def read_lines(process: subprocess.Popen[str], count: int) -> list[str]:
     return [process.stdout.readline() for _ in range(count)]
 
 
+def rest(process: subprocess.Popen[str]) -> str:
+    """Read to the end, with what came together with lines that were read before."""
+    assert process.stdout is not None
+    text = process.stdout.read()
+    process.wait(LIMIT_S)
+    return text
+
+
 def asked(port: int, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Read the log of job x."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
@@ -70,8 +78,8 @@ def test_a_follower_outlives_the_runner_and_sees_each_line_once(tmp_path: Path) 
             with following(tmp_path, "x", "--tail", "1") as last, running(tmp_path) as second:
                 newest = steps.index(read_lines(last, 1)[0])
                 assert 0 < newest < COUNT - 1
-                assert "".join(steps[newest + 1 :]) == last.communicate(timeout=LIMIT_S)[0]
-                assert ("".join(steps[2:]), 0) == (whole.communicate(timeout=LIMIT_S)[0], whole.returncode)
+                assert "".join(steps[newest + 1 :]) == rest(last)
+                assert ("".join(steps[2:]), 0) == (rest(whole), whole.returncode)
                 told = [json.loads(line) for line in records.communicate(timeout=LIMIT_S)[0].splitlines()]
                 assert second.stop() == 0
     assert "".join(steps) == "".join(one["text"] for one in told if one.get("stream") == "stdout")

@@ -133,7 +133,7 @@ GROUPS = (
         workers=2,
         by_file=True,
     ),
-    Group(name="cli", shows="commands as a user types them", tests=PLACES["cli"], marks=PLAIN, workers=2),
+    Group(name="cli", shows="commands as a user types them", tests=PLACES["cli"], marks=PLAIN),
     Group(name="examples", shows="each example, executed", tests=PLACES["examples"], marks=PLAIN, covered=False),
     Group(
         name="bench",
