@@ -21,6 +21,8 @@ from tests.fakes.scenes import alive, ended, now, put, until
 from tests.fakes.world import FakeWorld, configuration, key_of, new_life
 from tests.virtual_time import run_virtual
 
+pytestmark = pytest.mark.integration
+
 LONG = ["run", "150", "0", "3"]
 
 

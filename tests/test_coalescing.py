@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from actors.logs.coalescing import coalesced
 from runner.ports import LogLine
 
+pytestmark = pytest.mark.integration
+
 PARTS = [
     b"\r", b"\r", b"\r", b"\n", b"\r\n", b"5%", b" 45%|", b"100% done", b"\x1b[31m", b"\x1b[0m", b"\x1b[m", b"\x1b[K",
     b"\x1b[2K", b"\x1b[1K", "█▌".encode(), "日本".encode(), "e\u0301".encode(), b"\xff", b"\x1b[A", b"\x07",

@@ -13,6 +13,8 @@ from adapters.spool import FileSpool
 from runner.ports import Gap, Position
 from tests.adapters.spool_writer import KEY
 
+pytestmark = pytest.mark.integration
+
 LINE_BYTES = 100
 BATCHES = 500
 

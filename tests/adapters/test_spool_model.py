@@ -8,12 +8,15 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.spool import FileSpool
 from runner.ports import Gap, LogLine, Position
 from tests.adapters.spool_writer import KEY
+
+pytestmark = pytest.mark.integration
 
 HEADER_BYTES = 120
 _APPENDS = st.tuples(
