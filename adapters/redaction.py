@@ -195,8 +195,9 @@ async def masked(
                 context = {stream: count for stream, count in context.items() if stream not in ended}
                 yield chunk
                 continue
-            mask = masks.setdefault(chunk.stream, Mask(redaction, context.get(chunk.stream, 0)))
-            if data := mask.cover(chunk.data):
+            if chunk.stream not in masks:
+                masks[chunk.stream] = Mask(redaction, context.get(chunk.stream, 0))
+            if data := masks[chunk.stream].cover(chunk.data):
                 yield Chunk(chunk.stream, data)
     for piece in _rests(masks):
         yield piece

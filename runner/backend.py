@@ -7,15 +7,13 @@ settled. So only whoever ends a poller for good closes it, and not before the la
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 
 from runner.calls import Caller
 from runner.credential import Credential
 from runner.errors import RunnerError
-from runner.outlet import Outlet, Refusals
+from runner.outlet import Outlet, Refusals, Users
 from runner.ports import Results, World
 from runner.receipt import BoxBeat
 
@@ -24,11 +22,12 @@ logger = logging.getLogger(__name__)
 CLOSE_S = 5.0
 
 
-class Backend:
+class Backend(Users):
     """What one poller opened beside its queue; ``results`` is None until then, and where the queue has none."""
 
     def __init__(self, world: World) -> None:
         """Begin with nothing open."""
+        super().__init__()
         self._world = world
         self.results: Results | None = None
         # By name: where the logs of its jobs go now; None until they are open. Those before wait for their last users.
@@ -38,9 +37,6 @@ class Backend:
         self._credential: Credential | None = None
         self._queue = ""
         self.refusals = Refusals()
-        self._users = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
 
     @property
     def outlets(self) -> Mapping[str, Outlet]:
@@ -120,27 +116,6 @@ class Backend:
     def owes(self) -> bool:
         """Whether a sink that takes what it is given is being told of a job that ended."""
         return any(outlet.late and not outlet.is_down for outlet in self.outlets.values())
-
-    @property
-    def is_used(self) -> bool:
-        """Whether somebody has something to send still."""
-        return self._users > 0
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep it from being closed meanwhile."""
-        self._users += 1
-        self._unused.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
-
-    async def unused(self) -> None:
-        """Wait until nobody uses it, as long as that takes: what a job's log owes to a service that is away."""
-        await self._unused.wait()
 
 
 async def closed(close: Callable[[], Awaitable[None]], what: str, caller: Caller) -> None:

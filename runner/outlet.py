@@ -55,18 +55,49 @@ class Refusals:
         self._reasons.clear()
 
 
-class Outlet:
-    """A sink under its name; ``jitter`` returns a number from 0 to 1."""
+class Users:
+    """Who uses something that is not to be closed meanwhile."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody uses it."""
+        return self._count > 0
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep it from being closed meanwhile."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def unused(self) -> None:
+        """Wait until nobody uses it, as long as that takes: what a job's log owes to a service that is away."""
+        await self._none.wait()
+
+
+class Outlet(Users):
+    """A sink under its name, used by the feeds of jobs; ``jitter`` returns a number from 0 to 1."""
 
     def __init__(self, name: str, sink: Sink, refusals: Refusals, jitter: Callable[[], float]) -> None:
         """Begin with a sink that takes what it is given."""
+        super().__init__()
         self.name, self.sink = name, sink
         self._refusals, self._jitter = refusals, jitter
         # Tries in a row that did not work.
         self._failures = 0
         self._is_told_of = False
         self._turn = asyncio.Lock()
-        self._users = 0
         # Jobs that ended and are still told here: no more of them wait at a time than the fan-out allows.
         self.late: set[Key] = set()
 
@@ -74,20 +105,6 @@ class Outlet:
     def is_down(self) -> bool:
         """Whether the last try did not work."""
         return self._failures > 0
-
-    @property
-    def is_used(self) -> bool:
-        """Whether some job is fed to it."""
-        return self._users > 0
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep it from being released meanwhile."""
-        self._users += 1
-        try:
-            yield
-        finally:
-            self._users -= 1
 
     def late_has_room(self, key: Key, most: int) -> bool:
         """Tell whether this job may be told here after its end, beside others."""
