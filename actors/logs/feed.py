@@ -204,4 +204,4 @@ async def linger(ending: asyncio.Event, *, alone: bool) -> None:
 
 
 def _after(lines: Sequence[LogLine]) -> Position | None:
-    return Position(lines[-1].attempt, lines[-1].sequence + 1) if lines else None
+    return lines[-1].next if lines else None

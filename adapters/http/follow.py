@@ -33,7 +33,7 @@ async def batches(
         lines = await spool.read(key, position, BATCH_BYTES)
         if lines:
             yield lines
-            position, told_at = Position(lines[-1].attempt, lines[-1].sequence + 1), clock()
+            position, told_at = lines[-1].next, clock()
             continue
         if is_over:
             return

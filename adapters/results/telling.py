@@ -40,7 +40,7 @@ class Telling:
         for line in lines:
             while self._pending and _goes_before(self._pending[0], line):
                 yield from self._wanted(self._pending.pop(0))
-            self._next = max(self._next, Position(line.attempt, line.sequence + 1))
+            self._next = max(self._next, line.next)
             if Position(line.attempt, line.sequence) >= self._position:
                 yield line
 

@@ -71,7 +71,7 @@ class DatagramSink:
             self._send(self._form.event(event, key, job_id))
         for line in self._form.joined(new):
             self._send(self._form.line(line, key, job_id))
-            self._wanted.set(key, Position(line.attempt, line.sequence + 1))
+            self._wanted.set(key, line.next)
 
     def _send(self, datagrams: Iterator[bytes]) -> None:
         for data in datagrams:

@@ -113,7 +113,7 @@ class FileSink:
                 self._append(path, b"".join(self._document(it, job_id) for it in told), fresh_line=True)
             else:
                 self._write_text(key, job_id, events, new)
-            self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1) if new else wanted)
+            self._wanted.set(key, new[-1].next if new else wanted)
 
     def _close(self, key: Key, job_id: str, event: Event) -> None:
         path = self._files.of_job(key, job_id)

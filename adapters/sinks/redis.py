@@ -156,7 +156,7 @@ class RedisSink:
             told = []
         if told:
             await self._send(key, job_id, Began(events[0].attempt, events[0].at), told)
-        self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1) if new else wanted)
+        self._wanted.set(key, new[-1].next if new else wanted)
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         if self._ended.get(key) != end:

@@ -38,7 +38,7 @@ class ResultsSink:
         if events or new:
             await self._results.append(key, job_id, events, new)
         if new:
-            self._wanted.set(key, Position(new[-1].attempt, new[-1].sequence + 1))
+            self._wanted.set(key, new[-1].next)
 
     async def close(self, key: Key, job_id: str, end: End) -> None:
         if self._ended.get(key) != end:

@@ -37,11 +37,6 @@ GONE_S = 600.0
 _ATTEMPT = re.compile(r"~(\d+)(?=[^~/]*\Z)")
 
 
-def behind(line: LogLine) -> Position:
-    """Return the position behind a record."""
-    return Position(line.attempt, line.sequence + 1)
-
-
 async def spooled(state: Path, key: Key, position: Position = Position()) -> AsyncIterator[LogLine]:  # noqa: B008
     """Yield what stands in the spool on this box; state changes as they stand there, in stream ``event``."""
     from adapters.spool import FileSpool
@@ -50,7 +45,7 @@ async def spooled(state: Path, key: Key, position: Position = Position()) -> Asy
     while lines := await spool.read(key, position):
         for line in lines:
             yield line
-        position = behind(lines[-1])
+        position = lines[-1].next
 
 
 async def resumed(results: Results, key: Key, position: Position) -> AsyncIterator[Told]:
@@ -59,7 +54,7 @@ async def resumed(results: Results, key: Key, position: Position) -> AsyncIterat
     while True:
         try:
             async for told in results.tail(key, position, follow=True):
-                position, lost_at = behind(told) if isinstance(told, LogLine) else position, None
+                position, lost_at = told.next if isinstance(told, LogLine) else position, None
                 yield told
         except Unavailable as error:
             if lost_at is None:
@@ -184,7 +179,7 @@ class HealedLog:
             async for line in self._from_archive():
                 yield line
         if told.attempt != self._archived:
-            self._wanted = behind(told)
+            self._wanted = told.next
             yield told
 
     async def _rest(self) -> AsyncIterator[LogLine]:
@@ -199,5 +194,5 @@ class HealedLog:
     async def _from_archive(self) -> AsyncIterator[LogLine]:
         if self._wanted.attempt <= self._archives.attempts:
             async for line in self._archives.lines(self._wanted):
-                self._wanted, self._archived = behind(line), line.attempt
+                self._wanted, self._archived = line.next, line.attempt
                 yield line

@@ -17,7 +17,7 @@ from runner.cli.follow import Screen, print_record
 from runner.cli.jobs import unknown_job
 from runner.cli.log_choice import LastLines, add_choice, choice_of
 from runner.cli.log_following import follow_here, take_spool
-from runner.cli.log_sources import LATE_S, Archives, HealedLog, behind, resumed, up_to_its_end
+from runner.cli.log_sources import LATE_S, Archives, HealedLog, resumed, up_to_its_end
 from runner.cli.output import say
 from runner.cli.parser import add_command, add_job, add_json, add_queue, add_raw
 from runner.cli.place import means_box
@@ -108,7 +108,7 @@ class Reader:
     def take(self, told: Told) -> None:
         """Take the next record or state change."""
         if isinstance(told, LogLine):
-            self.empty, self.next = False, behind(told)
+            self.empty, self.next = False, told.next
         elif told in self._events:
             return
         else:

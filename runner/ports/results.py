@@ -21,6 +21,11 @@ class LogLine(msgspec.Struct, frozen=True):
     stream: str
     data: bytes
 
+    @property
+    def next(self) -> Position:
+        """The place of the record that follows."""
+        return Position(self.attempt, self.sequence + 1)
+
 
 class Gap(msgspec.Struct, frozen=True):
     """

@@ -58,7 +58,7 @@ class Tail:
                 if record.attempt != self._attempt:
                     self._begin(record.attempt)
                 self._add(record)
-            self._position = Position(records[-1].attempt, records[-1].sequence + 1)
+            self._position = records[-1].next
 
     def _add(self, record: LogLine) -> None:
         if record.stream not in _OUTPUT:
